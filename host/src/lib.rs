@@ -1,0 +1,14 @@
+//! tidegate: a change-data-capture engine whose logic is its users' WebAssembly.
+//!
+//! The modules are in the order of the data's path: a [`source`] yields records, [`event`] understands them as
+//! changes, the [`engine`] hands those to the transforms, [`command`] checks what comes back, a [`sink`] executes it
+//! together with the ledger, and a [`pipeline`] joins them. `ARCHITECTURE.md` says who may know what.
+
+pub mod command;
+pub mod config;
+pub mod contract;
+pub mod engine;
+pub mod event;
+pub mod pipeline;
+pub mod sink;
+pub mod source;

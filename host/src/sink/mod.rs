@@ -1,0 +1,145 @@
+//! Where commands are executed, and where the ledger stands.
+//!
+//! A sink stores, in one transaction with a batch's commands, how far each partition has come. Every store behind
+//! this trait keeps the same promises, and one suite of tests holds them all to it:
+//!
+//! - **Compare and set.** A write names the claim's token, the offset `from` where the ledger must stand, and the
+//!   offset `to` where it then stands. Where token or `from` differ, nothing at all is changed, and the answer says
+//!   what the ledger holds ([`Written`]). `from` is the `to` of the write before, not the offset of a record:
+//!   offsets have gaps.
+//! - **All or nothing.** Either every command is durable and the ledger stands at `to`, or nothing has changed.
+//! - **Rejects come first.** When commands are bad, nothing is changed and all the bad ones of the batch are named
+//!   at once. The caller files their records as dead letters, and only then writes the rest.
+//! - **Order.** Commands of one target take effect in the order given.
+//! - **Errors** are of two kinds: try again later, or stop and tell the operator. A bad command is no error.
+//!
+//! A sink knows partitions, offsets and commands; it never sees a module or a source.
+
+use std::borrow::Cow;
+
+use async_trait::async_trait;
+
+use crate::command::{Command, Port};
+use crate::contract::{Index, Table};
+use crate::source::TopicPartition;
+
+/// Names one row of a sink's ledger; the sink adds its own name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LedgerKey {
+    /// The pipeline.
+    pub pipeline: String,
+    /// The partition.
+    pub partition: TopicPartition,
+}
+
+/// A claim's proof: random, made anew for each claim, compared for equality alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token(pub u128);
+
+/// What the pipeline's transforms will write through one sink, over all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Declared {
+    /// The ports that are bound to this sink.
+    pub ports: Vec<Port>,
+    /// The tables, with their keys.
+    pub tables: Vec<Table>,
+    /// The indexes, with their definitions.
+    pub indexes: Vec<Index>,
+    /// The topics.
+    pub topics: Vec<String>,
+}
+
+/// What a claim found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// The next offset that the sink wants.
+    pub next: u64,
+    /// Whether the ledger knew the partition before this claim.
+    pub known: bool,
+}
+
+/// Where a write begins and ends, and in whose name.
+#[derive(Debug, Clone)]
+pub struct Step<'a> {
+    /// The row of the ledger.
+    pub key: &'a LedgerKey,
+    /// The claim's token.
+    pub token: Token,
+    /// Where the ledger must stand: the `to` of the write before.
+    pub from: u64,
+    /// Where it stands afterwards.
+    pub to: u64,
+    /// The digests of the modules that made the commands, joined by a comma; kept in the ledger.
+    pub digest: &'a str,
+}
+
+/// A command to execute, and the events it came from.
+#[derive(Debug)]
+pub struct Write<'a> {
+    /// The command; owned where several were folded into it.
+    pub command: Cow<'a, Command>,
+    /// The offsets of its events, rising. More than one when commands were folded.
+    pub offsets: Vec<u64>,
+}
+
+/// What became of a write.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Durable; the ledger stands at `to`.
+    Applied,
+    /// The ledger stood at `to` under this very token: an earlier try had come through. Nothing was changed.
+    AlreadyApplied,
+    /// These commands are bad, and nothing was changed.
+    Rejected(Vec<BadWrite>),
+    /// The ledger stands elsewhere, under this token: the store lost writes (below `from`), or they were done
+    /// already. Nothing was changed; go on from there.
+    StandsAt(u64),
+    /// Another claim owns the partition. Nothing was changed.
+    Fenced,
+    /// The ledger does not know the partition any more. Nothing was changed.
+    LedgerMissing,
+}
+
+/// A command that the store will never take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadWrite {
+    /// Its place in the writes.
+    pub index: usize,
+    /// Why, for the operator.
+    pub reason: String,
+}
+
+/// Why a store could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// It may pass: back off and try the same again. The write may have been applied.
+    #[error("{0}")]
+    Retry(String),
+    /// It will not pass by itself: stop, and say so. The text holds the remedy.
+    #[error("{0}")]
+    Stop(String),
+}
+
+/// A store. The module's documentation is the contract.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Holds what the transforms declared against the store, and makes what a first start has to make. Called
+    /// before the first claim, and again with the same or another declaration after a change of modules.
+    ///
+    /// # Errors
+    /// `Stop` when the store is not as declared; `Retry` when it cannot be reached.
+    async fn prepare(&self, pipeline: &str, declared: &Declared) -> Result<(), SinkError>;
+
+    /// Takes the partition over under a new token: every write under an older one is fenced from now on. A partition
+    /// that the ledger does not know is entered at `start`.
+    ///
+    /// # Errors
+    /// As [`SinkError`] says.
+    async fn claim(&self, key: &LedgerKey, token: Token, start: u64) -> Result<Standing, SinkError>;
+
+    /// Executes the commands and moves the ledger, or does neither.
+    ///
+    /// # Errors
+    /// As [`SinkError`] says. After `Retry` the write may or may not have been applied; the same call again tells.
+    async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError>;
+}
