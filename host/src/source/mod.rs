@@ -1,7 +1,14 @@
 //! Where records come from. A source knows partitions, offsets and the queues of the lanes; it never sees a sink.
 
+mod file;
+mod queue;
+pub mod recorded;
+
 use std::fmt;
 use std::sync::Arc;
+
+pub use file::FileSource;
+pub use queue::{Bounds, Closed, Item, LaneQueue};
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,6 +29,23 @@ impl fmt::Display for TopicPartition {
 /// new one, and records that still wait under an older one are dropped: they will be fetched again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Claim(pub u64);
+
+/// What a lane tells the source.
+#[derive(Debug)]
+pub enum Control {
+    /// Give this partition from this offset on, under this claim. Sent once for an assigned partition, and again
+    /// when it has to be set back.
+    Begin {
+        /// The partition.
+        partition: TopicPartition,
+        /// The first offset to give.
+        offset: u64,
+        /// The claim to mark its records with.
+        claim: Claim,
+    },
+    /// Everything up to the last [`Item::End`] is durable, or was set back before this message.
+    Drained,
+}
 
 /// A header of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,4 +73,19 @@ pub struct Record {
     pub value: Option<Vec<u8>>,
     /// The claim under which it was fetched.
     pub claim: Claim,
+}
+
+impl Record {
+    /// The bytes it is counted with where memory is bounded.
+    pub fn size(&self) -> usize {
+        let header = |header: &Header| header.name.len() + header.value.as_ref().map_or(0, Vec::len);
+        self.key.as_ref().map_or(0, Vec::len)
+            + self.value.as_ref().map_or(0, Vec::len)
+            + self.headers.iter().map(header).sum::<usize>()
+    }
+
+    /// Where it stands, for messages: topic-partition@offset.
+    pub fn position(&self) -> String {
+        format!("{}@{}", self.partition, self.offset)
+    }
 }

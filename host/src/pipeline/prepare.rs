@@ -1,0 +1,162 @@
+//! The first half of a lane: records in, checked commands out.
+//!
+//! Records are understood one by one; changes of one table under one schema that follow each other go to each
+//! transform in one call. What is refused on the way keeps its place and its reason.
+
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+
+use super::OnTruncate;
+use super::progress::{Counts, PipelineSummary, count};
+use super::write::{Prepared, Refused};
+use crate::command::{Checker, Tagged};
+use crate::contract::Operation;
+use crate::engine::{Batch, Transform};
+use crate::event::{Change, Control, Decoder, Event, Projection};
+use crate::source::Record;
+
+/// A transform as one lane runs it.
+pub(super) struct LaneTransform {
+    /// Its name in the configuration.
+    pub(super) name: String,
+    /// The instance.
+    pub(super) transform: Transform,
+    /// What it reads.
+    pub(super) projection: Projection,
+    /// What it may do.
+    pub(super) checker: Arc<Checker>,
+}
+
+/// The first half of a lane.
+pub(super) struct Stage {
+    pub(super) pipeline: String,
+    pub(super) decoder: Decoder,
+    pub(super) transforms: Vec<LaneTransform>,
+    pub(super) on_truncate: OnTruncate,
+    pub(super) events: Counts,
+    pub(super) commands: Counts,
+}
+
+impl Stage {
+    /// What this lane has seen and made so far; what was rejected is counted where it is filed.
+    pub(super) fn summary(&self) -> PipelineSummary {
+        PipelineSummary {
+            name: self.pipeline.clone(),
+            events: self.events.clone(),
+            commands: self.commands.clone(),
+            rejected: Counts::new(),
+        }
+    }
+
+    /// Turns records of one partition into commands.
+    ///
+    /// # Errors
+    /// When a transform cannot be run any more. A bad record is no error: it is among the refused.
+    pub(super) fn prepare(&mut self, records: Vec<Record>) -> anyhow::Result<Prepared> {
+        let mut made = Made::default();
+        let mut to = records.last().map_or(0, |record| record.offset + 1);
+        let mut stop = None;
+        let mut run: Vec<(usize, Change<'_>)> = Vec::with_capacity(records.len());
+        for (place, record) in records.iter().enumerate() {
+            let event = match self.decoder.decode(record) {
+                Ok(event) => event,
+                Err(why) => {
+                    count(&mut self.events, "undecodable");
+                    made.refused.push(Refused { place, transform: None, why });
+                    continue;
+                }
+            };
+            count(&mut self.events, kind(&event));
+            match event {
+                Event::Change(change) => {
+                    if run.last().is_some_and(|(_, last)| !same_batch(last, &change)) {
+                        self.apply(&mut run, &mut made)?;
+                    }
+                    run.push((place, change));
+                }
+                Event::Truncate if self.on_truncate == OnTruncate::Stop => {
+                    to = record.offset;
+                    stop = Some(anyhow!(
+                        "pipeline `{}`: {} truncates its table, which has no order against the changes of rows. Bring \
+                         the stores in line, then go on past it with `on_truncate = \"ignore\"`",
+                        self.pipeline,
+                        record.position()
+                    ));
+                    break;
+                }
+                Event::Truncate | Event::Control(_) => {}
+            }
+        }
+        self.apply(&mut run, &mut made)?;
+        drop(run);
+        if self.transforms.len() > 1 {
+            made.commands.sort_by_key(|tagged| tagged.offset);
+        }
+        Ok(Prepared { records, to, commands: made.commands, refused: made.refused, stop })
+    }
+
+    /// Has every transform handle the changes.
+    fn apply(&mut self, run: &mut Vec<(usize, Change<'_>)>, made: &mut Made) -> anyhow::Result<()> {
+        let Some((_, first)) = run.first() else { return Ok(()) };
+        for (number, lane) in self.transforms.iter_mut().enumerate() {
+            let changes: Vec<_> = run.iter().map(|(_, change)| change.project(&mut lane.projection)).collect();
+            let batch = Batch {
+                topic: &first.record.partition.topic,
+                partition: first.record.partition.partition,
+                table: &first.table,
+                columns: first.columns.as_deref().map(Vec::as_slice),
+            };
+            let outcomes = lane.transform.apply(batch, &changes).with_context(|| {
+                format!("pipeline `{}`: transform `{}` cannot serve {}", self.pipeline, lane.name, first.record.position())
+            })?;
+            for ((place, change), outcome) in run.iter().zip(outcomes) {
+                let checked = outcome.and_then(|commands| {
+                    commands.into_iter().map(|command| lane.checker.check(command)).collect::<Result<Vec<_>, _>>()
+                });
+                match checked {
+                    Ok(commands) => made.commands.extend(commands.into_iter().map(|command| {
+                        count(&mut self.commands, command.kind());
+                        Tagged { offset: change.record.offset, transform: number, command }
+                    })),
+                    Err(why) => made.refused.push(Refused { place: *place, transform: Some(number), why }),
+                }
+            }
+        }
+        run.clear();
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Made {
+    commands: Vec<Tagged>,
+    refused: Vec<Refused>,
+}
+
+/// Whether two changes may go to a transform in one call.
+fn same_batch(one: &Change<'_>, other: &Change<'_>) -> bool {
+    let same_schema = match (&one.columns, &other.columns) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
+    };
+    same_schema && one.table == other.table
+}
+
+fn kind(event: &Event<'_>) -> &'static str {
+    match event {
+        Event::Change(change) => match change.operation {
+            Operation::Create => "create",
+            Operation::Read => "read",
+            Operation::Update => "update",
+            Operation::Delete => "delete",
+        },
+        Event::Truncate => "truncate",
+        Event::Control(Control::Tombstone) => "tombstone",
+        Event::Control(Control::Heartbeat) => "heartbeat",
+        Event::Control(Control::Transaction) => "transaction",
+        Event::Control(Control::SchemaChange) => "schema-change",
+        Event::Control(Control::Message) => "message",
+    }
+}

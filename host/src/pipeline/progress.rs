@@ -1,0 +1,49 @@
+//! What a run has done, counted by kind, for reports and for the summary file.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// Counts by name.
+pub type Counts = BTreeMap<&'static str, u64>;
+
+/// What one pipeline has done in this run. What an earlier run had made durable is not in it.
+#[derive(Debug, Clone, Default, Serialize, PartialEq, Eq)]
+pub struct PipelineSummary {
+    /// The pipeline.
+    pub name: String,
+    /// Records by what they mean: create, read, update, delete, tombstone, truncate, …
+    pub events: Counts,
+    /// Commands by kind, as the transforms gave them: before they are folded by target.
+    pub commands: Counts,
+    /// Dead letters by fault.
+    pub rejected: Counts,
+}
+
+/// What all pipelines have done in this run.
+#[derive(Debug, Clone, Default, Serialize, PartialEq, Eq)]
+pub struct Summary {
+    /// By pipeline, in the order of the configuration.
+    pub pipelines: Vec<PipelineSummary>,
+}
+
+impl PipelineSummary {
+    /// Adds what another lane of the pipeline has done.
+    pub fn add(&mut self, other: &Self) {
+        add(&mut self.events, &other.events);
+        add(&mut self.commands, &other.commands);
+        add(&mut self.rejected, &other.rejected);
+    }
+}
+
+/// Counts one more of a kind.
+pub(super) fn count(counts: &mut Counts, kind: &'static str) {
+    *counts.entry(kind).or_default() += 1;
+}
+
+/// Adds one table of counts to another.
+pub(super) fn add(counts: &mut Counts, more: &Counts) {
+    for (kind, number) in more {
+        *counts.entry(kind).or_default() += number;
+    }
+}

@@ -1,0 +1,72 @@
+//! The wish to stop: set once by a signal or by a failure, seen by every part of a pipeline.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+/// Whether a pipeline shall end.
+#[derive(Debug, Default)]
+pub struct Stop {
+    set: AtomicBool,
+    changed: Notify,
+}
+
+/// The pipelines of a run, to be stopped together.
+#[derive(Debug, Default)]
+pub struct Stops {
+    state: Mutex<(bool, Vec<Arc<Stop>>)>,
+}
+
+impl Stop {
+    /// Asks for the end.
+    pub(super) fn set(&self) {
+        self.set.store(true, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    /// Whether the end was asked for.
+    pub(super) fn is_set(&self) -> bool {
+        self.set.load(Ordering::Acquire)
+    }
+
+    /// The flag itself, for code that only looks.
+    pub(super) fn flag(&self) -> &AtomicBool {
+        &self.set
+    }
+
+    /// Waits this long, or until the end is asked for; says whether it was.
+    pub(super) async fn wait(&self, time: Duration) -> bool {
+        let notified = self.changed.notified();
+        if !self.is_set() {
+            let _ = tokio::time::timeout(time, notified).await;
+        }
+        self.is_set()
+    }
+}
+
+impl Stops {
+    /// Asks every pipeline to finish what is in flight and to end; those that start later end at once.
+    pub fn set(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 = true;
+        state.1.iter().for_each(|stop| stop.set());
+    }
+
+    /// Whether the end was asked for.
+    pub fn is_set(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// The wish of one more pipeline.
+    pub(super) fn add(&self) -> Arc<Stop> {
+        let stop = Arc::new(Stop::default());
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.0 {
+            stop.set();
+        }
+        state.1.push(stop.clone());
+        stop
+    }
+}

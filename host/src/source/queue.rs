@@ -1,0 +1,285 @@
+//! Records on their way from a source to a lane, bounded by number and bytes.
+//!
+//! A queue is the only way into a lane. It keeps the order of each partition, hands out one partition's records at a
+//! time so that a batch is of one partition, and lets the partitions take turns so that a busy one starves no other.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{Record, TopicPartition};
+
+/// What a lane finds in its queue.
+#[derive(Debug)]
+pub enum Item {
+    /// The partition is this lane's from now on: claim it, and tell the source where to begin.
+    Assigned {
+        /// The partition.
+        partition: TopicPartition,
+        /// The oldest offset that the source can give.
+        log_start: u64,
+    },
+    /// Records of one partition, in order.
+    Records(Vec<Record>),
+    /// The source has given everything it has: finish what is in flight, and say so.
+    End,
+    /// Nothing came for a while.
+    Idle,
+}
+
+/// How much may wait.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Records.
+    pub records: usize,
+    /// Bytes of keys and values. A larger record is let in when nothing else waits.
+    pub bytes: usize,
+}
+
+/// The lane has stopped: its queue takes nothing any more.
+#[derive(Debug, thiserror::Error)]
+#[error("the lane has stopped")]
+pub struct Closed;
+
+/// The queue of one lane.
+#[derive(Debug)]
+pub struct LaneQueue {
+    bounds: Bounds,
+    state: Mutex<State>,
+    arrived: Condvar,
+    room: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    signals: VecDeque<Item>,
+    waiting: HashMap<TopicPartition, VecDeque<Record>>,
+    /// Partitions that have records waiting, the next one to serve first.
+    turns: VecDeque<TopicPartition>,
+    records: usize,
+    bytes: usize,
+    ended: bool,
+    closed: bool,
+}
+
+impl LaneQueue {
+    /// An empty queue.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { bounds, state: Mutex::default(), arrived: Condvar::new(), room: Condvar::new() }
+    }
+
+    /// Adds a record; waits while the queue is full.
+    ///
+    /// # Errors
+    /// When the lane has stopped.
+    pub fn push(&self, record: Record) -> Result<(), Closed> {
+        let size = record.size();
+        let mut state = self.lock();
+        while !state.closed
+            && state.records > 0
+            && (state.records >= self.bounds.records || state.bytes + size > self.bounds.bytes)
+        {
+            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.closed {
+            return Err(Closed);
+        }
+        state.records += 1;
+        state.bytes += size;
+        if let Some(waiting) = state.waiting.get_mut(&record.partition) {
+            waiting.push_back(record);
+        } else {
+            state.turns.push_back(record.partition.clone());
+            state.waiting.insert(record.partition.clone(), VecDeque::from([record]));
+        }
+        if state.records == 1 {
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Tells the lane that a partition is its own.
+    ///
+    /// # Errors
+    /// When the lane has stopped.
+    pub fn assign(&self, partition: TopicPartition, log_start: u64) -> Result<(), Closed> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Closed);
+        }
+        state.signals.push_back(Item::Assigned { partition, log_start });
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Marks the end of what the source has; the lane learns of it when all that waits is taken.
+    pub fn end(&self) {
+        self.lock().ended = true;
+        self.arrived.notify_one();
+    }
+
+    /// Stops the lane: what waits is dropped, and nothing more is let in.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        *state = State { closed: true, ..State::default() };
+        self.arrived.notify_all();
+        self.room.notify_all();
+    }
+
+    /// Takes what is there: a signal, or the records of one partition up to these bounds, at least one. Waits up to
+    /// `patience` for something to come. None when the queue is closed.
+    pub fn take(&self, bounds: Bounds, patience: Duration) -> Option<Item> {
+        let mut state = self.lock();
+        loop {
+            if state.closed {
+                return None;
+            }
+            if let Some(signal) = state.signals.pop_front() {
+                return Some(signal);
+            }
+            if let Some(records) = state.take_records(bounds) {
+                self.room.notify_all();
+                return Some(Item::Records(records));
+            }
+            if std::mem::take(&mut state.ended) {
+                return Some(Item::End);
+            }
+            let (after, waited) =
+                self.arrived.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
+            state = after;
+            if waited.timed_out() && state.turns.is_empty() && state.signals.is_empty() && !state.ended {
+                return if state.closed { None } else { Some(Item::Idle) };
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn take_records(&mut self, bounds: Bounds) -> Option<Vec<Record>> {
+        let partition = self.turns.pop_front()?;
+        let waiting = self.waiting.get_mut(&partition)?;
+        let mut bytes = 0;
+        let count = waiting
+            .iter()
+            .take(bounds.records)
+            .take_while(|record| {
+                bytes += record.size();
+                bytes <= bounds.bytes
+            })
+            .count()
+            .max(1);
+        let taken: Vec<Record> = waiting.drain(..count.min(waiting.len())).collect();
+        if waiting.is_empty() {
+            self.waiting.remove(&partition);
+        } else {
+            self.turns.push_back(partition);
+        }
+        self.records -= taken.len();
+        self.bytes -= taken.iter().map(Record::size).sum::<usize>();
+        Some(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+    use crate::source::Claim;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+    const SMALL: Bounds = Bounds { records: 4, bytes: 100 };
+
+    fn record(partition: u32, offset: u64, size: usize) -> Record {
+        Record {
+            partition: TopicPartition { topic: "t".into(), partition },
+            offset,
+            timestamp: None,
+            headers: Vec::new(),
+            key: None,
+            value: Some(vec![b'x'; size]),
+            claim: Claim(1),
+        }
+    }
+
+    fn offsets(item: Option<Item>) -> Vec<(u32, u64)> {
+        match item {
+            Some(Item::Records(records)) => records.iter().map(|r| (r.partition.partition, r.offset)).collect(),
+            other => panic!("not records: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn partitions_take_turns_and_keep_their_order() {
+        let queue = LaneQueue::new(Bounds { records: 100, bytes: 10_000 });
+        for (partition, offset) in [(0, 1), (0, 2), (0, 3), (1, 7), (0, 4), (1, 8)] {
+            queue.push(record(partition, offset, 10)).unwrap();
+        }
+        let two = Bounds { records: 2, bytes: 1000 };
+        assert_eq!(offsets(queue.take(two, PATIENCE)), [(0, 1), (0, 2)]);
+        assert_eq!(offsets(queue.take(two, PATIENCE)), [(1, 7), (1, 8)]);
+        assert_eq!(offsets(queue.take(two, PATIENCE)), [(0, 3), (0, 4)]);
+    }
+
+    #[test]
+    fn a_batch_is_cut_by_bytes_but_never_empty() {
+        let queue = LaneQueue::new(Bounds { records: 100, bytes: 10_000 });
+        for offset in 0..3 {
+            queue.push(record(0, offset, 80)).unwrap();
+        }
+        assert_eq!(offsets(queue.take(Bounds { records: 10, bytes: 170 }, PATIENCE)), [(0, 0), (0, 1)]);
+        assert_eq!(offsets(queue.take(Bounds { records: 10, bytes: 1 }, PATIENCE)), [(0, 2)]);
+    }
+
+    #[test]
+    fn a_full_queue_makes_the_source_wait_until_something_is_taken() {
+        let queue = Arc::new(LaneQueue::new(SMALL));
+        let source = thread::spawn({
+            let queue = queue.clone();
+            move || (0..50).try_for_each(|offset| queue.push(record(0, offset, 30)))
+        });
+        let mut seen = Vec::new();
+        while seen.len() < 50 {
+            let taken = offsets(queue.take(Bounds { records: 100, bytes: 10_000 }, PATIENCE));
+            assert!(taken.len() <= 3, "more than the bound was waiting: {taken:?}");
+            seen.extend(taken);
+        }
+        assert!(seen.is_sorted());
+        source.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_record_beyond_the_bound_passes_alone() {
+        let queue = LaneQueue::new(SMALL);
+        queue.push(record(0, 0, 5000)).unwrap();
+        assert_eq!(offsets(queue.take(SMALL, PATIENCE)), [(0, 0)]);
+    }
+
+    #[test]
+    fn the_end_comes_after_everything_else_and_once() {
+        let queue = LaneQueue::new(SMALL);
+        queue.push(record(0, 0, 1)).unwrap();
+        queue.end();
+        assert_eq!(offsets(queue.take(SMALL, PATIENCE)), [(0, 0)]);
+        assert!(matches!(queue.take(SMALL, PATIENCE), Some(Item::End)));
+        assert!(matches!(queue.take(SMALL, Duration::from_millis(1)), Some(Item::Idle)));
+    }
+
+    #[test]
+    fn closing_frees_a_waiting_source_and_ends_the_lane() {
+        let queue = Arc::new(LaneQueue::new(SMALL));
+        let source = thread::spawn({
+            let queue = queue.clone();
+            move || while queue.push(record(0, 0, 30)).is_ok() {}
+        });
+        assert!(matches!(queue.take(SMALL, PATIENCE), Some(Item::Records(_))));
+        queue.close();
+        source.join().unwrap();
+        assert!(queue.take(SMALL, PATIENCE).is_none());
+    }
+}
