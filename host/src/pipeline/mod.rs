@@ -1,1 +1,264 @@
-//! placeholder
+//! Joins the parts: a source, the lanes with their transforms, the sinks and the dead letters.
+//!
+//! [`run`] reads as what happens: open the stores, load and start the transforms, hold what they declare against
+//! grants and stores, then run each pipeline until its source ends, it is stopped, or it cannot go on. A pipeline is
+//! one fate; the pipelines of a configuration do not wait for each other.
+
+pub mod dead_letter;
+mod lane;
+mod prepare;
+mod progress;
+mod retry;
+mod stop;
+mod write;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use anyhow::{Context, anyhow, bail};
+use tokio::runtime::{Builder, Handle};
+
+use self::dead_letter::DeadLetterFile;
+use self::lane::Lane;
+use self::prepare::{LaneTransform, Stage};
+pub use self::progress::{PipelineSummary, Summary};
+pub use self::stop::Stops;
+use self::stop::Stop;
+use self::write::{BoundSink, Stores};
+use crate::command::{Checker, Port};
+use crate::config::{self, Config};
+use crate::engine::{Engine, Module, Transform};
+use crate::event::{Decoder, Projection};
+use crate::sink::{self, Declared, Sink};
+use crate::source::{Bounds, FileSource, LaneQueue};
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was done.
+    pub summary: Summary,
+    /// The pipelines that could not go on, with the reason.
+    pub failures: Vec<anyhow::Error>,
+}
+
+/// Runs every pipeline of a configuration to its end.
+///
+/// # Errors
+/// When the run cannot begin: a store that cannot be opened, a module that cannot serve, a grant that is missing.
+pub fn run(config: &Config, stops: &Stops) -> anyhow::Result<Outcome> {
+    let runtime = Builder::new_multi_thread().enable_all().thread_name("tidegate-write").build()?;
+    let engine = Engine::new(config.engine.cache.as_ref().map(|folder| folder.as_path().to_path_buf()))?;
+    let sinks = open_sinks(config)?;
+    let dead_letters = Arc::new(DeadLetterFile::open(
+        config.dead_letters.path.as_path(),
+        config.dead_letters.max_value_bytes,
+    )?);
+    let prepared = config
+        .pipelines
+        .iter()
+        .map(|pipeline| {
+            let stores = (&sinks, dead_letters.clone(), stops.add());
+            Pipeline::prepare(config, pipeline, &engine, stores, runtime.handle())
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+
+    let mut outcome = Outcome { summary: Summary::default(), failures: Vec::new() };
+    thread::scope(|scope| {
+        let running: Vec<_> = prepared.into_iter().map(|pipeline| scope.spawn(|| pipeline.run())).collect();
+        for pipeline in running {
+            match pipeline.join() {
+                Ok((summary, failures)) => {
+                    outcome.summary.pipelines.push(summary);
+                    outcome.failures.extend(failures);
+                }
+                Err(_) => outcome.failures.push(anyhow!("a pipeline failed unexpectedly: see the message above")),
+            }
+        }
+    });
+    Ok(outcome)
+}
+
+/// A transform that has been started and held against its grants.
+struct Started {
+    name: String,
+    transform: Transform,
+    checker: Arc<Checker>,
+}
+
+/// A pipeline that is ready to run.
+struct Pipeline {
+    name: String,
+    lanes: Vec<Lane>,
+    control: mpsc::Receiver<crate::source::Control>,
+    source: FileSource,
+    stop: Arc<Stop>,
+}
+
+impl Pipeline {
+    fn prepare(
+        config: &Config,
+        pipeline: &config::Pipeline,
+        engine: &Engine,
+        (sinks, dead_letters, stop): (&BTreeMap<String, Arc<dyn Sink>>, Arc<DeadLetterFile>, Arc<Stop>),
+        runtime: &Handle,
+    ) -> anyhow::Result<Self> {
+        let name = pipeline.name.to_string();
+        let started = pipeline
+            .transforms
+            .iter()
+            .map(|transform| start(engine, config, transform).with_context(|| format!("pipeline `{name}`")))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let stores = Arc::new(Stores::new(
+            &name,
+            bind(pipeline, sinks),
+            dead_letters,
+            started.iter().map(|one| (one.name.clone(), one.transform.module().digest().to_owned())).collect(),
+            stop.clone(),
+        ));
+        for bound in &stores.sinks {
+            let declared = declared(bound, &started);
+            runtime.block_on(stores.patiently(bound, || bound.sink.prepare(&name, &declared)))?;
+        }
+        let batch = Bounds { records: pipeline.batch.max_events, bytes: pipeline.batch.max_bytes };
+        let (to_source, control) = mpsc::channel();
+        let lanes = (0..pipeline.lanes)
+            .map(|_| {
+                Ok(Lane {
+                    queue: Arc::new(LaneQueue::new(batch)),
+                    control: to_source.clone(),
+                    stage: stage(pipeline, &started)?,
+                    stores: stores.clone(),
+                    runtime: runtime.clone(),
+                    batch,
+                })
+            })
+            .collect::<anyhow::Result<_>>()?;
+        let config::Source::File(files) = &config.source;
+        let source = FileSource {
+            paths: files.files().with_context(|| format!("pipeline `{name}`"))?,
+            topics: pipeline.topics.iter().map(ToString::to_string).collect(),
+        };
+        Ok(Self { name, lanes, control, source, stop })
+    }
+
+    /// Runs to the end of the source, to the wish to stop, or to the first failure.
+    fn run(self) -> (PipelineSummary, Vec<anyhow::Error>) {
+        let mut summary = PipelineSummary { name: self.name.clone(), ..PipelineSummary::default() };
+        let mut failures = Vec::new();
+        let queues: Vec<_> = self.lanes.iter().map(|lane| lane.queue.clone()).collect();
+        thread::scope(|scope| {
+            let lanes: Vec<_> = self.lanes.into_iter().map(|lane| scope.spawn(|| lane.run())).collect();
+            let read = self.source.run(&queues, &self.control, self.stop.flag());
+            failures.extend(read.err().map(|cause| cause.context(format!("pipeline `{}`", self.name))));
+            // Nothing more will come; what is in flight is finished.
+            queues.iter().for_each(|queue| queue.close());
+            drop(self.control);
+            for lane in lanes {
+                match lane.join() {
+                    Ok((done, result)) => {
+                        summary.add(&done);
+                        failures.extend(result.err());
+                    }
+                    Err(_) => failures.push(anyhow!("pipeline `{}`: a lane failed unexpectedly", self.name)),
+                }
+            }
+        });
+        (summary, failures)
+    }
+}
+
+/// Opens the stores, each once.
+fn open_sinks(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<dyn Sink>>> {
+    let open = |(name, sink): (&String, &config::Sink)| {
+        let opened: Arc<dyn Sink> = match sink {
+            config::Sink::Null => Arc::new(sink::Null::new(name)),
+            config::Sink::Sqlite(options) => Arc::new(
+                sink::Sqlite::open(sink::sqlite::Options {
+                    name: name.clone(),
+                    path: options.path.as_path().to_path_buf(),
+                    table_prefix: options.table_prefix.to_string(),
+                    seed: options.seed.as_ref().map(|seed| seed.as_path().to_path_buf()),
+                })
+                .with_context(|| format!("sink `{name}`"))?,
+            ),
+        };
+        Ok((name.clone(), opened))
+    };
+    config.sinks.iter().map(open).collect()
+}
+
+/// Loads a module, starts it with its settings, and holds what it declares against what it is granted.
+fn start(engine: &Engine, config: &Config, transform: &config::Transform) -> anyhow::Result<Started> {
+    let name = transform.name.to_string();
+    let module = load(engine, config, transform)?;
+    let started = module.start(transform.settings.as_str())?;
+    let checker = Checker::new(started.description(), &transform.grants.to_command())
+        .map_err(|problems| anyhow!("transform `{name}` ({}): {}", module.digest(), problems.join("; ")))?;
+    Ok(Started { name, transform: started, checker: Arc::new(checker) })
+}
+
+/// Reads and compiles a transform's module, and holds it against the pinned digest.
+fn load(engine: &Engine, config: &Config, transform: &config::Transform) -> anyhow::Result<Module> {
+    let path = transform.module.as_path();
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the module {}", transform.module.shown()))?;
+    let module = engine.load(transform.name.as_str(), &bytes, &config.engine.limits)?;
+    if let Some(pinned) = &transform.digest
+        && pinned != module.digest()
+    {
+        bail!(
+            "transform `{}`: the module {} has the digest {}, but {pinned} is pinned: bring the pinned module, or change \
+             `digest`",
+            transform.name,
+            transform.module.shown(),
+            module.digest()
+        );
+    }
+    Ok(module)
+}
+
+/// The sinks of a pipeline with their ports, in the order in which they are written.
+fn bind(pipeline: &config::Pipeline, sinks: &BTreeMap<String, Arc<dyn Sink>>) -> Vec<BoundSink> {
+    let mut bound: Vec<BoundSink> = Vec::new();
+    for port in Port::ALL {
+        let Some(name) = pipeline.sinks.get(&port) else { continue };
+        let Some(sink) = sinks.get(name) else { continue };
+        match bound.iter_mut().find(|bound| bound.name == *name) {
+            Some(bound) => bound.ports.push(port),
+            None => bound.push(BoundSink { name: name.clone(), ports: vec![port], sink: sink.clone() }),
+        }
+    }
+    bound
+}
+
+/// What the transforms will write through one sink.
+fn declared(bound: &BoundSink, started: &[Started]) -> Declared {
+    let mut declared = Declared { ports: bound.ports.clone(), ..Declared::default() };
+    for description in started.iter().map(|one| one.transform.description()) {
+        for port in &bound.ports {
+            match port {
+                Port::Tables => declared.tables.extend_from_slice(&description.tables),
+                Port::Documents => declared.indexes.extend_from_slice(&description.indexes),
+                Port::Messages => declared.topics.extend_from_slice(&description.topics),
+                Port::Cache => {}
+            }
+        }
+    }
+    declared
+}
+
+/// The first half of one lane.
+fn stage(pipeline: &config::Pipeline, started: &[Started]) -> anyhow::Result<Stage> {
+    let transforms = started
+        .iter()
+        .map(|one| {
+            Ok(LaneTransform {
+                name: one.name.clone(),
+                transform: one.transform.fork()?,
+                projection: Projection::new(&one.transform.description().inputs),
+                checker: one.checker.clone(),
+            })
+        })
+        .collect::<anyhow::Result<_>>()?;
+    Ok(Stage::new(&pipeline.name, Decoder::new(pipeline.event_options()), transforms, pipeline.on_truncate))
+}
