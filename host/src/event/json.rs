@@ -1,0 +1,417 @@
+//! The JSON scanner: checks a text in full (RFC 8259) and finds where its parts lie, without building values.
+//!
+//! It accepts what `serde_json` accepts as raw text (lone surrogate escapes included), up to [`MAX_DEPTH`]. It never
+//! recurses and passes each byte once. Positions are byte positions in the text.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// How deep arrays and objects may be nested. A guest's parser has a bound too, usually this one.
+pub(super) const MAX_DEPTH: u32 = 128;
+
+/// Why a text is no JSON, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Malformed {
+    /// The byte position.
+    pub(super) at: usize,
+    expected: Expected,
+    found: Option<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    What(&'static str),
+    LessDepth,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.expected {
+            Expected::LessDepth => {
+                return write!(f, "at byte {}: nested more than {MAX_DEPTH} levels deep", self.at);
+            }
+            Expected::What(what) => write!(f, "at byte {}: expected {what}, found ", self.at)?,
+        }
+        match self.found {
+            None => f.write_str("the end of the text"),
+            Some(byte) if byte.is_ascii_graphic() => write!(f, "`{}`", char::from(byte)),
+            Some(byte) => write!(f, "byte 0x{byte:02x}"),
+        }
+    }
+}
+
+/// A member's name, or a string: where the text between its quotes lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Name {
+    /// After the opening quote.
+    pub(super) start: usize,
+    /// Before the closing quote.
+    pub(super) end: usize,
+    /// Whether it holds an escape.
+    pub(super) escaped: bool,
+}
+
+impl Name {
+    /// The name itself.
+    pub(super) fn of<'t>(self, text: &'t str) -> Cow<'t, str> {
+        unescape(&text[self.start..self.end], self.escaped)
+    }
+}
+
+/// A string's content. A lone surrogate, which is no character, becomes U+FFFD.
+pub(super) fn unescape(raw: &str, escaped: bool) -> Cow<'_, str> {
+    if !escaped {
+        return Cow::Borrowed(raw);
+    }
+    let mut units = Vec::with_capacity(raw.len());
+    let mut rest = raw.chars();
+    while let Some(character) = rest.next() {
+        if character != '\\' {
+            units.extend_from_slice(character.encode_utf16(&mut [0; 2]));
+            continue;
+        }
+        units.push(match rest.next() {
+            Some('b') => 0x08,
+            Some('f') => 0x0c,
+            Some('n') => 0x0a,
+            Some('r') => 0x0d,
+            Some('t') => 0x09,
+            Some('u') => {
+                let mut unit: u16 = 0;
+                for digit in rest.by_ref().take(4) {
+                    unit = unit << 4 | u16::try_from(digit.to_digit(16).unwrap_or(0)).unwrap_or(0);
+                }
+                unit
+            }
+            // The scanner has let through only `"`, `\` and `/` beside those.
+            Some(other) => u16::try_from(u32::from(other)).unwrap_or(0xfffd),
+            None => 0xfffd,
+        });
+    }
+    Cow::Owned(String::from_utf16_lossy(&units))
+}
+
+/// Goes through a text from its start to its end.
+#[derive(Debug, Clone)]
+pub(super) struct Scanner<'t> {
+    text: &'t str,
+    at: usize,
+    depth: u32,
+}
+
+impl<'t> Scanner<'t> {
+    /// Begins at the first value of a text.
+    pub(super) fn new(text: &'t str) -> Self {
+        let mut scanner = Self { text, at: 0, depth: 0 };
+        scanner.skip_space();
+        scanner
+    }
+
+    /// The text.
+    pub(super) fn text(&self) -> &'t str {
+        self.text
+    }
+
+    /// Where it stands: after [`Self::new`], [`Self::member`] and [`Self::peek`] at the start of a value.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The byte where it stands, which tells what kind of value begins there.
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    /// Passes over text that is known to be a whole value: it has been scanned before.
+    pub(super) fn skip_known(&mut self, length: usize) {
+        self.at += length;
+    }
+
+    /// Enters an object. [`Self::member`] then yields its members.
+    pub(super) fn enter(&mut self) -> Result<Object, Malformed> {
+        if self.peek() != Some(b'{') {
+            return Err(self.malformed("an object"));
+        }
+        self.at += 1;
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(self.too_deep());
+        }
+        Ok(Object { first: true })
+    }
+
+    /// The name of the object's next member; the scanner then stands at its value, which must be passed before the
+    /// next call. None = the object has ended, and the scanner stands behind it.
+    #[inline]
+    pub(super) fn member(&mut self, object: &mut Object) -> Result<Option<Name>, Malformed> {
+        self.skip_space();
+        match self.peek() {
+            Some(b'}') => {
+                self.at += 1;
+                self.depth -= 1;
+                return Ok(None);
+            }
+            Some(b',') if !object.first => {
+                self.at += 1;
+                self.skip_space();
+            }
+            _ if object.first => {}
+            _ => return Err(self.malformed("`,` or `}` after a member")),
+        }
+        object.first = false;
+        self.name().map(Some)
+    }
+
+    /// Passes one value, whatever it is, and says where it lies: from where it stood to where it stands.
+    #[inline]
+    pub(super) fn value(&mut self) -> Result<&'t str, Malformed> {
+        let start = self.at;
+        self.skip_value()?;
+        Ok(&self.text[start..self.at])
+    }
+
+    /// Checks that nothing but space follows.
+    pub(super) fn end(&mut self) -> Result<(), Malformed> {
+        self.skip_space();
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err(self.malformed("the end of the text after the value")),
+        }
+    }
+
+    /// Passes one value.
+    #[inline]
+    pub(super) fn skip_value(&mut self) -> Result<(), Malformed> {
+        match self.peek() {
+            Some(b'"') => self.string().map(|_| ()),
+            Some(b'{' | b'[') => self.skip_nested(),
+            _ => self.skip_scalar(),
+        }
+    }
+
+    /// Passes an array or object. What is open is kept in the bits of one number: 1 = an object.
+    fn skip_nested(&mut self) -> Result<(), Malformed> {
+        const { assert!(MAX_DEPTH <= u128::BITS) };
+        let mut open: u128 = 0;
+        let outer = self.depth;
+        loop {
+            match self.peek() {
+                Some(bracket @ (b'{' | b'[')) => {
+                    if self.depth >= MAX_DEPTH {
+                        return Err(self.too_deep());
+                    }
+                    self.at += 1;
+                    self.depth += 1;
+                    self.skip_space();
+                    let is_object = bracket == b'{';
+                    open = open << 1 | u128::from(is_object);
+                    match self.peek() {
+                        Some(b'}') if is_object => {}
+                        Some(b']') if !is_object => {}
+                        _ if is_object => {
+                            self.name()?;
+                            continue;
+                        }
+                        _ => continue,
+                    }
+                }
+                Some(b'"') => {
+                    self.string()?;
+                }
+                _ => self.skip_scalar()?,
+            }
+            // Behind a value: close what ends here, up to the next value.
+            loop {
+                self.skip_space();
+                let in_object = open & 1 == 1;
+                match self.peek() {
+                    Some(b',') => {
+                        self.at += 1;
+                        self.skip_space();
+                        if in_object {
+                            self.name()?;
+                        }
+                        break;
+                    }
+                    Some(b'}') if in_object => {}
+                    Some(b']') if !in_object => {}
+                    _ if in_object => return Err(self.malformed("`,` or `}` after a member")),
+                    _ => return Err(self.malformed("`,` or `]` after an element")),
+                }
+                self.at += 1;
+                self.depth -= 1;
+                open >>= 1;
+                if self.depth == outer {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Passes a name and its colon, up to the value.
+    #[inline]
+    fn name(&mut self) -> Result<Name, Malformed> {
+        if self.peek() != Some(b'"') {
+            return Err(self.malformed("a member's name in double quotes"));
+        }
+        let name = self.string()?;
+        self.skip_space();
+        if self.peek() != Some(b':') {
+            return Err(self.malformed("`:` after a member's name"));
+        }
+        self.at += 1;
+        self.skip_space();
+        Ok(name)
+    }
+
+    /// Passes a string; it stands at the opening quote.
+    #[inline]
+    pub(super) fn string(&mut self) -> Result<Name, Malformed> {
+        let start = self.at + 1;
+        let mut escaped = false;
+        self.at = start;
+        loop {
+            self.at = special(self.text.as_bytes(), self.at);
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(Name { start, end: self.at - 1, escaped });
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    self.at += 1;
+                    self.escape()?;
+                }
+                _ => return Err(self.malformed("a string's closing quote")),
+            }
+        }
+    }
+
+    /// Passes what follows a backslash.
+    fn escape(&mut self) -> Result<(), Malformed> {
+        match self.peek() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                self.at += 1;
+                Ok(())
+            }
+            Some(b'u') => {
+                self.at += 1;
+                for _ in 0..4 {
+                    if !self.peek().is_some_and(|byte| byte.is_ascii_hexdigit()) {
+                        return Err(self.malformed("four hexadecimal digits after \\u"));
+                    }
+                    self.at += 1;
+                }
+                Ok(())
+            }
+            _ => Err(self.malformed("one of \" \\ / b f n r t u after a backslash")),
+        }
+    }
+
+    /// Passes a number or one of the three words.
+    fn skip_scalar(&mut self) -> Result<(), Malformed> {
+        match self.peek() {
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b'n') => self.word("null"),
+            Some(b't') => self.word("true"),
+            Some(b'f') => self.word("false"),
+            _ => Err(self.malformed("a value")),
+        }
+    }
+
+    fn word(&mut self, word: &'static str) -> Result<(), Malformed> {
+        for byte in word.bytes() {
+            if self.peek() != Some(byte) {
+                return Err(self.malformed(word));
+            }
+            self.at += 1;
+        }
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<(), Malformed> {
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        if self.peek() == Some(b'0') {
+            self.at += 1;
+            if self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+                return Err(self.malformed("a number without leading zeros"));
+            }
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), Malformed> {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if count == 0 {
+            return Err(self.malformed("a digit"));
+        }
+        self.at += count;
+        Ok(())
+    }
+
+    #[inline]
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\t' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    #[cold]
+    fn malformed(&self, expected: &'static str) -> Malformed {
+        Malformed { at: self.at, expected: Expected::What(expected), found: self.peek() }
+    }
+
+    #[cold]
+    fn too_deep(&self) -> Malformed {
+        Malformed { at: self.at, expected: Expected::LessDepth, found: None }
+    }
+}
+
+/// An object that a scanner is in.
+#[derive(Debug)]
+pub(super) struct Object {
+    first: bool,
+}
+
+/// The position, from `at` on, of the first quote, backslash or control character; else the end.
+///
+/// Eight bytes at a time: subtracting 1 from a zero byte, or 0x20 from a control character, borrows into its highest
+/// bit. A borrow can disturb only bytes behind such a byte, so the first hit is right.
+#[inline]
+fn special(bytes: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = ONES * 0x80;
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*chunk);
+        let quote = word ^ (ONES * 0x22);
+        let backslash = word ^ (ONES * 0x5c);
+        let hits = (quote.wrapping_sub(ONES) & !quote)
+            | (backslash.wrapping_sub(ONES) & !backslash)
+            | (word.wrapping_sub(ONES * 0x20) & !word);
+        let hits = hits & HIGH;
+        if hits != 0 {
+            return at + hits.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    while bytes.get(at).is_some_and(|&byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+        at += 1;
+    }
+    at
+}
