@@ -1,17 +1,53 @@
 //! Runs transforms: verifies and compiles a module, keeps a warm instance, hands it batches, and contains what goes
 //! wrong in it. The only module that names wasmtime; its one file is the cache of compiled code.
+//!
+//! [`Engine::load`] makes a [`Module`] of bytes, [`Module::start`] a [`Transform`] of a module and settings, and
+//! [`Transform::apply`] handles a batch. A module is given nothing but its input: no clock, no randomness, no network
+//! and no files. What goes wrong in it is an error or a rejection with a reason, never a panic.
+
+mod bindings;
+mod cache;
+mod convert;
+mod describe;
+mod error;
+mod instance;
+mod limits;
+mod log;
+mod module;
+mod transform;
+mod verify;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use crate::contract::{Column, Description, RawCommand, Rejection};
-use crate::event::Projected;
+use anyhow::{Context, anyhow};
+use wasmtime::{Config, OptLevel, Strategy};
+
+use crate::contract::{Column, RawCommand, Rejection};
+use cache::Cache;
+
+pub use error::{ApplyError, LoadError};
+pub use module::Module;
+pub use transform::Transform;
+
+/// The contract's package.
+const PACKAGE: &str = "tidegate:transform";
+/// The version of it that the host was built with.
+const CONTRACT: &str = "0.1.0";
+/// How finely deadlines are kept.
+const TICK: Duration = Duration::from_millis(5);
+/// The native stack of a call. Beyond it the guest traps.
+const STACK_BYTES: usize = 512 << 10;
+/// Address space, not memory: with all that a 32-bit guest can address reserved, no access needs a bounds check.
+const RESERVED_BYTES: u64 = 4 << 30;
 
 /// The bounds of a transform.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// How long one call may take, before it is tried alone with ten times as long.
+    /// How long one call may take. A change that takes longer is tried alone with ten times as long, and so long may
+    /// a start take.
     pub call_deadline: Duration,
     /// The linear memory of an instance, bytes.
     pub memory_bytes: usize,
@@ -21,7 +57,7 @@ pub struct Limits {
     pub calls_per_instance: u64,
     /// Commands that one change may make.
     pub commands_per_change: usize,
-    /// Bytes of commands that one call may return.
+    /// Bytes that one call may return, as the host holds them: some hundred a command beside its texts.
     pub answer_bytes: usize,
 }
 
@@ -38,16 +74,11 @@ impl Default for Limits {
     }
 }
 
-/// Compiles modules. One a process.
-#[derive(Clone)]
-pub struct Engine {
-    cache: Option<PathBuf>,
-}
-
-/// A verified and compiled module.
-#[derive(Clone)]
-pub struct Module {
-    digest: Arc<str>,
+impl Limits {
+    /// How long a start, and a change that is tried alone, may take.
+    fn patience(&self) -> Duration {
+        self.call_deadline.saturating_mul(10)
+    }
 }
 
 /// What the changes of one call have in common.
@@ -66,71 +97,80 @@ pub struct Batch<'a> {
 /// The answer to one change.
 pub type Outcome = Result<Vec<RawCommand>, Rejection>;
 
-/// Why a module cannot serve. Each names the module, the cause and the remedy.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// to be completed by the implementation
-    #[error("{0}")]
-    Todo(String),
+/// Compiles modules. One a process; cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    wasmtime: wasmtime::Engine,
+    cache: Option<Arc<Cache>>,
 }
 
 impl Engine {
-    /// An engine that keeps compiled code in this folder.
+    /// An engine that keeps compiled code in this folder, which is made where it is missing. Compiled code is run as
+    /// it lies there, so the folder must belong to the user alone (mode 0700).
     ///
     /// # Errors
     /// When the machine cannot run WebAssembly, or the folder cannot be used.
     pub fn new(cache: Option<PathBuf>) -> anyhow::Result<Self> {
-        Ok(Self { cache })
+        let wasmtime = wasmtime::Engine::new(&config()).map_err(|error| anyhow!("{error:#}"))?;
+        let open = |folder: PathBuf| {
+            let shown = folder.display().to_string();
+            let cache = Cache::open(folder, &wasmtime);
+            cache.with_context(|| format!("the folder {shown} cannot hold compiled code"))
+        };
+        let cache = cache.map(open).transpose()?.map(Arc::new);
+        tick(&wasmtime)?;
+        Ok(Self { wasmtime, cache })
     }
 
-    /// Verifies and compiles a module. `name` is for messages.
+    /// Verifies and compiles a module, which takes some 100 ms unless its code is cached. `name` is for messages.
     ///
     /// # Errors
     /// As [`LoadError`] says.
     pub fn load(&self, name: &str, bytes: &[u8], limits: &Limits) -> Result<Module, LoadError> {
-        let _ = (&self.cache, name, bytes, limits);
-        unimplemented!()
+        Module::load(&self.wasmtime, self.cache.as_deref(), name, bytes, limits)
     }
 }
 
-impl Module {
-    /// The SHA-256 of the module's bytes, lower-case hexadecimal.
-    pub fn digest(&self) -> &str {
-        &self.digest
-    }
-
-    /// Starts a transform with its settings (a JSON object) in a first instance, and gets its description.
-    ///
-    /// # Errors
-    /// When it refuses the settings, traps, or describes what cannot be.
-    pub fn start(&self, settings: &str) -> Result<Transform, LoadError> {
-        let _ = settings;
-        unimplemented!()
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("cache", &self.cache).finish_non_exhaustive()
     }
 }
 
-/// A module with its settings, and a warm instance. One a lane.
-pub struct Transform {
-    description: Arc<Description>,
+/// Speed where batches run, and nothing that transforms do not need. Proposals whose crate features are not compiled
+/// in (threads, garbage collection, exceptions, async components) are off already.
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .strategy(Strategy::Cranelift)
+        .cranelift_opt_level(OptLevel::Speed)
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .max_wasm_stack(STACK_BYTES)
+        .memory_reservation(RESERVED_BYTES)
+        .memory_init_cow(true)
+        .wasm_component_model(true)
+        .wasm_memory64(false)
+        .wasm_relaxed_simd(false)
+        .wasm_tail_call(false)
+        .wasm_wide_arithmetic(false)
+        .wasm_custom_page_sizes(false)
+        .wasm_stack_switching(false)
+        // Transforms are built without names: a backtrace would cost and say nothing.
+        .wasm_backtrace_max_frames(None);
+    config
 }
 
-impl Transform {
-    /// What it declared.
-    pub fn description(&self) -> &Description {
-        &self.description
-    }
-
-    /// Another transform of the same module and settings, for another lane.
-    ///
-    /// # Errors
-    /// As for [`Module::start`].
-    pub fn fork(&self) -> Result<Self, LoadError> {
-        unimplemented!()
-    }
-
-    /// Handles one batch: one outcome a change. A trap or a deadline is narrowed down to the change that causes it.
-    pub fn apply(&mut self, batch: Batch<'_>, changes: &[Projected<'_>]) -> Vec<Outcome> {
-        let _ = (batch, changes);
-        unimplemented!()
-    }
+/// Moves the engine's clock, by which deadlines are kept, for as long as there is an engine.
+fn tick(engine: &wasmtime::Engine) -> anyhow::Result<()> {
+    let engine = engine.weak();
+    let run = move || {
+        loop {
+            thread::sleep(TICK);
+            let Some(engine) = engine.upgrade() else { break };
+            engine.increment_epoch();
+        }
+    };
+    thread::Builder::new().name("deadlines".into()).spawn(run).context("the thread for deadlines cannot be started")?;
+    Ok(())
 }

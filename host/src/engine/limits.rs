@@ -1,0 +1,68 @@
+//! What an instance may take of the machine: memory, tables, and how many of each.
+
+use std::fmt;
+
+use wasmtime::ResourceLimiter;
+
+/// Elements of all tables of a component; a table holds the functions that are called by pointer.
+const TABLE_ELEMENTS: usize = 100_000;
+/// A component has one instance of its code and a few small ones that adapt it.
+const INSTANCES: usize = 16;
+const TABLES: usize = 16;
+const MEMORIES: usize = 4;
+
+/// Counts what an instance holds, and refuses what exceeds it.
+#[derive(Debug)]
+pub(super) struct Quota {
+    memory_limit: usize,
+    memory: usize,
+}
+
+impl Quota {
+    pub(super) fn new(memory_limit: usize) -> Self {
+        Self { memory_limit, memory: 0 }
+    }
+}
+
+/// The memory limit was hit. It ends the call, since a guest that is told of a failed allocation only traps with less
+/// to say.
+#[derive(Debug)]
+pub(super) struct OutOfMemory {
+    limit: usize,
+}
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it asked for more than the {} bytes of memory that it may have", self.limit)
+    }
+}
+
+impl std::error::Error for OutOfMemory {}
+
+impl ResourceLimiter for Quota {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        // The limit holds for all memories of the instance together.
+        let total = self.memory.saturating_add(desired.saturating_sub(current));
+        if total > self.memory_limit {
+            return Err(wasmtime::Error::new(OutOfMemory { limit: self.memory_limit }));
+        }
+        self.memory = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS)
+    }
+
+    fn instances(&self) -> usize {
+        INSTANCES
+    }
+
+    fn tables(&self) -> usize {
+        TABLES
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES
+    }
+}

@@ -1,0 +1,105 @@
+//! From a module's bytes to something that can be started.
+
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::{Component, HasSelf, Linker};
+
+use super::bindings::{self, TransformPre};
+use super::cache::Cache;
+use super::error::LoadError;
+use super::instance::{Instance, Mold, State};
+use super::log::GuestLog;
+use super::transform::Transform;
+use super::{Limits, verify};
+use crate::contract::Description;
+
+/// A verified and compiled module. Cheap to clone.
+#[derive(Clone)]
+pub struct Module {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    digest: String,
+    limits: Limits,
+    mold: Mold,
+}
+
+impl Module {
+    pub(super) fn load(
+        engine: &wasmtime::Engine,
+        cache: Option<&Cache>,
+        name: &str,
+        bytes: &[u8],
+        limits: &Limits,
+    ) -> Result<Self, LoadError> {
+        if bytes.len() > limits.module_bytes {
+            let (module, limit) = (name.to_owned(), limits.module_bytes);
+            return Err(LoadError::TooLarge { module, bytes: bytes.len(), limit });
+        }
+        let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let component = match cache.and_then(|cache| cache.get(engine, &digest)) {
+            Some(component) => component,
+            None => {
+                let component = Component::from_binary(engine, &verify::component(name, bytes)?)
+                    .map_err(|error| LoadError::Compile { module: name.into(), cause: format!("{error:#}") })?;
+                if let Some(cache) = cache {
+                    cache.put(&digest, &component);
+                }
+                component
+            }
+        };
+        let pre = link(engine, &component)
+            .map_err(|error| LoadError::Mismatch { module: name.into(), cause: format!("{error:#}") })?;
+        let mold = Mold {
+            pre,
+            log: Arc::new(GuestLog::new(name, &digest)),
+            memory_bytes: limits.memory_bytes,
+            answer_bytes: limits.answer_bytes,
+            start_deadline: limits.patience(),
+        };
+        Ok(Self { inner: Arc::new(Inner { name: name.into(), digest, limits: limits.clone(), mold }) })
+    }
+
+    /// The name that it was loaded under.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The SHA-256 of the module's bytes, lower-case hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.inner.digest
+    }
+
+    /// Starts a transform with its settings (a JSON object) in a first instance, and gets its description.
+    ///
+    /// # Errors
+    /// When it refuses the settings, traps, does not answer in time, or declares what cannot be.
+    pub fn start(&self, settings: &str) -> Result<Transform, LoadError> {
+        let (instance, description) = self.instance(settings)?;
+        Ok(Transform::new(self.clone(), settings.into(), Arc::new(description), instance))
+    }
+
+    pub(super) fn instance(&self, settings: &str) -> Result<(Instance, Description), LoadError> {
+        Instance::start(&self.inner.mold, &self.inner.name, settings)
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Module").field("name", &self.name()).field("digest", &self.digest()).finish_non_exhaustive()
+    }
+}
+
+fn link(engine: &wasmtime::Engine, component: &Component) -> wasmtime::Result<TransformPre<State>> {
+    let mut linker = Linker::new(engine);
+    bindings::Transform::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
+    TransformPre::new(linker.instantiate_pre(component)?)
+}

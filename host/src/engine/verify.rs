@@ -1,0 +1,135 @@
+//! Holds a module's bytes against the contract, and makes a component of them.
+
+use std::borrow::Cow;
+
+use wasmparser::{Parser, Payload};
+use wit_component::ComponentEncoder;
+use wit_parser::decoding::DecodedWasm;
+use wit_parser::{Resolve, World, WorldKey};
+
+use super::error::LoadError;
+use super::{CONTRACT, PACKAGE};
+
+/// What the host accepts, for messages.
+const ACCEPTED: &str = "0.1.x";
+/// Names that one message lists at most.
+const LISTED: usize = 8;
+
+/// The module as a component that asks for nothing but the log and exports the transformer.
+pub(super) fn component<'b>(module: &str, bytes: &'b [u8]) -> Result<Cow<'b, [u8]>, LoadError> {
+    if !bytes.starts_with(b"\0asm") {
+        return Err(LoadError::NotWasm { module: module.into() });
+    }
+    let component = if Parser::is_component(bytes) { Cow::Borrowed(bytes) } else { Cow::Owned(wrap(module, bytes)?) };
+    let decoded = wit_parser::decoding::decode(&component).map_err(|error| damaged(module, &error))?;
+    let DecodedWasm::Component(resolve, world) = decoded else {
+        return Err(LoadError::NoContract { module: module.into() });
+    };
+    check_version(module, &resolve)?;
+    check_world(module, &resolve, &resolve.worlds[world])?;
+    Ok(component)
+}
+
+/// A core module as a component. The version is looked at first, since nothing else that is wrong would say so.
+fn wrap(module: &str, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+    let (_, contract) = wit_component::metadata::decode(bytes).map_err(|error| damaged(module, &error))?;
+    check_version(module, &contract.resolve)?;
+    ComponentEncoder::default()
+        .module(bytes)
+        .and_then(|mut encoder| encoder.encode())
+        .map_err(|error| diagnose(module, bytes, &error).unwrap_or_else(|error| damaged(module, &error)))
+}
+
+/// The contract's package must be named, in a version that this host speaks.
+fn check_version(module: &str, resolve: &Resolve) -> Result<(), LoadError> {
+    let mut found = None;
+    for package in resolve.package_names.keys() {
+        if format!("{}:{}", package.namespace, package.name) != PACKAGE {
+            continue;
+        }
+        let version = package.version.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+        if is_accepted(&version) {
+            return Ok(());
+        }
+        found = Some(version);
+    }
+    Err(match found {
+        Some(found) => LoadError::WrongVersion { module: module.into(), found, want: ACCEPTED },
+        None => LoadError::NoContract { module: module.into() },
+    })
+}
+
+/// 0.1.x: a patch of the contract changes no type.
+fn is_accepted(version: &str) -> bool {
+    version.strip_prefix("0.1.").is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn check_world(module: &str, resolve: &Resolve, world: &World) -> Result<(), LoadError> {
+    let name = |key: &WorldKey| match key {
+        WorldKey::Name(name) => name.clone(),
+        WorldKey::Interface(id) => resolve.id_of(*id).unwrap_or_default(),
+    };
+    let names: Vec<String> = world.imports.keys().map(name).filter(|name| !is_interface(name, "log")).collect();
+    if !names.is_empty() {
+        return Err(LoadError::Imports { module: module.into(), names: shorten(names) });
+    }
+    if !world.exports.keys().map(name).any(|name| is_interface(&name, "transformer")) {
+        let missing = vec![format!("{PACKAGE}/transformer@{CONTRACT}")];
+        return Err(LoadError::Exports { module: module.into(), missing });
+    }
+    Ok(())
+}
+
+/// Whether this is the name of an interface of the contract, in a version that the host speaks.
+fn is_interface(name: &str, interface: &str) -> bool {
+    name.strip_prefix(PACKAGE)
+        .and_then(|rest| rest.strip_prefix('/')?.strip_prefix(interface)?.strip_prefix('@'))
+        .is_some_and(is_accepted)
+}
+
+/// Why a core module could not be wrapped, in our own words where it is one of the usual reasons.
+fn diagnose(module: &str, bytes: &[u8], error: &anyhow::Error) -> anyhow::Result<LoadError> {
+    let mut names = Vec::new();
+    let mut missing = vec!["start", "apply"];
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload? {
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    let import = import?;
+                    if !import.module.starts_with(PACKAGE) {
+                        names.push(format!("{}::{}", import.module, import.name));
+                    }
+                }
+            }
+            Payload::ExportSection(section) => {
+                for export in section {
+                    let name = export?.name;
+                    missing.retain(|wanted| !name.ends_with(&format!("#{wanted}")));
+                }
+            }
+            _ => {}
+        }
+    }
+    let module = module.to_owned();
+    Ok(if !names.is_empty() {
+        LoadError::Imports { module, names: shorten(names) }
+    } else if !missing.is_empty() {
+        let missing = missing.iter().map(|name| format!("{PACKAGE}/transformer@{CONTRACT}#{name}")).collect();
+        LoadError::Exports { module, missing }
+    } else {
+        LoadError::Mismatch { module, cause: format!("{error:#}") }
+    })
+}
+
+fn damaged(module: &str, error: &anyhow::Error) -> LoadError {
+    LoadError::Damaged { module: module.into(), cause: format!("{error:#}") }
+}
+
+fn shorten(mut names: Vec<String>) -> Vec<String> {
+    if names.len() > LISTED {
+        let more = names.len() - LISTED;
+        names.truncate(LISTED);
+        names.push(format!("{more} more"));
+    }
+    names
+}
