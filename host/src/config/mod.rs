@@ -1,1 +1,118 @@
-//! placeholder
+//! The configuration: one TOML file as typed blocks, one file of this module a block. [`Config::load`] reads and
+//! checks all of it without touching a store, and either answers a configuration in which every name has its meaning
+//! or names everything that is wrong. `docs/reference/configuration.md` documents every key.
+//!
+//! A string is a [`Text`] or a [`FilePath`]: what came from `${env:…}` or `${file:…}` is in the value and never in
+//! `Debug` or an error.
+
+mod block;
+mod dead_letters;
+mod engine;
+mod error;
+mod overlap;
+mod pipelines;
+mod preview;
+mod settings;
+mod sinks;
+mod source;
+#[cfg(test)]
+mod tests;
+mod text;
+mod transforms;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::env::VarError;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+pub use self::dead_letters::DeadLetters;
+pub use self::engine::EngineSettings;
+pub use self::error::{ConfigError, Problem};
+pub use self::pipelines::{BatchSize, OnTruncate, Pipeline};
+pub use self::sinks::{Sink, Sqlite};
+pub use self::source::{FileSource, Source};
+pub use self::text::{FilePath, Text};
+pub use self::transforms::{Grants, Transform};
+
+use self::block::{Block, Document, line_of};
+use self::text::Lookup;
+
+/// A configuration whose names all have their meaning. Nothing has been opened or connected yet.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// Where records come from.
+    pub source: Source,
+    /// The stores, by the name that pipelines bind them under.
+    pub sinks: BTreeMap<String, Sink>,
+    /// Where records go that cannot be handled.
+    pub dead_letters: DeadLetters,
+    /// How transforms are run.
+    pub engine: EngineSettings,
+    /// The pipelines, in the order of the file. At least one.
+    pub pipelines: Vec<Pipeline>,
+}
+
+impl Config {
+    /// Reads and checks a configuration file. References are looked up in the environment of this process.
+    ///
+    /// # Errors
+    /// All problems of the file at once. Where the file is no TOML, the problems of its syntax.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_in(path, &|name| std::env::var(name))
+    }
+
+    fn load_in(path: &Path, environment: &dyn Fn(&str) -> Result<String, VarError>) -> Result<Self, ConfigError> {
+        let whole = |line, cause: String, remedy: &str| {
+            ConfigError::new(path, vec![Problem { line, field: String::new(), cause, remedy: remedy.into() }])
+        };
+        let bytes = std::fs::read(path)
+            .map_err(|error| whole(None, format!("cannot be read: {error}"), "name a readable configuration file"))?;
+        let text = std::str::from_utf8(&bytes).map_err(|error| {
+            let line = bytes.iter().take(error.valid_up_to()).filter(|&&byte| byte == b'\n').count() + 1;
+            whole(Some(line), "the file is not UTF-8".into(), "save it as UTF-8")
+        })?;
+        // A file in the working folder has the empty parent.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Self::read(text, path, Lookup { folder, environment })
+    }
+
+    fn read(text: &str, file: &Path, lookup: Lookup<'_>) -> Result<Self, ConfigError> {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            // The error's own display quotes the line, which may hold a secret.
+            let problem = |error: &toml::de::Error| Problem {
+                line: error.span().map(|span| line_of(text, span.start)),
+                field: String::new(),
+                cause: error.message().replace('\n', ", "),
+                remedy: "correct the TOML".into(),
+            };
+            return Err(ConfigError::new(file, errors.iter().map(problem).collect()));
+        }
+        let document = Document { text, lookup, problems: RefCell::default() };
+        let mut root = Block::root(&document, &table);
+        let source = source::read(&mut root);
+        let sinks = sinks::read(&mut root);
+        let dead_letters = dead_letters::read(&mut root);
+        let engine = engine::read(&mut root);
+        let pipelines = pipelines::read(&mut root, &sinks);
+        root.finish("key");
+        overlap::check(&document, &sinks, &pipelines);
+
+        let problems = document.problems.take();
+        match source {
+            Some(source) if problems.is_empty() => Ok(Self {
+                file: file.into(),
+                source,
+                sinks: sinks.known,
+                dead_letters,
+                engine,
+                pipelines: pipelines.into_iter().map(|pipeline| pipeline.value).collect(),
+            }),
+            _ => Err(ConfigError::new(file, problems)),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! `--preview FILE`: what a configuration would write, in one SQLite file instead of its stores.
+
+use std::path::Path;
+
+use super::Config;
+use super::sinks::{Sink, Sqlite};
+use super::text::{FilePath, Text};
+
+impl Config {
+    /// The same configuration with every sink in this SQLite file, and the dead letters beside it in
+    /// `FILE.dead-letters.jsonl`. A sink keeps its name; its tables keep theirs where there is one sink, and begin
+    /// with the sink's name otherwise.
+    #[must_use]
+    pub fn into_preview(mut self, file: &Path) -> Self {
+        let alone = self.sinks.len() == 1;
+        for (name, sink) in &mut self.sinks {
+            let prefix = if alone { String::new() } else { format!("{}_", name.replace(['.', '-'], "_")) };
+            let path = FilePath::plain(file);
+            *sink = Sink::Sqlite(Sqlite { path, table_prefix: Text::plain(prefix), seed: None });
+        }
+        let mut dead_letters = file.as_os_str().to_owned();
+        dead_letters.push(".dead-letters.jsonl");
+        self.dead_letters.path = FilePath::plain(dead_letters);
+        self
+    }
+}

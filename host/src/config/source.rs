@@ -1,0 +1,74 @@
+//! The block `[source.…]`: where records come from.
+
+use std::path::{MAIN_SEPARATOR, Path};
+
+use super::block::{Block, Placed};
+use super::text::Text;
+
+/// Where records come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// Recorded events in files.
+    File(FileSource),
+}
+
+/// `[source.file]`: replays recorded events.
+#[derive(Debug, Clone)]
+pub struct FileSource {
+    /// Glob patterns of files, absolute or relative to the working folder of this process: the folder of the
+    /// configuration file is in them already. At least one.
+    pub paths: Vec<Text>,
+}
+
+pub(super) fn read(root: &mut Block<'_>) -> Option<Source> {
+    let block = root.block("source");
+    let mut block = root.required("source", block, "add `[source.file]` with `paths = [\"events/*.jsonl\"]`")?;
+    let place = block.place();
+    let file = block.block("file");
+    if block.names().is_empty() {
+        block.document().problem(&place, "it names no source", "add `[source.file]`");
+    }
+    block.finish("source");
+    read_file(file?).map(Source::File)
+}
+
+fn read_file(mut block: Block<'_>) -> Option<FileSource> {
+    let document = block.document();
+    let folder = document.lookup.folder;
+    let paths = block.texts("paths");
+    let paths = block.required("paths", paths, "name the files, as in `paths = [\"events/*.jsonl\"]`");
+    let place = block.place();
+    block.finish("key");
+    let paths = paths?;
+    if paths.is_empty() {
+        document.problem(&place, "`paths` is empty", "name at least one file or pattern");
+    }
+    let mut patterns = Vec::new();
+    for Placed { value, place } in paths {
+        if value.is_empty() {
+            document.problem(
+                &place,
+                "the path is empty",
+                "give a file or a pattern, relative to the folder of this file",
+            );
+        } else if let Err(error) = glob::Pattern::new(&value) {
+            let cause = format!("`{}` is no pattern: {}", value.shown(), error.msg);
+            document.problem(&place, cause, "use `*`, `?`, `**` for folders, `[ab]`");
+        } else {
+            patterns.push(in_folder(folder, value));
+        }
+    }
+    Some(FileSource { paths: patterns })
+}
+
+/// A pattern relative to a folder whose own name is no pattern.
+fn in_folder(folder: &Path, pattern: Text) -> Text {
+    if Path::new(pattern.as_str()).is_absolute() {
+        return pattern;
+    }
+    let mut joined = Text::default();
+    joined.push(&glob::Pattern::escape(&folder.to_string_lossy()));
+    joined.push(&MAIN_SEPARATOR.to_string());
+    joined.append(&pattern, str::to_owned);
+    joined
+}

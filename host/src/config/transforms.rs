@@ -1,0 +1,129 @@
+//! The blocks `[[pipelines.transforms]]`: a module, its settings, and what it may touch.
+
+use std::collections::BTreeMap;
+
+use super::block::{Block, Placed};
+use super::pipelines::check_name;
+use super::settings;
+use super::text::{FilePath, Text};
+use crate::command::Port;
+
+/// `[[pipelines.transforms]]`.
+#[derive(Debug, Clone)]
+pub struct Transform {
+    /// Its name, unique in the pipeline.
+    pub name: Text,
+    /// The module's file.
+    pub module: FilePath,
+    /// The settings, a JSON object's text.
+    pub settings: Text,
+    /// What it may touch.
+    pub grants: Grants,
+    /// The SHA-256 that the module's bytes must have: 64 lower-case hexadecimal digits, as `Module::digest` gives.
+    pub digest: Option<String>,
+}
+
+/// What a transform may touch by port: names, of which the last character may be a `*` that stands for any rest.
+/// What is not granted is denied.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Cache keys.
+    pub cache: Vec<Text>,
+    /// Tables.
+    pub tables: Vec<Text>,
+    /// Indexes of documents.
+    pub documents: Vec<Text>,
+    /// Topics of messages.
+    pub messages: Vec<Text>,
+}
+
+impl Grants {
+    /// The patterns of one port.
+    pub fn of(&self, port: Port) -> &[Text] {
+        match port {
+            Port::Cache => &self.cache,
+            Port::Tables => &self.tables,
+            Port::Documents => &self.documents,
+            Port::Messages => &self.messages,
+        }
+    }
+}
+
+pub(super) fn read(pipeline: &mut Block<'_>, sinks: &BTreeMap<Port, String>) -> Vec<Transform> {
+    let document = pipeline.document();
+    let blocks = pipeline.blocks("transforms");
+    pipeline.required("transforms", Some(()), "add a `[[pipelines.transforms]]`");
+    let mut transforms: Vec<Transform> = Vec::new();
+    for block in blocks {
+        let place = block.place();
+        let Some(transform) = read_one(block, sinks) else { continue };
+        if transforms.iter().any(|other| other.name == transform.name) {
+            let cause = format!("another transform of this pipeline is named `{}`", transform.name.shown());
+            document.problem(&place, cause, "give each transform a name of its own");
+        }
+        transforms.push(transform);
+    }
+    transforms
+}
+
+fn read_one(mut block: Block<'_>, sinks: &BTreeMap<Port, String>) -> Option<Transform> {
+    let document = block.document();
+    let name = block.text("name");
+    let name = block.required("name", name, "name it, as `name = \"order-cache\"`");
+    if let Some(name) = name.as_ref() {
+        check_name(document, &name.place, &name.value);
+    }
+    let module = block.path("module");
+    let module = block.required("module", module, "name its file, as `module = \"modules/order_cache.wasm\"`");
+    if let Some(module) = module.as_ref().filter(|module| !module.value.is_file()) {
+        let cause = format!("there is no file `{}`", module.value.shown());
+        document.problem(&module.place, cause, "correct the path, or build the module");
+    }
+    let settings = match block.raw("settings") {
+        Some((place, value)) => settings::to_json(document, &place, value),
+        None => Some(Text::plain("{}")),
+    };
+    let grants = block.block("grants").map(|grants| read_grants(grants, sinks)).unwrap_or_default();
+    let digest = block.text("digest").and_then(|digest| read_digest(&block, &digest));
+    block.finish("key");
+    Some(Transform { name: name?.value, module: module?.value, settings: settings?, grants, digest })
+}
+
+fn read_grants(mut block: Block<'_>, sinks: &BTreeMap<Port, String>) -> Grants {
+    let mut read = |port: Port| {
+        let place = block.place();
+        let patterns = block.texts(port.name()).unwrap_or_default();
+        if !patterns.is_empty() && !sinks.contains_key(&port) {
+            let cause = format!("`{0}` is granted, and the pipeline binds no sink to the port `{0}`", port.name());
+            let remedy = format!("add `{} = \"…\"` to the pipeline's `sinks`, or take the grant away", port.name());
+            block.document().problem(&place, cause, remedy);
+        }
+        for Placed { value, place } in &patterns {
+            let literal = value.strip_suffix('*').unwrap_or(value);
+            if value.is_empty() || literal.contains('*') {
+                let cause = format!("`{}` is no pattern", value.shown());
+                block.document().problem(place, cause, "write a name with at most one `*`, at its end");
+            }
+        }
+        patterns.into_iter().map(|pattern| pattern.value).collect()
+    };
+    let grants = Grants {
+        cache: read(Port::Cache),
+        tables: read(Port::Tables),
+        documents: read(Port::Documents),
+        messages: read(Port::Messages),
+    };
+    block.finish("port");
+    grants
+}
+
+fn read_digest(block: &Block<'_>, digest: &Placed<Text>) -> Option<String> {
+    let hexadecimal = digest.value.strip_prefix("sha256:").filter(|digits| {
+        digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    });
+    if hexadecimal.is_none() {
+        let cause = format!("`{}` is no digest", digest.value.shown());
+        block.document().problem(&digest.place, cause, "write `sha256:` and 64 lower-case hexadecimal digits");
+    }
+    hexadecimal.map(str::to_owned)
+}
