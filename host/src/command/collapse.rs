@@ -156,35 +156,39 @@ pub struct Verdict {
     pub rejected: Vec<(u64, String)>,
 }
 
-/// Judges refused writes. An event is bad for certain when no earlier event that may be left out touches the target
-/// it failed at; the others are tried again without those. Each round unfolds or rejects at least one, so trying
-/// again comes to an end.
+/// Judges refused writes. An event is bad for certain when nothing that may yet be left out was there before it at the
+/// target where it failed; the others are tried again without the certain ones. Each round unfolds or rejects at least
+/// one, so trying again comes to an end.
 pub fn judge<'a>(commands: impl IntoIterator<Item = &'a Tagged>, writes: &[Write<'_>], bad: &[BadWrite]) -> Verdict {
     let mut verdict = Verdict::default();
-    let mut failed: Vec<(&Write<'_>, &str)> =
-        bad.iter().filter_map(|bad| Some((writes.get(bad.index)?, bad.reason.as_str()))).collect();
-    failed.sort_by_key(|(write, _)| write.offsets.first().copied());
-    let mut touched: BTreeMap<u64, Vec<Target<'a>>> = BTreeMap::new();
-    for tagged in commands {
-        touched.entry(tagged.offset).or_default().extend(tagged.command.target());
-    }
-    let mut in_doubt: HashMap<Target<'a>, u64> = HashMap::new();
-    for (write, reason) in failed {
-        let target = write.command.target();
+    let mut failed: BTreeMap<u64, Vec<(Option<Target<'_>>, &str)>> = BTreeMap::new();
+    let mut in_doubt: HashSet<u64> = HashSet::new();
+    for BadWrite { index, reason } in bad {
+        let Some(write) = writes.get(*index) else { continue };
         match write.offsets.as_slice() {
-            [offset] => {
-                let known = verdict.rejected.iter().any(|(rejected, _)| rejected == offset);
-                let doubtful = target.as_ref().and_then(|t| in_doubt.get(t)).is_some_and(|earlier| earlier < offset);
-                if !known && !doubtful {
-                    verdict.rejected.push((*offset, reason.to_owned()));
-                }
+            [offset] => failed.entry(*offset).or_default().push((write.command.target(), reason)),
+            folded => {
+                in_doubt.extend(folded);
+                verdict.unfold.extend(write.command.target().map(Target::into_owned));
             }
-            _ => verdict.unfold.extend(target.map(Target::into_owned)),
         }
-        for offset in &write.offsets {
-            for target in touched.get(offset).into_iter().flatten() {
-                in_doubt.entry(target.clone()).and_modify(|first| *first = (*first).min(*offset)).or_insert(*offset);
-            }
+    }
+    let mut events: BTreeMap<u64, Vec<Target<'a>>> = BTreeMap::new();
+    for tagged in commands {
+        events.entry(tagged.offset).or_default().extend(tagged.command.target());
+    }
+    // An event that is left out changes what later ones find at all its targets, and whether those fail in turn.
+    let mut uncertain: HashSet<Target<'a>> = HashSet::new();
+    for (offset, targets) in events {
+        let failures = failed.get(&offset).map(Vec::as_slice).unwrap_or_default();
+        let certain =
+            failures.iter().find(|(target, _)| !target.as_ref().is_some_and(|target| uncertain.contains(target)));
+        if let Some((_, reason)) = certain {
+            verdict.rejected.push((offset, (*reason).to_owned()));
+        }
+        let doubtful = !failures.is_empty() || in_doubt.contains(&offset);
+        if doubtful || targets.iter().any(|target| uncertain.contains(target)) {
+            uncertain.extend(targets);
         }
     }
     verdict
