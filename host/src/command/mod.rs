@@ -1,9 +1,16 @@
 //! What a transform asks for: typed commands, checked against its declaration and the operator's grants, and folded
 //! by target before they are written.
 
+use std::borrow::Cow;
+
 use serde_json::value::RawValue;
 
 use crate::source::Header;
+
+pub mod check;
+pub mod collapse;
+pub mod grants;
+pub mod json;
 
 /// The four kinds of store that commands go to. A pipeline binds each to one sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -118,7 +125,89 @@ pub struct Row {
     pub values: Fields,
 }
 
+/// The one thing that a command writes. Commands of one target keep their order; between targets there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target<'a> {
+    /// A cache entry, by its key.
+    Cache(Cow<'a, str>),
+    /// A row.
+    Row {
+        /// The table.
+        table: Cow<'a, str>,
+        /// The JSON texts of the key columns, in the declared order.
+        key: Vec<Cow<'a, str>>,
+    },
+    /// A document.
+    Document {
+        /// The index.
+        index: Cow<'a, str>,
+        /// The id.
+        id: Cow<'a, str>,
+    },
+}
+
+impl Target<'_> {
+    /// The same, independent of the command it was taken from.
+    pub fn into_owned(self) -> Target<'static> {
+        fn own(text: Cow<'_, str>) -> Cow<'static, str> {
+            Cow::Owned(text.into_owned())
+        }
+        match self {
+            Self::Cache(key) => Target::Cache(own(key)),
+            Self::Row { table, key } => Target::Row { table: own(table), key: key.into_iter().map(own).collect() },
+            Self::Document { index, id } => Target::Document { index: own(index), id: own(id) },
+        }
+    }
+}
+
 impl Command {
+    /// The names of all kinds, in the order of [`Command::kind_index`].
+    pub const KINDS: [&'static str; 10] = [
+        "cache-set",
+        "cache-merge",
+        "cache-delete",
+        "row-upsert",
+        "row-merge",
+        "row-delete",
+        "document-index",
+        "document-merge",
+        "document-delete",
+        "publish",
+    ];
+
+    /// The place of its kind in [`Command::KINDS`], for counting.
+    pub fn kind_index(&self) -> usize {
+        match self {
+            Self::CacheSet { .. } => 0,
+            Self::CacheMerge { .. } => 1,
+            Self::CacheDelete { .. } => 2,
+            Self::RowUpsert(_) => 3,
+            Self::RowMerge(_) => 4,
+            Self::RowDelete(_) => 5,
+            Self::DocumentIndex { .. } => 6,
+            Self::DocumentMerge { .. } => 7,
+            Self::DocumentDelete { .. } => 8,
+            Self::Publish { .. } => 9,
+        }
+    }
+
+    /// What it writes; none for a message, which replaces nothing.
+    pub fn target(&self) -> Option<Target<'_>> {
+        match self {
+            Self::CacheSet { key, .. } | Self::CacheMerge { key, .. } | Self::CacheDelete { key } => {
+                Some(Target::Cache(key.into()))
+            }
+            Self::RowUpsert(row) | Self::RowMerge(row) | Self::RowDelete(row) => Some(Target::Row {
+                table: row.table.as_str().into(),
+                key: row.key.iter().map(|(_, value)| value.get().into()).collect(),
+            }),
+            Self::DocumentIndex { index, id, .. }
+            | Self::DocumentMerge { index, id, .. }
+            | Self::DocumentDelete { index, id } => Some(Target::Document { index: index.into(), id: id.into() }),
+            Self::Publish { .. } => None,
+        }
+    }
+
     /// The port it goes to.
     pub fn port(&self) -> Port {
         match self {
@@ -131,17 +220,6 @@ impl Command {
 
     /// Its name in metrics and reports.
     pub fn kind(&self) -> &'static str {
-        match self {
-            Self::CacheSet { .. } => "cache-set",
-            Self::CacheMerge { .. } => "cache-merge",
-            Self::CacheDelete { .. } => "cache-delete",
-            Self::RowUpsert(_) => "row-upsert",
-            Self::RowMerge(_) => "row-merge",
-            Self::RowDelete(_) => "row-delete",
-            Self::DocumentIndex { .. } => "document-index",
-            Self::DocumentMerge { .. } => "document-merge",
-            Self::DocumentDelete { .. } => "document-delete",
-            Self::Publish { .. } => "publish",
-        }
+        Self::KINDS[self.kind_index()]
     }
 }

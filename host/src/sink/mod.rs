@@ -23,6 +23,13 @@ use crate::command::{Command, Port};
 use crate::contract::{Index, Table};
 use crate::source::TopicPartition;
 
+#[cfg(test)]
+mod contract_tests;
+#[cfg(test)]
+pub(crate) mod model;
+pub mod null;
+pub mod sqlite;
+
 /// Names one row of a sink's ledger; the sink adds its own name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LedgerKey {
@@ -71,6 +78,33 @@ pub struct Step<'a> {
     pub to: u64,
     /// The digests of the modules that made the commands, joined by a comma; kept in the ledger.
     pub digest: &'a str,
+}
+
+impl Step<'_> {
+    /// Whether the step is one.
+    ///
+    /// # Errors
+    /// `Stop` when it does not go forward: a write that leaves the ledger where it is could be done twice.
+    pub fn check(&self) -> Result<(), SinkError> {
+        if self.from < self.to {
+            return Ok(());
+        }
+        Err(SinkError::Stop(format!(
+            "a write of {} of pipeline {} goes from offset {} to {}, which is not forward; please report this",
+            self.key.partition, self.key.pipeline, self.from, self.to
+        )))
+    }
+
+    /// What to answer when the ledger, which holds this token and stands at `next`, does not let the step through.
+    pub fn refused(&self, token: Token, next: u64) -> Written {
+        if token != self.token {
+            Written::Fenced
+        } else if next == self.to {
+            Written::AlreadyApplied
+        } else {
+            Written::StandsAt(next)
+        }
+    }
 }
 
 /// A command to execute, and the events it came from.
@@ -142,4 +176,14 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// As [`SinkError`] says. After `Retry` the write may or may not have been applied; the same call again tells.
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError>;
+}
+
+/// Runs what blocks for a while (a file, a lock) so that the runtime's other tasks go on.
+pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        // A runtime of one thread cannot move its other tasks elsewhere, and outside of one there are none.
+        _ => work(),
+    }
 }

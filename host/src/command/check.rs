@@ -1,0 +1,419 @@
+//! Turns what a transform answered into commands that can be executed, or says why not.
+//!
+//! The declaration was held against the grants before the first event; each command is held against both again, since
+//! what a module said at its start binds nobody.
+
+use std::collections::HashSet;
+
+use serde_json::value::RawValue;
+
+use super::grants::{Grants, Pattern, declared, noun};
+use super::json::{parse_fields, parse_object, quoted};
+use super::{Command, Fields, Port, Row};
+use crate::contract::{Description, Fault, RawCommand, RawDocument, RawRow, Rejection, Table};
+
+/// The longest cache key, bytes.
+pub const CACHE_KEY_BYTES: usize = 4096;
+/// The longest document id, bytes.
+pub const DOCUMENT_ID_BYTES: usize = 512;
+
+/// Checks the commands of one transform.
+#[derive(Debug)]
+pub struct Checker {
+    transform: String,
+    cache: Scope,
+    tables: Vec<Table>,
+    tables_granted: Vec<Pattern>,
+    documents: Scope,
+    messages: Scope,
+}
+
+/// What is declared and what is granted for one port.
+#[derive(Debug)]
+struct Scope {
+    port: Port,
+    declared: Vec<Pattern>,
+    granted: Vec<Pattern>,
+}
+
+impl Scope {
+    fn check(&self, transform: &str, name: &str) -> Result<(), Rejection> {
+        if !self.declared.iter().any(|pattern| pattern.matches(name)) {
+            return Err(not_declared(transform, self.port, name));
+        }
+        if !self.granted.iter().any(|pattern| pattern.matches(name)) {
+            return Err(not_granted(transform, self.port, name));
+        }
+        Ok(())
+    }
+}
+
+impl Checker {
+    /// A checker for a transform that declared this and was granted that.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the declaration: names and patterns that cannot be, and what is not granted.
+    pub fn new(description: &Description, grants: &Grants) -> Result<Self, Vec<String>> {
+        let mut problems = validate(description);
+        if let Err(uncovered) = grants.covers(description) {
+            problems.extend(uncovered);
+        }
+        let scope = |port| -> Result<Scope, String> {
+            let declared = declared(description, port).into_iter().map(Pattern::parse).collect::<Result<_, _>>()?;
+            Ok(Scope { port, declared, granted: grants.patterns(port)? })
+        };
+        let made = (|| {
+            Ok::<_, String>(Self {
+                transform: description.name.clone(),
+                cache: scope(Port::Cache)?,
+                tables: description.tables.clone(),
+                tables_granted: grants.patterns(Port::Tables)?,
+                documents: scope(Port::Documents)?,
+                messages: scope(Port::Messages)?,
+            })
+        })();
+        match made {
+            Ok(checker) if problems.is_empty() => Ok(checker),
+            // Whatever keeps a checker from being made is among the problems already.
+            _ => Err(problems),
+        }
+    }
+
+    /// Checks one command. Texts and bytes are moved, not copied; JSON objects are taken apart where a store needs
+    /// their members.
+    ///
+    /// # Errors
+    /// [`Fault::NotGranted`] for a target outside the declaration or the grants, [`Fault::BadAnswer`] for what cannot
+    /// be executed.
+    pub fn check(&self, raw: RawCommand) -> Result<Command, Rejection> {
+        match raw {
+            RawCommand::CacheSet { key, value, ttl_seconds } => {
+                self.cache_key(&key, ttl_seconds)?;
+                Ok(Command::CacheSet { key, value, ttl_seconds })
+            }
+            RawCommand::CacheMerge { key, fields, ttl_seconds } => {
+                self.cache_key(&key, ttl_seconds)?;
+                let fields = parse_fields(&fields).map_err(|e| bad(format!("cache-merge of {}: {e}", shown(&key))))?;
+                Ok(Command::CacheMerge { key, fields, ttl_seconds })
+            }
+            RawCommand::CacheDelete { key } => {
+                self.cache_key(&key, None)?;
+                Ok(Command::CacheDelete { key })
+            }
+            RawCommand::RowUpsert(row) => Ok(Command::RowUpsert(self.row(row)?)),
+            RawCommand::RowMerge(row) => Ok(Command::RowMerge(self.row(row)?)),
+            RawCommand::RowDelete(row) => {
+                let row = self.row(row)?;
+                match row.values.first() {
+                    None => Ok(Command::RowDelete(row)),
+                    Some((column, _)) => Err(bad(format!(
+                        "row-delete from {}: column {} is not of the key; give the key columns alone",
+                        shown(&row.table),
+                        shown(column)
+                    ))),
+                }
+            }
+            RawCommand::DocumentIndex(RawDocument { index, id, body }) => {
+                self.document(&index, &id)?;
+                let body = parse_object(&body).map_err(|e| bad_document(&index, &id, &e))?;
+                Ok(Command::DocumentIndex { index, id, body })
+            }
+            RawCommand::DocumentMerge(RawDocument { index, id, body }) => {
+                self.document(&index, &id)?;
+                let fields = parse_fields(&body).map_err(|e| bad_document(&index, &id, &e))?;
+                Ok(Command::DocumentMerge { index, id, fields })
+            }
+            RawCommand::DocumentDelete { index, id } => {
+                self.document(&index, &id)?;
+                Ok(Command::DocumentDelete { index, id })
+            }
+            RawCommand::Publish { topic, key, value, headers } => {
+                self.messages.check(&self.transform, &topic)?;
+                Ok(Command::Publish { topic, key, value, headers })
+            }
+        }
+    }
+
+    fn cache_key(&self, key: &str, ttl_seconds: Option<u32>) -> Result<(), Rejection> {
+        if key.is_empty() || key.len() > CACHE_KEY_BYTES {
+            return Err(bad(format!(
+                "a cache key must have 1 to {CACHE_KEY_BYTES} bytes; this one has {}: {}",
+                key.len(),
+                shown(key)
+            )));
+        }
+        if ttl_seconds == Some(0) {
+            return Err(bad(format!("cache key {}: ttl-seconds is 0; it must be at least 1, or none", shown(key))));
+        }
+        self.cache.check(&self.transform, key)
+    }
+
+    fn document(&self, index: &str, id: &str) -> Result<(), Rejection> {
+        if id.is_empty() || id.len() > DOCUMENT_ID_BYTES {
+            return Err(bad(format!(
+                "a document's id must have 1 to {DOCUMENT_ID_BYTES} bytes; this one of {} has {}: {}",
+                shown(index),
+                id.len(),
+                shown(id)
+            )));
+        }
+        self.documents.check(&self.transform, index)
+    }
+
+    fn row(&self, RawRow { table, values }: RawRow) -> Result<Row, Rejection> {
+        let Some(known) = self.tables.iter().find(|known| known.name == table) else {
+            return Err(not_declared(&self.transform, Port::Tables, &table));
+        };
+        if !self.tables_granted.iter().any(|pattern| pattern.matches(&table)) {
+            return Err(not_granted(&self.transform, Port::Tables, &table));
+        }
+        let wrong = |problem: String| bad(format!("row of {}: {problem}", shown(&table)));
+        let mut values = parse_fields(&values).map_err(wrong)?;
+        if let Some((column, _)) = values.iter().find(|(column, _)| !is_name(column)) {
+            return Err(wrong(format!(
+                "{} is no name for a column: it is empty or holds control characters",
+                shown(column)
+            )));
+        }
+        let mut key = Fields::with_capacity(known.key.len());
+        for column in &known.key {
+            let place = values.iter().position(|(name, _)| name == column);
+            let Some(place) = place else {
+                return Err(wrong(format!("the key column {} is missing", shown(column))));
+            };
+            let (name, value) = values.remove(place);
+            key.push((name, key_value(value).map_err(|e| wrong(format!("the key column {} {e}", shown(column))))?));
+        }
+        Ok(Row { table, key, values })
+    }
+}
+
+/// A key's value in the one spelling that all its writers come to, so that the same row is the same target.
+fn key_value(value: Box<RawValue>) -> Result<Box<RawValue>, String> {
+    let text = value.get();
+    match text.as_bytes().first() {
+        Some(b'n') => Err("is null".into()),
+        Some(b'{' | b'[') => Err("is no scalar".into()),
+        Some(b'"') if text.contains('\\') => {
+            let plain: String = serde_json::from_str(text).map_err(|e| format!("cannot be read: {e}"))?;
+            RawValue::from_string(quoted(&plain)).map_err(|e| format!("cannot be written: {e}"))
+        }
+        _ => Ok(value),
+    }
+}
+
+/// What is wrong with a declaration in itself.
+fn validate(description: &Description) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut problem = |text: String| problems.push(format!("the transform {} declares {text}", description.name));
+    for port in [Port::Tables, Port::Documents, Port::Messages] {
+        let mut seen = HashSet::new();
+        for name in declared(description, port) {
+            if !is_name(name) || name.contains('*') {
+                problem(format!(
+                    "among its {} {}: a name is not empty and holds no control characters and no *",
+                    noun(port),
+                    shown(name)
+                ));
+            }
+            if !seen.insert(name) {
+                problem(format!("among its {} {} twice", noun(port), shown(name)));
+            }
+        }
+    }
+    for table in &description.tables {
+        let mut seen = HashSet::new();
+        if table.key.is_empty() {
+            problem(format!(
+                "the table {} without key columns: name those that its rows are written by",
+                shown(&table.name)
+            ));
+        }
+        for column in &table.key {
+            if !is_name(column) || !seen.insert(column) {
+                problem(format!(
+                    "for the table {} the key column {}: it is empty, holds control characters, or stands there twice",
+                    shown(&table.name),
+                    shown(column)
+                ));
+            }
+        }
+    }
+    for index in &description.indexes {
+        if let Err(e) = parse_object(&index.definition) {
+            problem(format!("for the index {} a definition that is {e}", shown(&index.name)));
+        }
+    }
+    problems
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.chars().any(char::is_control)
+}
+
+fn bad(reason: String) -> Rejection {
+    Rejection::new(Fault::BadAnswer, reason)
+}
+
+fn bad_document(index: &str, id: &str, problem: &str) -> Rejection {
+    bad(format!("document {} of {}: {problem}", shown(id), shown(index)))
+}
+
+fn not_declared(transform: &str, port: Port, name: &str) -> Rejection {
+    Rejection::new(
+        Fault::NotGranted,
+        format!("{} lies outside the {} that the transform {transform} declares", shown(name), noun(port)),
+    )
+}
+
+fn not_granted(transform: &str, port: Port, name: &str) -> Rejection {
+    Rejection::new(
+        Fault::NotGranted,
+        format!(
+            "{} lies outside the {} that the transform {transform} is granted (grants.{})",
+            shown(name),
+            noun(port),
+            port.name()
+        ),
+    )
+}
+
+/// A name for a message: quoted, and not too long to read.
+fn shown(name: &str) -> String {
+    const LONGEST: usize = 120;
+    match name.char_indices().nth(LONGEST) {
+        None => format!("{name:?}"),
+        Some((end, _)) => format!("{:?}…", &name[..end]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::contract::{Index, Inputs};
+
+    fn description() -> Description {
+        Description {
+            name: "test".into(),
+            version: "1".into(),
+            inputs: Inputs::default(),
+            cache_keys: vec!["order:*".into()],
+            tables: vec![Table { name: "items".into(), key: vec!["b".into(), "a".into()] }],
+            indexes: vec![Index { name: "company".into(), definition: "{}".into() }],
+            topics: vec!["events".into()],
+        }
+    }
+
+    fn grants() -> Grants {
+        Grants {
+            cache: vec!["*".into()],
+            tables: vec!["items".into()],
+            documents: vec!["company".into()],
+            messages: vec!["events".into()],
+        }
+    }
+
+    fn check(raw: RawCommand) -> Result<Command, Rejection> {
+        Checker::new(&description(), &grants()).unwrap().check(raw)
+    }
+
+    fn set(key: &str, ttl_seconds: Option<u32>) -> RawCommand {
+        RawCommand::CacheSet { key: key.into(), value: b"v".to_vec(), ttl_seconds }
+    }
+
+    fn row(values: &str) -> RawRow {
+        RawRow { table: "items".into(), values: values.into() }
+    }
+
+    fn document(id: &str, body: &str) -> RawCommand {
+        RawCommand::DocumentIndex(RawDocument { index: "company".into(), id: id.into(), body: body.into() })
+    }
+
+    #[test]
+    fn what_is_not_declared_or_not_granted_is_refused_by_name() {
+        let other_row = RawRow { table: "other".into(), values: "{}".into() };
+        let publish = RawCommand::Publish { topic: "other".into(), key: None, value: None, headers: vec![] };
+        let delete = RawCommand::DocumentDelete { index: "other".into(), id: "1".into() };
+        for raw in [set("orders:1", None), RawCommand::RowUpsert(other_row), publish, delete] {
+            let rejection = check(raw).unwrap_err();
+            assert_eq!(rejection.fault, Fault::NotGranted);
+            assert!(rejection.reason.contains("declares"), "{}", rejection.reason);
+        }
+        // A checker only comes to be when all is granted; the second line of defence is tried by itself.
+        let mut checker = Checker::new(&description(), &grants()).unwrap();
+        checker.cache.granted = vec![Pattern::parse("order:1").unwrap()];
+        assert!(checker.check(set("order:1", None)).is_ok());
+        let rejection = checker.check(set("order:2", None)).unwrap_err();
+        assert!(rejection.fault == Fault::NotGranted && rejection.reason.contains("grants.cache"));
+    }
+
+    #[test]
+    fn sizes_have_bounds() {
+        for bad in [
+            set("", None),
+            set(&format!("order:{}", "x".repeat(CACHE_KEY_BYTES)), None),
+            set("order:1", Some(0)),
+            document("", "{}"),
+            document(&"x".repeat(DOCUMENT_ID_BYTES + 1), "{}"),
+        ] {
+            assert_eq!(check(bad).unwrap_err().fault, Fault::BadAnswer);
+        }
+        assert!(check(set("order:1", Some(1))).is_ok());
+        assert!(check(document(&"x".repeat(DOCUMENT_ID_BYTES), "{}")).is_ok());
+    }
+
+    #[test]
+    fn json_is_an_object_with_unique_names_on_one_line() {
+        for bad in ["", "1", "[]", "null", "{\"a\":1", "{\"a\":1}{}", "{\"a\":1,\"a\":2}", "{\"a\":NaN}"] {
+            assert_eq!(check(document("1", bad)).unwrap_err().fault, Fault::BadAnswer, "{bad}");
+            assert_eq!(check(RawCommand::RowUpsert(row(bad))).unwrap_err().fault, Fault::BadAnswer, "{bad}");
+        }
+        let smuggled = "{\"a\":1\n,\"b\":{\"delete\":\r\n{}}}";
+        let Command::DocumentIndex { body, .. } = check(document("1", smuggled)).unwrap() else { unreachable!() };
+        assert_eq!(body.get(), r#"{"a":1,"b":{"delete":{}}}"#);
+    }
+
+    #[test]
+    fn a_row_is_split_into_its_key_as_declared_and_the_rest_as_given() {
+        let Command::RowUpsert(row) =
+            check(RawCommand::RowUpsert(row(r#"{"z":9.50,"a":"\u0041\n","y":null,"b":7}"#))).unwrap()
+        else {
+            unreachable!()
+        };
+        let texts = |fields: &Fields| fields.iter().map(|(n, v)| format!("{n}={}", v.get())).collect::<Vec<_>>();
+        assert_eq!(texts(&row.key), ["b=7", r#"a="A\n""#]);
+        assert_eq!(texts(&row.values), ["z=9.50", "y=null"]);
+    }
+
+    #[test]
+    fn a_key_column_is_there_and_is_a_scalar() {
+        for (bad, word) in [
+            (r#"{"a":1}"#, "missing"),
+            (r#"{"a":1,"b":null}"#, "null"),
+            (r#"{"a":1,"b":[1]}"#, "scalar"),
+            (r#"{"a":1,"b":{}}"#, "scalar"),
+            (r#"{"a":1,"b":1,"":2}"#, "no name"),
+        ] {
+            let rejection = check(RawCommand::RowMerge(row(bad))).unwrap_err();
+            assert!(rejection.fault == Fault::BadAnswer && rejection.reason.contains(word), "{}", rejection.reason);
+        }
+        assert!(check(RawCommand::RowDelete(row(r#"{"a":1,"b":false}"#))).is_ok());
+        let rejection = check(RawCommand::RowDelete(row(r#"{"a":1,"b":2,"c":3}"#))).unwrap_err();
+        assert!(rejection.reason.contains("\"c\" is not of the key"), "{}", rejection.reason);
+    }
+
+    #[test]
+    fn a_declaration_that_cannot_be_is_told_in_full() {
+        let mut wrong = description();
+        wrong.cache_keys.push("a*b".into());
+        wrong.tables.push(Table { name: "items".into(), key: vec![] });
+        wrong.indexes.push(Index { name: "company".into(), definition: "[]".into() });
+        wrong.topics.push("new".into());
+        let problems = Checker::new(&wrong, &grants()).unwrap_err().join("\n");
+        for part in ["a*b", "\"items\" twice", "without key columns", "definition", "\"company\" twice", "messages = "]
+        {
+            assert!(problems.contains(part), "{part} in {problems}");
+        }
+    }
+}

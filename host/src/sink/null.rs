@@ -1,0 +1,106 @@
+//! A sink that counts commands and forgets them, to measure everything else. Its ledger is real, and lasts as long as
+//! the process.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use super::{Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, Write, Written};
+use crate::command::Command;
+
+/// The sink.
+#[derive(Debug)]
+pub struct Null {
+    name: String,
+    ledger: Mutex<Ledger>,
+    executed: [AtomicU64; Command::KINDS.len()],
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    heads: HashSet<String>,
+    rows: HashMap<LedgerKey, (Token, u64)>,
+}
+
+impl Null {
+    /// A sink of this name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ledger: Mutex::default(), executed: Default::default() }
+    }
+
+    /// How many commands of each kind were executed; folded ones count as one.
+    pub fn executed(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.executed.iter().map(|count| count.load(Ordering::Relaxed));
+        Command::KINDS.into_iter().zip(counts).collect()
+    }
+
+    fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
+        // Nothing is left half-done under this lock.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Sink for Null {
+    async fn prepare(&self, pipeline: &str, _declared: &Declared) -> Result<(), SinkError> {
+        self.ledger().heads.insert(pipeline.to_owned());
+        Ok(())
+    }
+
+    async fn claim(&self, key: &LedgerKey, token: Token, start: u64) -> Result<Standing, SinkError> {
+        let mut ledger = self.ledger();
+        if !ledger.heads.contains(&key.pipeline) {
+            return Err(SinkError::Stop(format!("sink {}: pipeline {} was not prepared", self.name, key.pipeline)));
+        }
+        if let Some(row) = ledger.rows.get_mut(key) {
+            row.0 = token;
+            return Ok(Standing { next: row.1, known: true });
+        }
+        ledger.rows.insert(key.clone(), (token, start));
+        Ok(Standing { next: start, known: false })
+    }
+
+    async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
+        step.check()?;
+        match self.ledger().rows.get_mut(step.key) {
+            None => return Ok(Written::LedgerMissing),
+            Some((token, next)) if *token == step.token && *next == step.from => *next = step.to,
+            Some((token, next)) => return Ok(step.refused(*token, *next)),
+        }
+        let mut counts = [0; Command::KINDS.len()];
+        for write in writes {
+            counts[write.command.kind_index()] += 1;
+        }
+        for (total, count) in self.executed.iter().zip(counts).filter(|(_, count)| *count > 0) {
+            total.fetch_add(count, Ordering::Relaxed);
+        }
+        Ok(Written::Applied)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::borrow::Cow;
+
+    use super::*;
+    use crate::source::TopicPartition;
+
+    #[tokio::test]
+    async fn it_counts_what_it_executed_by_kind() {
+        let sink = Null::new("null");
+        let key = LedgerKey { pipeline: "p".into(), partition: TopicPartition { topic: "t".into(), partition: 0 } };
+        sink.prepare("p", &Declared::default()).await.unwrap();
+        sink.claim(&key, Token(1), 0).await.unwrap();
+        let writes: Vec<_> = (0..3)
+            .map(|i| Write { command: Cow::Owned(Command::CacheDelete { key: "k".into() }), offsets: vec![i] })
+            .collect();
+        let step = Step { key: &key, token: Token(1), from: 0, to: 3, digest: "" };
+        assert_eq!(sink.write(&step, &writes).await.unwrap(), Written::Applied);
+        assert_eq!(sink.write(&step, &writes).await.unwrap(), Written::AlreadyApplied);
+        let executed: Vec<_> = sink.executed().into_iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(executed, [("cache-delete", 3)]);
+    }
+}

@@ -1,0 +1,118 @@
+//! The ledger's rows, compared and set.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::error::Problem;
+use crate::sink::{LedgerKey, Standing, Step, Token, Written};
+
+/// Whether the pipeline has started on this sink before.
+pub(super) fn has_head(connection: &Connection, pipeline: &str, sink: &str) -> Result<bool, Problem> {
+    let mut statement =
+        connection.prepare_cached("SELECT 1 FROM tidegate_pipelines WHERE pipeline = ?1 AND sink = ?2")?;
+    Ok(statement.exists(params![pipeline, sink])?)
+}
+
+/// Enters the pipeline's first start; true when it is the first of any pipeline on this sink.
+pub(super) fn make_head(connection: &Connection, pipeline: &str, sink: &str, now: i64) -> Result<bool, Problem> {
+    let rows: i64 = connection.query_row(
+        "SELECT count(*) FROM tidegate_ledger WHERE pipeline = ?1 AND sink = ?2",
+        params![pipeline, sink],
+        |row| row.get(0),
+    )?;
+    if rows > 0 {
+        return Err(Problem::Stop(format!(
+            "pipeline {pipeline} has {rows} rows in tidegate_ledger and none in tidegate_pipelines: part of the file \
+             was deleted; restore it, or delete those rows too to begin afresh"
+        )));
+    }
+    let first = !connection.prepare("SELECT 1 FROM tidegate_pipelines WHERE sink = ?1")?.exists([sink])?;
+    connection.execute("INSERT INTO tidegate_pipelines VALUES (?1, ?2, ?3)", params![pipeline, sink, now])?;
+    Ok(first)
+}
+
+/// Takes a partition over.
+pub(super) fn claim(
+    connection: &Connection,
+    sink: &str,
+    key: &LedgerKey,
+    token: Token,
+    start: u64,
+    now: i64,
+) -> Result<Standing, Problem> {
+    if !has_head(connection, &key.pipeline, sink)? {
+        return Err(Problem::Stop(format!(
+            "pipeline {} is not entered in tidegate_pipelines: its ledger was deleted while it ran; restart to begin afresh",
+            key.pipeline
+        )));
+    }
+    if let Some((_, next)) = read(connection, sink, key)? {
+        let mut statement = connection.prepare_cached(
+            "UPDATE tidegate_ledger SET token = ?1, updated_at = ?2
+             WHERE pipeline = ?3 AND sink = ?4 AND topic = ?5 AND partition = ?6",
+        )?;
+        let partition = &key.partition;
+        statement.execute(params![text(token), now, key.pipeline, sink, &*partition.topic, partition.partition])?;
+        return Ok(Standing { next, known: true });
+    }
+    let mut statement =
+        connection.prepare_cached("INSERT INTO tidegate_ledger VALUES (?1, ?2, ?3, ?4, ?5, ?6, '', ?7)")?;
+    let partition = &key.partition;
+    let next = signed(start)?;
+    statement.execute(params![key.pipeline, sink, &*partition.topic, partition.partition, text(token), next, now])?;
+    Ok(Standing { next: start, known: false })
+}
+
+/// Moves the ledger; None when it has been moved, else why not.
+pub(super) fn advance(
+    connection: &Connection,
+    sink: &str,
+    step: &Step<'_>,
+    now: i64,
+) -> Result<Option<Written>, Problem> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE tidegate_ledger SET next_offset = ?1, digest = ?2, updated_at = ?3
+         WHERE pipeline = ?4 AND sink = ?5 AND topic = ?6 AND partition = ?7 AND token = ?8 AND next_offset = ?9",
+    )?;
+    let LedgerKey { pipeline, partition } = step.key;
+    let (from, to) = (signed(step.from)?, signed(step.to)?);
+    let (topic, number) = (&*partition.topic, partition.partition);
+    let moved =
+        statement.execute(params![to, step.digest, now, pipeline, sink, topic, number, text(step.token), from])?;
+    if moved == 1 {
+        return Ok(None);
+    }
+    Ok(Some(match read(connection, sink, step.key)? {
+        None => Written::LedgerMissing,
+        // The token is compared as text, and told apart here by whether it was ours.
+        Some((token, _)) if token != text(step.token) => Written::Fenced,
+        Some((_, next)) => step.refused(step.token, next),
+    }))
+}
+
+fn read(connection: &Connection, sink: &str, key: &LedgerKey) -> Result<Option<(String, u64)>, Problem> {
+    let mut statement = connection.prepare_cached(
+        "SELECT token, next_offset FROM tidegate_ledger
+         WHERE pipeline = ?1 AND sink = ?2 AND topic = ?3 AND partition = ?4",
+    )?;
+    let partition = &key.partition;
+    let row = statement
+        .query_row(params![key.pipeline, sink, &*partition.topic, partition.partition], |row| {
+            Ok((row.get(0)?, row.get::<_, i64>(1)?))
+        })
+        .optional()?;
+    row.map(|(token, next)| {
+        let next = u64::try_from(next).map_err(|_| {
+            Problem::Stop(format!("the ledger of {partition} stands at {next}: it was tampered with; restore it"))
+        })?;
+        Ok((token, next))
+    })
+    .transpose()
+}
+
+fn text(token: Token) -> String {
+    format!("{:032x}", token.0)
+}
+
+fn signed(offset: u64) -> Result<i64, Problem> {
+    i64::try_from(offset).map_err(|_| Problem::Stop(format!("offset {offset} is beyond what Kafka can have")))
+}
