@@ -23,6 +23,8 @@ use crate::sink::{BadWrite, Write};
 pub struct Tagged {
     /// The event's offset in its partition.
     pub offset: u64,
+    /// The number of the transform that gave it, among those of the pipeline.
+    pub transform: usize,
     /// The command.
     pub command: Command,
 }
@@ -34,7 +36,7 @@ pub fn collapse<'a>(
 ) -> Vec<Write<'a>> {
     let mut slots: Vec<Slot<'a>> = Vec::new();
     let mut last: HashMap<Target<'a>, usize> = HashMap::new();
-    for Tagged { offset, command } in commands {
+    for Tagged { offset, command, .. } in commands {
         let mut slot =
             Slot { write: Some(Write { command: Cow::Borrowed(command), offsets: vec![*offset] }), before: None };
         let target = command.target().filter(|target| unfolded.is_empty() || !unfolded.contains(target));
@@ -229,7 +231,7 @@ mod tests {
     }
 
     fn tag(commands: Vec<Command>) -> Vec<Tagged> {
-        (1..).zip(commands).map(|(offset, command)| Tagged { offset, command }).collect()
+        (1..).zip(commands).map(|(offset, command)| Tagged { offset, transform: 0, command }).collect()
     }
 
     fn shown(commands: Vec<Command>) -> Vec<String> {
@@ -315,9 +317,9 @@ mod tests {
         // Event 1 deletes the row and fails elsewhere; event 2 fails since the row is gone, which it will not be.
         let other = Command::DocumentMerge { index: "i".into(), id: "1".into(), fields: vec![] };
         let tagged = [
-            Tagged { offset: 1, command: delete() },
-            Tagged { offset: 1, command: other },
-            Tagged { offset: 2, command: merge("{}") },
+            Tagged { offset: 1, transform: 0, command: delete() },
+            Tagged { offset: 1, transform: 0, command: other },
+            Tagged { offset: 2, transform: 0, command: merge("{}") },
         ];
         let writes = collapse(&tagged, &HashSet::new());
         let bad = |index: usize| BadWrite { index, reason: format!("r{index}") };

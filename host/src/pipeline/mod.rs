@@ -26,7 +26,8 @@ pub use self::progress::{PipelineSummary, Summary};
 pub use self::stop::Stops;
 use self::stop::Stop;
 use self::write::{BoundSink, Stores};
-use crate::command::{Checker, Port};
+use crate::command::check::Checker;
+use crate::command::Port;
 use crate::config::{self, Config};
 use crate::engine::{Engine, Module, Transform};
 use crate::event::{Decoder, Projection};
@@ -137,7 +138,7 @@ impl Pipeline {
         let config::Source::File(files) = &config.source;
         let source = FileSource {
             paths: files.files().with_context(|| format!("pipeline `{name}`"))?,
-            topics: pipeline.topics.iter().map(ToString::to_string).collect(),
+            topics: pipeline.topics.iter().map(|topic| topic.as_str().to_owned()).collect(),
         };
         Ok(Self { name, lanes, control, source, stop })
     }
@@ -172,9 +173,9 @@ impl Pipeline {
 fn open_sinks(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<dyn Sink>>> {
     let open = |(name, sink): (&String, &config::Sink)| {
         let opened: Arc<dyn Sink> = match sink {
-            config::Sink::Null => Arc::new(sink::Null::new(name)),
+            config::Sink::Null => Arc::new(sink::null::Null::new(name)),
             config::Sink::Sqlite(options) => Arc::new(
-                sink::Sqlite::open(sink::sqlite::Options {
+                sink::sqlite::Sqlite::open(sink::sqlite::Options {
                     name: name.clone(),
                     path: options.path.as_path().to_path_buf(),
                     table_prefix: options.table_prefix.to_string(),

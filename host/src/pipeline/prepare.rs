@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 
-use super::OnTruncate;
+use super::dead_letter::Stage as Failed;
 use super::progress::{Counts, PipelineSummary, count};
 use super::write::{Prepared, Refused};
-use crate::command::{Checker, Tagged};
+use crate::command::check::Checker;
+use crate::command::collapse::Tagged;
+use crate::config::OnTruncate;
 use crate::contract::Operation;
 use crate::engine::{Batch, Transform};
 use crate::event::{Change, Control, Decoder, Event, Projection};
@@ -30,15 +32,26 @@ pub(super) struct LaneTransform {
 
 /// The first half of a lane.
 pub(super) struct Stage {
-    pub(super) pipeline: String,
-    pub(super) decoder: Decoder,
-    pub(super) transforms: Vec<LaneTransform>,
-    pub(super) on_truncate: OnTruncate,
-    pub(super) events: Counts,
-    pub(super) commands: Counts,
+    pipeline: String,
+    decoder: Decoder,
+    transforms: Vec<LaneTransform>,
+    on_truncate: OnTruncate,
+    events: Counts,
+    commands: Counts,
 }
 
 impl Stage {
+    /// The first half of a lane of this pipeline.
+    pub(super) fn new(
+        pipeline: &str,
+        decoder: Decoder,
+        transforms: Vec<LaneTransform>,
+        on_truncate: OnTruncate,
+    ) -> Self {
+        let (events, commands) = (Counts::new(), Counts::new());
+        Self { pipeline: pipeline.to_owned(), decoder, transforms, on_truncate, events, commands }
+    }
+
     /// What this lane has seen and made so far; what was rejected is counted where it is filed.
     pub(super) fn summary(&self) -> PipelineSummary {
         PipelineSummary {
@@ -63,7 +76,7 @@ impl Stage {
                 Ok(event) => event,
                 Err(why) => {
                     count(&mut self.events, "undecodable");
-                    made.refused.push(Refused { place, transform: None, why });
+                    made.refused.push(Refused { place, transform: None, stage: Failed::Decode, why });
                     continue;
                 }
             };
@@ -111,15 +124,19 @@ impl Stage {
                 format!("pipeline `{}`: transform `{}` cannot serve {}", self.pipeline, lane.name, first.record.position())
             })?;
             for ((place, change), outcome) in run.iter().zip(outcomes) {
-                let checked = outcome.and_then(|commands| {
-                    commands.into_iter().map(|command| lane.checker.check(command)).collect::<Result<Vec<_>, _>>()
+                let checked = outcome.map_err(|why| (Failed::Transform, why)).and_then(|commands| {
+                    let checked: Result<Vec<_>, _> =
+                        commands.into_iter().map(|command| lane.checker.check(command)).collect();
+                    checked.map_err(|why| (Failed::Check, why))
                 });
                 match checked {
                     Ok(commands) => made.commands.extend(commands.into_iter().map(|command| {
                         count(&mut self.commands, command.kind());
                         Tagged { offset: change.record.offset, transform: number, command }
                     })),
-                    Err(why) => made.refused.push(Refused { place: *place, transform: Some(number), why }),
+                    Err((stage, why)) => {
+                        made.refused.push(Refused { place: *place, transform: Some(number), stage, why });
+                    }
                 }
             }
         }

@@ -4,18 +4,19 @@
 //! as a dead letter before that sink's ledger moves, and goes to none of the later ones. A sink whose ledger is
 //! already past a part of the batch gets the rest alone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 
-use super::dead_letter::{DeadLetter, DeadLetterFile};
+use super::dead_letter::{DeadLetter, DeadLetterFile, Stage};
 use super::progress::{Counts, count};
 use super::retry::Backoff;
 use super::stop::Stop;
-use crate::command::{Port, Tagged, collapse};
+use crate::command::Port;
+use crate::command::collapse::{Tagged, collapse, judge};
 use crate::contract::{Fault, Rejection};
-use crate::sink::{LedgerKey, Sink, SinkError, Step, Token, Write, Written};
+use crate::sink::{LedgerKey, Sink, SinkError, Step, Token, Written};
 use crate::source::Record;
 
 /// A sink, and what a pipeline sends there.
@@ -38,7 +39,7 @@ pub(super) struct Stores {
     pub(super) dead_letters: Arc<DeadLetterFile>,
     /// The transforms: name and digest.
     pub(super) transforms: Vec<(String, String)>,
-    /// The digests joined, for the ledger.
+    /// The digests joined by a comma, for the ledger.
     pub(super) digests: String,
     /// Ends the waiting for a store.
     pub(super) stop: Arc<Stop>,
@@ -64,6 +65,8 @@ pub(super) struct Refused {
     pub(super) place: usize,
     /// The transform that refused it; none when it could not be understood at all.
     pub(super) transform: Option<usize>,
+    /// Where it failed.
+    pub(super) stage: Stage,
     /// Why.
     pub(super) why: Rejection,
 }
@@ -89,6 +92,19 @@ pub(super) enum Ended {
 }
 
 impl Stores {
+    /// Stores of a pipeline with these sinks, in the order in which they are written.
+    pub(super) fn new(
+        pipeline: &str,
+        sinks: Vec<BoundSink>,
+        dead_letters: Arc<DeadLetterFile>,
+        transforms: Vec<(String, String)>,
+        stop: Arc<Stop>,
+    ) -> Self {
+        let digests: Vec<_> = transforms.iter().map(|(_, digest)| digest.as_str()).collect();
+        let digests = digests.join(",");
+        Self { pipeline: pipeline.to_owned(), sinks, dead_letters, transforms, digests, stop }
+    }
+
     /// Makes a batch durable. Sinks without a command in it are moved along when `advance_all` is set; else they are
     /// left where they stand, which costs a restart some reading and saves a write.
     ///
@@ -101,34 +117,26 @@ impl Stores {
         advance_all: bool,
         rejected: &mut Counts,
     ) -> anyhow::Result<Ended> {
-        let by_offset: HashMap<u64, usize> =
-            batch.records.iter().enumerate().map(|(place, record)| (record.offset, place)).collect();
-        let letters = batch
-            .refused
-            .iter()
-            .map(|refused| self.letter(&batch.records[refused.place], refused.transform, refused.why.clone(), "transform"));
-        self.file(letters.collect(), rejected)?;
+        let refused: Vec<_> = batch.refused.iter().collect();
+        self.file(&batch.records, &refused, rejected).await?;
 
-        let mut refused = HashSet::new();
+        let mut left_out = HashSet::new();
         for (place, bound) in self.sinks.iter().enumerate() {
             let from = standing.next[place];
             if from >= batch.to {
                 continue;
             }
-            let mut commands: Vec<&Tagged> = batch
-                .commands
-                .iter()
-                .filter(|tagged| tagged.offset >= from && bound.ports.contains(&tagged.command.port()))
-                .collect();
+            let mine = |tagged: &&Tagged| tagged.offset >= from && bound.ports.contains(&tagged.command.port());
+            let mut commands: Vec<&Tagged> = batch.commands.iter().filter(mine).collect();
             if commands.is_empty() && !advance_all {
                 continue;
             }
             let step = Step { key: &standing.key, token: standing.token, from, to: batch.to, digest: &self.digests };
             let mut unfolded = HashSet::new();
             loop {
-                commands.retain(|tagged| !refused.contains(&tagged.offset));
-                let writes = collapse(&commands, &unfolded);
-                let bad = match self.write_once(bound, &step, &writes).await? {
+                commands.retain(|tagged| !left_out.contains(&tagged.offset));
+                let writes = collapse(commands.iter().copied(), &unfolded);
+                let bad = match self.patiently(bound, || bound.sink.write(&step, &writes)).await? {
                     Written::Applied | Written::AlreadyApplied => break,
                     Written::Rejected(bad) => bad,
                     Written::StandsAt(at) => {
@@ -142,27 +150,20 @@ impl Stores {
                     }
                     Written::LedgerMissing => return Err(self.ledger_missing(bound, &standing.key)),
                 };
-                let mut letters = Vec::new();
-                for bad in bad {
-                    let Some(write) = writes.get(bad.index) else { continue };
-                    if let [offset] = write.offsets[..] {
-                        if refused.insert(offset)
-                            && let Some(record) = by_offset.get(&offset)
-                        {
-                            let transform = commands.iter().find(|tagged| tagged.offset == offset);
-                            let why = Rejection::new(Fault::Store, format!("sink `{}`: {}", bound.name, bad.reason));
-                            letters.push(self.letter(
-                                &batch.records[*record],
-                                transform.map(|tagged| tagged.transform),
-                                why,
-                                "sink",
-                            ));
-                        }
-                    } else {
-                        unfolded.extend(write.command.target());
-                    }
-                }
-                self.file(letters, rejected)?;
+                let verdict = judge(commands.iter().copied(), &writes, &bad);
+                let refused: Vec<Refused> = verdict
+                    .rejected
+                    .into_iter()
+                    .filter_map(|(offset, reason)| {
+                        left_out.insert(offset);
+                        let transform = commands.iter().find(|tagged| tagged.offset == offset)?.transform;
+                        let place = batch.records.binary_search_by_key(&offset, |record| record.offset).ok()?;
+                        let why = Rejection::new(Fault::Store, format!("sink `{}`: {reason}", bound.name));
+                        Some(Refused { place, transform: Some(transform), stage: Stage::Write, why })
+                    })
+                    .collect();
+                self.file(&batch.records, &refused.iter().collect::<Vec<_>>(), rejected).await?;
+                unfolded.extend(verdict.unfold);
             }
             standing.next[place] = batch.to;
         }
@@ -200,10 +201,6 @@ impl Stores {
         Ok(Standing { key, token, next })
     }
 
-    async fn write_once(&self, bound: &BoundSink, step: &Step<'_>, writes: &[Write<'_>]) -> anyhow::Result<Written> {
-        self.patiently(bound, || bound.sink.write(step, writes)).await
-    }
-
     /// Tries until the store answers, the pipeline is stopped, or the store says that waiting will not help.
     pub(super) async fn patiently<T, F>(&self, bound: &BoundSink, attempt: impl Fn() -> F) -> anyhow::Result<T>
     where
@@ -225,6 +222,47 @@ impl Stores {
                 return Err(anyhow!("pipeline `{}`: sink `{}`: stopped while waiting: {cause}", self.pipeline, bound.name));
             }
         }
+    }
+
+    /// Files records as dead letters; they are durable when this returns.
+    async fn file(&self, records: &[Record], refused: &[&Refused], rejected: &mut Counts) -> anyhow::Result<()> {
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let letters: Vec<DeadLetter<'_>> = refused
+            .iter()
+            .map(|refused| {
+                count(rejected, refused.why.fault.label());
+                let (transform, digest) = refused
+                    .transform
+                    .and_then(|transform| self.transforms.get(transform))
+                    .map_or(("", ""), |(name, digest)| (name.as_str(), digest.as_str()));
+                DeadLetter {
+                    record: &records[refused.place],
+                    pipeline: &self.pipeline,
+                    transform,
+                    digest,
+                    fault: refused.why.fault,
+                    stage: refused.stage,
+                    reason: &refused.why.reason,
+                }
+            })
+            .collect();
+        for letter in &letters {
+            tracing::warn!(
+                pipeline = self.pipeline,
+                position = letter.record.position(),
+                transform = letter.transform,
+                fault = letter.fault.label(),
+                reason = letter.reason,
+                "dead letter"
+            );
+        }
+        self.dead_letters
+            .file(&letters)
+            .await
+            .map(drop)
+            .with_context(|| format!("pipeline `{}`: cannot file dead letters; nothing was lost", self.pipeline))
     }
 
     fn ledger_missing(&self, bound: &BoundSink, key: &LedgerKey) -> anyhow::Error {

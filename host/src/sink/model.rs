@@ -130,7 +130,7 @@ pub(crate) fn events(most: usize) -> impl Strategy<Value = Vec<Vec<Tagged>>> {
         let mut next = 0;
         let mut tag = |(step, commands): (u64, Vec<Command>)| {
             next += step;
-            commands.into_iter().map(|command| Tagged { offset: next, command }).collect()
+            commands.into_iter().map(|command| Tagged { offset: next, transform: 0, command }).collect()
         };
         events.into_iter().map(&mut tag).collect()
     })
