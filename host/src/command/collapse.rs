@@ -340,7 +340,7 @@ mod tests {
             let (mut rest, mut cuts) = (&events[..], cuts.into_iter());
             while !rest.is_empty() {
                 let (batch, more) = rest.split_at(cuts.next().unwrap_or(rest.len()).min(rest.len()));
-                batch_rejected.extend(settle(batch.iter().flatten(), |writes| batched.write(writes)));
+                batch_rejected.extend(settle(&batch.iter().flatten(), |writes| batched.write(writes)));
                 rest = more;
             }
             batch_rejected.sort_unstable();

@@ -236,7 +236,7 @@ async fn a_run_ends_as_the_model(bench: &dyn Bench, events: &[Vec<Tagged>], plan
                 }
                 _ => {}
             }
-            settle(commands(), |writes| {
+            settle(&commands(), |writes| {
                 let written = write(next, to, token, writes);
                 if matches!(mishap, Mishap::AnswerLost) && written == Written::Applied {
                     assert_eq!(write(next, to, token, writes), Written::AlreadyApplied);

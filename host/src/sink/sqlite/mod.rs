@@ -1,7 +1,8 @@
 //! The embedded default: one SQLite file that serves all four ports, and anyone with a SQL shell.
 //!
 //! - Rows go to real tables, named `{table_prefix}{table}`, made from the declared names and keys, with a column as it
-//!   appears. Columns have no affinity: what [`value`] says is stored is what is read.
+//!   appears. Columns have no affinity. Integers of 64 bits are INTEGER, every other number is TEXT with its
+//!   exact digits, strings are TEXT, booleans INTEGER 1 and 0, null is NULL, objects and arrays are their JSON as TEXT.
 //! - Cache entries, documents and messages go to `tidegate_cache`, `tidegate_documents` and `tidegate_messages`. An
 //!   expired cache entry counts as missing; the sink's next write, of whatever kind, deletes it.
 //! - Several sinks may share a file; their names keep their ledgers, entries, documents and messages apart. A table

@@ -66,7 +66,7 @@ impl Bench for SqliteBench {
             model.messages.push(row.get(0).unwrap());
         });
         each(&connection, "SELECT * FROM t", |row| {
-            let names = row.as_ref().column_names().into_iter().map(str::to_owned).enumerate();
+            let names = row.as_ref().column_names().map(str::to_owned).enumerate();
             let mut columns: std::collections::BTreeMap<_, _> =
                 names.filter_map(|(at, name)| Some((name, json(row.get_ref(at).unwrap())?))).collect();
             let id = columns.remove("id").unwrap();
