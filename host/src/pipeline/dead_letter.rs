@@ -203,12 +203,16 @@ impl State {
         for number in 1_u64.. {
             line.clear();
             let read = reader.read_until(b'\n', &mut line)?;
+            let foreign =
+                || io::Error::other(format!("line {number} is no dead letter: repair the line, or move the file away"));
             if line.last() != Some(&b'\n') {
+                // What a crash left of a letter goes; what was never one may be somebody's file.
+                if line.first().is_some_and(|first| *first != b'{') {
+                    return Err(foreign());
+                }
                 break;
             }
-            let identity = identity(&line).ok_or_else(|| {
-                io::Error::other(format!("line {number} is no dead letter: repair the line, or move the file away"))
-            })?;
+            let identity = identity(&line).ok_or_else(foreign)?;
             filed.insert(identity);
             length += u64::try_from(read).unwrap_or_default();
         }
@@ -378,10 +382,12 @@ mod tests {
     fn a_file_that_is_something_else_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dead.jsonl");
-        fs::write(&path, "{\"topic\":\"t\"}\nrest").unwrap();
-        let error = DeadLetterFile::open(&path, VALUE_BYTES).unwrap_err().to_string();
-        assert!(error.contains("line 1") && error.contains("dead.jsonl"), "{error}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"topic\":\"t\"}\nrest");
+        for content in ["{\"topic\":\"t\"}\n{\"rest", "some text"] {
+            fs::write(&path, content).unwrap();
+            let error = DeadLetterFile::open(&path, VALUE_BYTES).unwrap_err().to_string();
+            assert!(error.contains("line 1") && error.contains("dead.jsonl"), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
     }
 
     #[test]
