@@ -329,7 +329,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
         /// The state and the rejected events are those of one event after the other, wherever batches are cut.
         #[test]
@@ -342,7 +342,7 @@ mod tests {
             let (mut rest, mut cuts) = (&events[..], cuts.into_iter());
             while !rest.is_empty() {
                 let (batch, more) = rest.split_at(cuts.next().unwrap_or(rest.len()).min(rest.len()));
-                batch_rejected.extend(settle(batch.iter().flatten(), |writes| batched.write(writes)));
+                batch_rejected.extend(settle(&batch.iter().flatten(), |writes| batched.write(writes)));
                 rest = more;
             }
             batch_rejected.sort_unstable();

@@ -203,12 +203,16 @@ impl State {
         for number in 1_u64.. {
             line.clear();
             let read = reader.read_until(b'\n', &mut line)?;
+            let foreign =
+                || io::Error::other(format!("line {number} is no dead letter: repair the line, or move the file away"));
             if line.last() != Some(&b'\n') {
+                // What a crash left of a letter goes; what was never one may be somebody's file.
+                if line.first().is_some_and(|first| *first != b'{') {
+                    return Err(foreign());
+                }
                 break;
             }
-            let identity = identity(&line).ok_or_else(|| {
-                io::Error::other(format!("line {number} is no dead letter: repair the line, or move the file away"))
-            })?;
+            let identity = identity(&line).ok_or_else(foreign)?;
             filed.insert(identity);
             length += u64::try_from(read).unwrap_or_default();
         }
@@ -293,7 +297,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_letter_is_the_record_as_it_was_with_the_reason_in_its_headers() {
-        let path = tempfile::tempdir().unwrap().keep().join("dead.jsonl");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.jsonl");
         let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
         let (first, mut second) = (record(7), record(8));
         second.value = Some(vec![0xc3, 0x28]);
@@ -330,7 +335,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_filed_is_not_filed_again_by_this_process_or_the_next() {
-        let path = tempfile::tempdir().unwrap().keep().join("dead.jsonl");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.jsonl");
         let (first, second) = (record(7), record(8));
         let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
         assert_eq!(file.file(&[letter(&first), letter(&first)]).await.unwrap(), 1);
@@ -343,7 +349,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_that_a_crash_cut_off_is_removed_and_filed_anew() {
-        let path = tempfile::tempdir().unwrap().keep().join("dead.jsonl");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.jsonl");
         let (first, second) = (record(7), record(8));
         let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
         file.file(&[letter(&first), letter(&second)]).await.unwrap();
@@ -361,7 +368,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_value_beyond_the_limit_is_left_out_and_marked() {
-        let path = tempfile::tempdir().unwrap().keep().join("dead.jsonl");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.jsonl");
         let mut record = record(7);
         record.value = Some(vec![b'x'; 11]);
         DeadLetterFile::open(&path, 10).unwrap().file(&[letter(&record)]).await.unwrap();
@@ -372,16 +380,20 @@ mod tests {
 
     #[test]
     fn a_file_that_is_something_else_is_left_alone() {
-        let path = tempfile::tempdir().unwrap().keep().join("dead.jsonl");
-        fs::write(&path, "{\"topic\":\"t\"}\nrest").unwrap();
-        let error = DeadLetterFile::open(&path, VALUE_BYTES).unwrap_err().to_string();
-        assert!(error.contains("line 1") && error.contains("dead.jsonl"), "{error}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"topic\":\"t\"}\nrest");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.jsonl");
+        for content in ["{\"topic\":\"t\"}\n{\"rest", "some text"] {
+            fs::write(&path, content).unwrap();
+            let error = DeadLetterFile::open(&path, VALUE_BYTES).unwrap_err().to_string();
+            assert!(error.contains("line 1") && error.contains("dead.jsonl"), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
     }
 
     #[test]
     fn two_writers_of_one_file_are_one_too_many() {
-        let path = tempfile::tempdir().unwrap().keep().join("dead.jsonl");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.jsonl");
         let _first = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
         assert!(DeadLetterFile::open(&path, VALUE_BYTES).unwrap_err().to_string().contains("another process"));
     }

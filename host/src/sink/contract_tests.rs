@@ -1,1 +1,303 @@
+//! The suite that holds every store to the contract in the sink module's documentation.
+//!
+//! The ledger's cases run on each sink; what can only be seen in a store's contents runs on those that can be read
+//! back as a [`Model`].
 
+#![allow(clippy::unwrap_used)]
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::value::RawValue;
+
+use super::model::{Model, events, settle};
+use super::null::Null;
+use super::sqlite::testing::SqliteBench;
+use super::{BadWrite, Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, Write, Written};
+use crate::command::collapse::Tagged;
+use crate::command::{Command, Port, Row};
+use crate::contract::{Index, Table};
+use crate::source::TopicPartition;
+
+/// A store that can be opened again and read back.
+pub(super) trait Bench: Send + Sync {
+    fn open(&self) -> Arc<dyn Sink>;
+    fn contents(&self) -> Model;
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap()
+}
+
+fn key(pipeline: &str, partition: u32) -> LedgerKey {
+    LedgerKey { pipeline: pipeline.into(), partition: TopicPartition { topic: "topic".into(), partition } }
+}
+
+fn declared() -> Declared {
+    Declared {
+        ports: Port::ALL.to_vec(),
+        tables: vec![Table { name: "t".into(), key: vec!["id".into()] }],
+        indexes: vec![Index { name: "i".into(), definition: "{}".into() }],
+        topics: vec!["topic".into()],
+    }
+}
+
+fn raw(json: &str) -> Box<RawValue> {
+    RawValue::from_string(json.into()).unwrap()
+}
+
+fn set(key: &str, value: &str) -> Command {
+    Command::CacheSet { key: key.into(), value: value.into(), ttl_seconds: None }
+}
+
+fn row(id: &str, column: &str, value: &str) -> Row {
+    Row { table: "t".into(), key: vec![("id".into(), raw(id))], values: vec![(column.into(), raw(value))] }
+}
+
+fn writes(commands: &[Command]) -> Vec<Write<'_>> {
+    commands.iter().zip(0..).map(|(c, offset)| Write { command: Cow::Borrowed(c), offsets: vec![offset] }).collect()
+}
+
+/// One claim of partition 0 of pipeline `p`, and steps under it.
+struct Owner<'a> {
+    sink: &'a dyn Sink,
+    key: LedgerKey,
+    token: Token,
+}
+
+impl<'a> Owner<'a> {
+    async fn claim(sink: &'a dyn Sink, token: u128) -> (Self, Standing) {
+        let owner = Self { sink, key: key("p", 0), token: Token(token) };
+        let standing = sink.claim(&owner.key, owner.token, 0).await.unwrap();
+        (owner, standing)
+    }
+
+    async fn write(&self, from: u64, to: u64, commands: &[Command]) -> Written {
+        let step = Step { key: &self.key, token: self.token, from, to, digest: "d" };
+        self.sink.write(&step, &writes(commands)).await.unwrap()
+    }
+}
+
+/// The cases of a ledger by itself.
+async fn the_ledger_is_compared_and_set(sink: &dyn Sink) {
+    assert!(matches!(sink.claim(&key("p", 0), Token(1), 0).await, Err(SinkError::Stop(_))), "claimed before prepare");
+    sink.prepare("p", &declared()).await.unwrap();
+
+    // A partition that is not known is entered where the claim says.
+    assert_eq!(sink.claim(&key("p", 1), Token(1), 40).await.unwrap(), Standing { next: 40, known: false });
+    assert_eq!(sink.claim(&key("p", 1), Token(2), 7).await.unwrap(), Standing { next: 40, known: true });
+
+    let (owner, standing) = Owner::claim(sink, 10).await;
+    assert_eq!(standing, Standing { next: 0, known: false });
+    assert_eq!(owner.write(0, 5, &[set("k", "1")]).await, Written::Applied);
+    // The same again, as after an answer that was lost.
+    assert_eq!(owner.write(0, 5, &[set("k", "1")]).await, Written::AlreadyApplied);
+    // The store lost writes: the ledger is below; or they were done: it is above.
+    assert_eq!(owner.write(6, 9, &[set("k", "2")]).await, Written::StandsAt(5));
+    assert_eq!(owner.write(0, 3, &[set("k", "3")]).await, Written::StandsAt(5));
+    // Gaps between offsets are nothing to the ledger, and neither are batches without commands.
+    assert_eq!(owner.write(5, 1000, &[]).await, Written::Applied);
+    // A step that stands still could be taken twice.
+    let still = Step { key: &owner.key, token: owner.token, from: 1000, to: 1000, digest: "d" };
+    assert!(matches!(sink.write(&still, &[]).await, Err(SinkError::Stop(_))));
+
+    // A second claim fences the first in mid-stream, at any offset, and goes on where it stood.
+    let (successor, standing) = Owner::claim(sink, 11).await;
+    assert_eq!(standing, Standing { next: 1000, known: true });
+    for (from, to) in [(1000, 1001), (5, 1000), (0, 5)] {
+        assert_eq!(owner.write(from, to, &[set("k", "stale")]).await, Written::Fenced);
+    }
+    assert_eq!(successor.write(1000, 1001, &[]).await, Written::Applied);
+
+    // Pipelines and partitions have rows of their own.
+    sink.prepare("q", &declared()).await.unwrap();
+    assert_eq!(sink.claim(&key("q", 0), Token(1), 3).await.unwrap(), Standing { next: 3, known: false });
+    let unknown = key("p", 9);
+    let step = Step { key: &unknown, token: Token(1), from: 0, to: 1, digest: "d" };
+    assert_eq!(sink.write(&step, &[]).await.unwrap(), Written::LedgerMissing);
+}
+
+/// Several lanes write partitions of their own through one sink at once.
+async fn lanes_do_not_disturb_each_other(sink: Arc<dyn Sink>, batches: u64) {
+    sink.prepare("p", &declared()).await.unwrap();
+    let lanes: Vec<_> = (0..4)
+        .map(|partition| {
+            let sink = Arc::clone(&sink);
+            tokio::spawn(async move {
+                let key = key("p", partition);
+                sink.claim(&key, Token(1), 0).await.unwrap();
+                for from in 0..batches {
+                    let commands = [set(&format!("{partition}:{from}"), "v")];
+                    let step = Step { key: &key, token: Token(1), from, to: from + 1, digest: "d" };
+                    assert_eq!(sink.write(&step, &writes(&commands)).await.unwrap(), Written::Applied);
+                }
+            })
+        })
+        .collect();
+    for lane in lanes {
+        lane.await.unwrap();
+    }
+}
+
+/// The cases that show in what a store holds.
+async fn contents_follow_the_contract(bench: &dyn Bench) {
+    let sink = bench.open();
+    sink.prepare("p", &declared()).await.unwrap();
+    let (owner, _) = Owner::claim(sink.as_ref(), 1).await;
+
+    // All or nothing: the bad ones are named at once, and nothing changes, the ledger included.
+    let before = bench.contents();
+    let missing = |id: &str| Command::DocumentMerge { index: "i".into(), id: id.into(), fields: vec![] };
+    let mixed = [set("k", "1"), missing("1"), Command::RowMerge(row("1", "a", "1")), set("k", "2"), missing("2")];
+    let Written::Rejected(bad) = owner.write(0, 5, &mixed).await else { unreachable!("not rejected") };
+    assert_eq!(bad.iter().map(|bad| bad.index).collect::<Vec<_>>(), [1, 2, 4]);
+    assert!(bad.iter().all(|BadWrite { reason, .. }| !reason.is_empty()));
+    assert_eq!(bench.contents(), before);
+    assert_eq!(owner.write(0, 5, &[set("k", "1"), set("k", "2")]).await, Written::Applied);
+    assert_eq!(bench.contents().cache["k"].0, "2", "commands of one target in order");
+
+    // What is refused for the ledger's sake changes nothing.
+    let before = bench.contents();
+    for (from, to) in [(0, 5), (4, 9), (6, 9)] {
+        assert_ne!(owner.write(from, to, &[set("k", "3"), set("new", "3")]).await, Written::Applied);
+    }
+    let (successor, _) = Owner::claim(sink.as_ref(), 2).await;
+    assert_eq!(owner.write(5, 6, &[set("k", "3")]).await, Written::Fenced);
+    assert_eq!(bench.contents(), before);
+
+    // Opened again, it stands where it stood.
+    let commands = [Command::RowUpsert(row("1", "a", "1")), Command::RowMerge(row("1", "b", "9.50"))];
+    assert_eq!(successor.write(5, 6, &commands).await, Written::Applied);
+    let before = bench.contents();
+    drop(sink);
+    let sink = bench.open();
+    sink.prepare("p", &declared()).await.unwrap();
+    assert_eq!(bench.contents(), before);
+    let (_, standing) = Owner::claim(sink.as_ref(), 3).await;
+    assert_eq!(standing, Standing { next: 6, known: true });
+}
+
+/// What happens around one batch of a run.
+#[derive(Debug, Clone, Copy)]
+enum Mishap {
+    None,
+    /// The process dies before the write.
+    CrashBefore,
+    /// The process dies after the write, before it knows.
+    CrashAfter,
+    /// The answer is lost, and the write tried again.
+    AnswerLost,
+    /// A successor claims, and the old owner writes once more.
+    Zombie,
+    /// An older batch arrives once more.
+    Late,
+}
+
+/// Random events under random cuts and mishaps end where one event after the other ends.
+async fn a_run_ends_as_the_model(bench: &dyn Bench, events: &[Vec<Tagged>], plan: &[(usize, Mishap)]) {
+    let mut model = Model::default();
+    for event in events {
+        let _ = model.apply_event(event);
+    }
+    let mut sink = bench.open();
+    sink.prepare("p", &declared()).await.unwrap();
+    let (key, mut token) = (key("p", 0), Token(1));
+    let mut next = sink.claim(&key, token, 0).await.unwrap().next;
+    let mut plan = plan.iter().copied();
+    let mut late: Option<(Token, u64, u64)> = None;
+    while let Some(at) = events.iter().position(|event| event[0].offset >= next) {
+        let (size, mishap) = plan.next().unwrap_or((events.len(), Mishap::None));
+        let batch = &events[at..(at + size).min(events.len())];
+        let to = batch.last().unwrap()[0].offset + 1;
+        let mut crash = matches!(mishap, Mishap::CrashBefore);
+        if !crash {
+            let runtime = tokio::runtime::Handle::current();
+            let write = |from, to, token, writes: &[Write<'_>]| {
+                let step = Step { key: &key, token, from, to, digest: "d" };
+                tokio::task::block_in_place(|| runtime.block_on(sink.write(&step, writes)).unwrap())
+            };
+            let commands = || batch.iter().flatten();
+            match mishap {
+                Mishap::Zombie => {
+                    let old = token;
+                    token = Token(token.0 + 1);
+                    let standing = sink.claim(&key, token, 0).await.unwrap();
+                    assert_eq!(standing, Standing { next, known: true });
+                    let stale: Vec<_> = commands().map(|tagged| &tagged.command).cloned().collect();
+                    assert_eq!(write(next, to, old, &writes(&stale)), Written::Fenced);
+                }
+                Mishap::Late => {
+                    if let Some((old, from, to)) = late {
+                        let stale = [set("1", "late"), set("2", "late")];
+                        let written = write(from, to, old, &writes(&stale));
+                        assert!(!matches!(written, Written::Applied | Written::Rejected(_)), "{written:?}");
+                    }
+                }
+                _ => {}
+            }
+            settle(&commands(), |writes| {
+                let written = write(next, to, token, writes);
+                if matches!(mishap, Mishap::AnswerLost) && written == Written::Applied {
+                    assert_eq!(write(next, to, token, writes), Written::AlreadyApplied);
+                }
+                written
+            });
+            late = Some((token, next, to));
+            next = to;
+            crash = matches!(mishap, Mishap::CrashAfter);
+        }
+        if crash {
+            drop(sink);
+            sink = bench.open();
+            sink.prepare("p", &declared()).await.unwrap();
+            token = Token(token.0 + 1);
+            assert_eq!(sink.claim(&key, token, 0).await.unwrap().next, next);
+        }
+    }
+    assert_eq!(bench.contents(), model);
+}
+
+fn plan() -> impl Strategy<Value = Vec<(usize, Mishap)>> {
+    use Mishap::{AnswerLost, CrashAfter, CrashBefore, Late, None, Zombie};
+    let mishap = prop::sample::select(vec![None, None, CrashBefore, CrashAfter, AnswerLost, Zombie, Late]);
+    prop::collection::vec((1_usize..8, mishap), 0..16)
+}
+
+#[test]
+fn the_null_sinks_ledger_is_compared_and_set() {
+    runtime().block_on(the_ledger_is_compared_and_set(&Null::new("null")));
+}
+
+#[test]
+fn sqlites_ledger_is_compared_and_set() {
+    runtime().block_on(the_ledger_is_compared_and_set(SqliteBench::new().open().as_ref()));
+}
+
+#[test]
+fn sqlites_contents_follow_the_contract() {
+    runtime().block_on(contents_follow_the_contract(&SqliteBench::new()));
+}
+
+#[test]
+fn lanes_do_not_disturb_each_other_in_the_null_sink() {
+    let sink = Arc::new(Null::new("null"));
+    runtime().block_on(lanes_do_not_disturb_each_other(Arc::clone(&sink) as Arc<dyn Sink>, 200));
+    assert_eq!(sink.executed()[0], ("cache-set", 800));
+}
+
+#[test]
+fn lanes_do_not_disturb_each_other_in_sqlite() {
+    let bench = SqliteBench::new();
+    runtime().block_on(lanes_do_not_disturb_each_other(bench.open(), 50));
+    assert_eq!(bench.contents().cache.len(), 200);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_run_on_sqlite_ends_as_the_model(events in events(24), plan in plan()) {
+        runtime().block_on(a_run_ends_as_the_model(&SqliteBench::new(), &events, &plan));
+    }
+}

@@ -101,7 +101,7 @@ fn set_columns(row: &mut BTreeMap<String, String>, values: &Fields) {
 
 /// Writes a batch until it is through, as the pipeline does; the rejected events' offsets.
 pub(crate) fn settle<'a>(
-    commands: impl Iterator<Item = &'a Tagged> + Clone,
+    commands: &(impl Iterator<Item = &'a Tagged> + Clone),
     mut write: impl FnMut(&[Write<'_>]) -> Written,
 ) -> Vec<u64> {
     let (mut rejected, mut unfolded) = (Vec::new(), HashSet::new());

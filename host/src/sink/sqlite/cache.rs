@@ -27,21 +27,17 @@ pub(super) fn set(
     Ok(())
 }
 
-/// Changes the fields of an entry that is there and has not expired; another stays missing.
+/// Changes the fields of an entry that is there; another stays missing.
 pub(super) fn merge(
     connection: &Connection,
     sink: &str,
     key: &str,
     fields: &Fields,
     expires_at: Option<i64>,
-    now: i64,
 ) -> Result<(), Problem> {
-    let mut statement = connection.prepare_cached(
-        "SELECT value FROM tidegate_cache
-         WHERE sink = ?1 AND key = ?2 AND (expires_at IS NULL OR expires_at > ?3)",
-    )?;
+    let mut statement = connection.prepare_cached("SELECT value FROM tidegate_cache WHERE sink = ?1 AND key = ?2")?;
     let bytes = |row: &Row<'_>| Ok(row.get_ref(0)?.as_bytes().map(<[u8]>::to_vec)?);
-    let Some(stored) = statement.query_row(params![sink, key, now], bytes).optional()? else {
+    let Some(stored) = statement.query_row([sink, key], bytes).optional()? else {
         return Ok(());
     };
     let merged = merge_into(&stored, fields)
@@ -58,7 +54,7 @@ pub(super) fn delete(connection: &Connection, sink: &str, key: &str) -> Result<(
     Ok(())
 }
 
-/// Deletes what has expired.
+/// Deletes what has expired: first in each write, so that the commands find it missing.
 pub(super) fn purge(connection: &Connection, sink: &str, now: i64) -> Result<(), Problem> {
     let mut statement = connection.prepare_cached("DELETE FROM tidegate_cache WHERE sink = ?1 AND expires_at <= ?2")?;
     statement.execute(params![sink, now])?;

@@ -1,9 +1,10 @@
 //! The embedded default: one SQLite file that serves all four ports, and anyone with a SQL shell.
 //!
 //! - Rows go to real tables, named `{table_prefix}{table}`, made from the declared names and keys, with a column as it
-//!   appears. Columns have no affinity: what [`value`] says is stored is what is read.
+//!   appears. Columns have no affinity. Integers of 64 bits are INTEGER, every other number is TEXT with its
+//!   exact digits, strings are TEXT, booleans INTEGER 1 and 0, null is NULL, objects and arrays are their JSON as TEXT.
 //! - Cache entries, documents and messages go to `tidegate_cache`, `tidegate_documents` and `tidegate_messages`. An
-//!   expired cache entry counts as missing; it is deleted with the next write that comes a second later or more.
+//!   expired cache entry counts as missing; the sink's next write, of whatever kind, deletes it.
 //! - Several sinks may share a file; their names keep their ledgers, entries, documents and messages apart. A table
 //!   belongs to the sink that made it.
 //!
@@ -32,12 +33,14 @@ mod messages;
 mod schema;
 mod seed;
 mod tables;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod value;
 
 /// How long to wait for another connection's transaction before the write is to be tried again.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often expired cache entries are deleted, ms.
-const PURGE_INTERVAL: i64 = 1000;
 /// Prepared statements to keep: one a table, kind of command and set of columns.
 const STATEMENTS: usize = 256;
 
@@ -67,7 +70,6 @@ pub struct Sqlite {
 struct Store {
     connection: Connection,
     tables: Tables,
-    purged_at: i64,
 }
 
 impl Sqlite {
@@ -100,7 +102,7 @@ impl Sqlite {
         };
         let connection = blocking(open).map_err(|problem| problem.in_sink(&options.name, &options.path))?;
         let tables = Tables::new(options.table_prefix.clone());
-        Ok(Self { options, store: Mutex::new(Store { connection, tables, purged_at: 0 }), clock })
+        Ok(Self { options, store: Mutex::new(Store { connection, tables }), clock })
     }
 
     /// Runs one transaction's work off the runtime, under the lock, and puts the place before what went wrong.
@@ -145,11 +147,12 @@ impl Sqlite {
 
     fn write_in(&self, store: &mut Store, now: i64, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, Problem> {
         let name = &self.options.name;
-        let Store { connection, tables, purged_at } = store;
+        let Store { connection, tables } = store;
         let transaction = begin(connection)?;
         if let Some(refused) = ledger::advance(&transaction, name, step, now)? {
             return Ok(refused);
         }
+        cache::purge(&transaction, name, now)?;
         match writes.iter().try_for_each(|write| execute(&transaction, name, tables, now, &write.command)) {
             Ok(()) => {}
             Err(Problem::Bad(_)) => {
@@ -158,10 +161,6 @@ impl Sqlite {
                 return self.write_one_by_one(connection, tables, now, step, writes);
             }
             Err(other) => return Err(other),
-        }
-        if now - *purged_at >= PURGE_INTERVAL {
-            cache::purge(&transaction, name, now)?;
-            *purged_at = now;
         }
         transaction.commit()?;
         Ok(Written::Applied)
@@ -182,6 +181,7 @@ impl Sqlite {
         if let Some(refused) = ledger::advance(&transaction, name, step, now)? {
             return Ok(refused);
         }
+        cache::purge(&transaction, name, now)?;
         let mut bad = Vec::new();
         for (index, write) in writes.iter().enumerate() {
             transaction.execute_batch("SAVEPOINT command")?;
@@ -222,7 +222,7 @@ fn execute(
             cache::set(transaction, sink, key, value, cache::expiry(now, *ttl_seconds))
         }
         Command::CacheMerge { key, fields, ttl_seconds } => {
-            cache::merge(transaction, sink, key, fields, cache::expiry(now, *ttl_seconds), now)
+            cache::merge(transaction, sink, key, fields, cache::expiry(now, *ttl_seconds))
         }
         Command::CacheDelete { key } => cache::delete(transaction, sink, key),
         Command::RowUpsert(row) => tables.upsert(transaction, row),

@@ -30,7 +30,7 @@ CREATE TABLE tidegate_indexes (
     sink TEXT NOT NULL, index_name TEXT NOT NULL, definition TEXT NOT NULL,
     PRIMARY KEY (sink, index_name)
 ) WITHOUT ROWID;
--- expires_at: milliseconds since 1970; an entry whose time has come counts as missing. value: text where it is UTF-8.
+-- expires_at: milliseconds since 1970; an entry whose time has come counts as missing, and goes with the next write. value: text where it is UTF-8.
 CREATE TABLE tidegate_cache (
     sink TEXT NOT NULL, key TEXT NOT NULL, value NOT NULL, expires_at INTEGER,
     PRIMARY KEY (sink, key)
