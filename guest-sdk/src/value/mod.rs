@@ -24,3 +24,19 @@
 //!
 //! An array is a `Vec<Option<T>>` of these. `uuid`, `xml`, `ltree`, `inet`, enums and ranges are a `String`, a `year`
 //! is an `i32`.
+
+mod calendar;
+mod date;
+mod decimal;
+mod precision;
+mod time;
+mod timestamp;
+mod variable_decimal;
+mod wire;
+
+pub use date::Date;
+pub use decimal::{Decimal, Detected, Precise};
+pub use precision::{Micros, Millis, Nanos, ParseTimeError, Zoned};
+pub use time::{Time, TimeMicros, TimeMillis, TimeNanos, ZonedTime};
+pub use timestamp::{Timestamp, TimestampMicros, TimestampMillis, TimestampNanos, ZonedTimestamp};
+pub use variable_decimal::{DecimalError, VariableDecimal};
