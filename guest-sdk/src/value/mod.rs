@@ -28,6 +28,8 @@
 mod bits;
 mod bytes;
 mod calendar;
+#[cfg(test)]
+mod corpus;
 mod date;
 mod decimal;
 mod float;
