@@ -20,6 +20,8 @@ pub mod log;
 mod outputs;
 mod reject;
 mod schema;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
 mod transform;
 pub mod value;
 

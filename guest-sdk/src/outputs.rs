@@ -91,6 +91,27 @@ impl Outputs {
         Ok(())
     }
 
+    /// Whether a command is within what was declared.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn cover(&self, command: &crate::testing::Command) -> bool {
+        use crate::testing::Command;
+        match command {
+            Command::CacheSet { key, .. } | Command::CacheMerge { key, .. } | Command::CacheDelete { key } => {
+                self.cache_keys.iter().any(|pattern| match pattern.strip_suffix('*') {
+                    Some(prefix) => key.starts_with(prefix),
+                    None => key == pattern,
+                })
+            }
+            Command::RowUpsert { table, .. } | Command::RowMerge { table, .. } | Command::RowDelete { table, .. } => {
+                self.key_of(table).is_some()
+            }
+            Command::DocumentIndex { index, .. }
+            | Command::DocumentMerge { index, .. }
+            | Command::DocumentDelete { index, .. } => self.indexes.iter().any(|declared| declared.name == *index),
+            Command::Publish { topic, .. } => self.topics.contains(topic),
+        }
+    }
+
     pub(crate) fn to_wire(&self, name: &str, version: &str, inputs: wire::Inputs) -> wire::Description {
         wire::Description {
             name: name.to_owned(),

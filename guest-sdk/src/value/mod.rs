@@ -24,3 +24,35 @@
 //!
 //! An array is a `Vec<Option<T>>` of these. `uuid`, `xml`, `ltree`, `inet`, enums and ranges are a `String`, a `year`
 //! is an `i32`.
+
+mod bits;
+mod bytes;
+mod calendar;
+#[cfg(test)]
+mod corpus;
+mod date;
+mod decimal;
+mod float;
+mod geometry;
+mod interval;
+mod json;
+mod precision;
+mod time;
+mod timestamp;
+mod unsigned_bigint;
+mod variable_decimal;
+mod wire;
+
+pub use bits::Bits;
+pub use bytes::{Base64, Base64UrlSafe, Bytes, Hex};
+pub use date::Date;
+pub use decimal::{Decimal, Detected, Precise};
+pub use float::Float;
+pub use geometry::{Geometry, Point};
+pub use interval::Interval;
+pub use json::{Hstore, Json};
+pub use precision::{Micros, Millis, Nanos, ParseTimeError, Zoned};
+pub use time::{Time, TimeMicros, TimeMillis, TimeNanos, ZonedTime};
+pub use timestamp::{Timestamp, TimestampMicros, TimestampMillis, TimestampNanos, ZonedTimestamp};
+pub use unsigned_bigint::UnsignedBigint;
+pub use variable_decimal::{DecimalError, VariableDecimal};
