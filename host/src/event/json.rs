@@ -267,44 +267,47 @@ impl<'t> Scanner<'t> {
     /// Passes a string; it stands at the opening quote.
     #[inline]
     pub(super) fn string(&mut self) -> Result<Name, Malformed> {
+        let bytes = self.text.as_bytes();
         let start = self.at + 1;
+        let mut at = special(bytes, start);
         let mut escaped = false;
-        self.at = start;
         loop {
-            self.at = special(self.text.as_bytes(), self.at);
-            match self.peek() {
+            match bytes.get(at) {
                 Some(b'"') => {
-                    self.at += 1;
-                    return Ok(Name { start, end: self.at - 1, escaped });
+                    self.at = at + 1;
+                    return Ok(Name { start, end: at, escaped });
                 }
                 Some(b'\\') => {
                     escaped = true;
-                    self.at += 1;
-                    self.escape()?;
+                    at = self.escape(at + 1)?;
                 }
-                _ => return Err(self.malformed("a string's closing quote")),
+                _ => {
+                    self.at = at;
+                    return Err(self.malformed("a string's closing quote"));
+                }
             }
+            at = special(bytes, at);
         }
     }
 
-    /// Passes what follows a backslash.
-    fn escape(&mut self) -> Result<(), Malformed> {
-        match self.peek() {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
-                self.at += 1;
-                Ok(())
-            }
+    /// The position behind an escape, whose backslash stands before `at`.
+    #[inline]
+    fn escape(&mut self, at: usize) -> Result<usize, Malformed> {
+        let bytes = self.text.as_bytes();
+        match bytes.get(at) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 1),
             Some(b'u') => {
-                self.at += 1;
-                for _ in 0..4 {
-                    if !self.peek().is_some_and(|byte| byte.is_ascii_hexdigit()) {
-                        return Err(self.malformed("four hexadecimal digits after \\u"));
-                    }
-                    self.at += 1;
+                let digits = bytes[at + 1..].iter().take(4).take_while(|byte| byte.is_ascii_hexdigit()).count();
+                if digits == 4 {
+                    return Ok(at + 5);
                 }
-                Ok(())
+                self.at = at + 1 + digits;
+                Err(self.malformed("four hexadecimal digits after \\u"))
             }
-            _ => Err(self.malformed("one of \" \\ / b f n r t u after a backslash")),
+            _ => {
+                self.at = at;
+                Err(self.malformed("one of \" \\ / b f n r t u after a backslash"))
+            }
         }
     }
 
@@ -396,15 +399,14 @@ pub(super) struct Object {
 #[inline]
 fn special(bytes: &[u8], mut at: usize) -> usize {
     const ONES: u64 = u64::MAX / 0xff;
-    const HIGH: u64 = ONES * 0x80;
-    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*chunk);
-        let quote = word ^ (ONES * 0x22);
-        let backslash = word ^ (ONES * 0x5c);
-        let hits = (quote.wrapping_sub(ONES) & !quote)
-            | (backslash.wrapping_sub(ONES) & !backslash)
-            | (word.wrapping_sub(ONES * 0x20) & !word);
-        let hits = hits & HIGH;
+    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let block = u64::from_le_bytes(*block);
+        let quotes = block ^ (ONES * 0x22);
+        let backslashes = block ^ (ONES * 0x5c);
+        let hits = (quotes.wrapping_sub(ONES) & !quotes)
+            | (backslashes.wrapping_sub(ONES) & !backslashes)
+            | (block.wrapping_sub(ONES * 0x20) & !block);
+        let hits = hits & (ONES * 0x80);
         if hits != 0 {
             return at + hits.trailing_zeros() as usize / 8;
         }

@@ -97,7 +97,7 @@ fn a_projection_of_everything_is_the_row_without_added_and_unsent_columns() {
             }
         }
     }
-    assert_eq!(unsent_columns, 276);
+    assert_eq!(unsent_columns, 251);
 }
 
 #[test]
