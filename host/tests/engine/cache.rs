@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use tempfile::TempDir;
 use tidegate::engine::{Engine, Limits};
 
 use crate::harness::{hostile, rejected};
@@ -38,6 +39,12 @@ fn another() -> Vec<u8> {
     bytes
 }
 
+fn private_folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    folder
+}
+
 #[test]
 fn code_is_compiled_once() {
     let parent = tempfile::tempdir().unwrap();
@@ -53,13 +60,12 @@ fn code_is_compiled_once() {
 
 #[test]
 fn a_torn_altered_or_foreign_entry_is_compiled_anew() {
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, other_folder) = (private_folder(), private_folder());
     serve(folder.path(), hostile());
     let entry = the_entry(folder.path());
     let sound = fs::read(&entry).unwrap();
     let mut altered = sound.clone();
     altered[sound.len() / 2] ^= 1;
-    let other_folder = tempfile::tempdir().unwrap();
     serve(other_folder.path(), &another());
     let foreign = fs::read(the_entry(other_folder.path())).unwrap();
     for broken in [&sound[..sound.len() / 2], &sound[..20], &[], &altered, &foreign] {
@@ -95,8 +101,7 @@ fn a_file_in_place_of_the_folder_is_an_error() {
 
 #[test]
 fn old_entries_make_room() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let folder = private_folder();
     for number in 0..100 {
         fs::write(folder.path().join(format!("old-{number}")), b"").unwrap();
     }

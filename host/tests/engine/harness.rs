@@ -35,8 +35,11 @@ pub(crate) fn engine() -> Engine {
     Engine::new(None).unwrap()
 }
 
+/// The hostile guest, compiled once for the default limits.
 pub(crate) fn module(limits: &Limits) -> Module {
-    engine().load("hostile", hostile(), limits).unwrap()
+    static MODULE: OnceLock<Module> = OnceLock::new();
+    let load = |limits| engine().load("hostile", hostile(), limits).unwrap();
+    if *limits == Limits::default() { MODULE.get_or_init(|| load(limits)).clone() } else { load(limits) }
 }
 
 /// The hostile guest, started with these settings under the default limits.
@@ -80,8 +83,8 @@ fn change(offset: u64, row: &'static str) -> Projected<'static> {
 fn rows() -> impl Iterator<Item = &'static str> {
     static ROWS: OnceLock<Vec<String>> = OnceLock::new();
     let rows = ROWS.get_or_init(|| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../tests/corpus/order-cache/dbserver1.public.orders.jsonl");
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/corpus/order-cache/dbserver1.public.orders.jsonl");
         let lines = fs::read_to_string(path).unwrap();
         let events = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         events.filter_map(|event| event["value"].as_str().map(str::to_owned)).collect()

@@ -6,9 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
-use tidegate::engine::{ApplyError, Limits, LoadError};
+use tidegate::engine::{ApplyError, Limits, LoadError, Module};
 
-use crate::harness::{fails, limited, module, rejected, transform};
+use crate::harness::{engine, fails, hostile, limited, module, rejected};
 
 /// Writes to a buffer. Where a delay is given, each message takes so long to be written: the host is slow, not the
 /// guest.
@@ -46,9 +46,14 @@ pub(crate) fn capture<T>(delay: Option<Duration>, run: impl FnOnce() -> T) -> (S
     (String::from_utf8(text).unwrap(), result)
 }
 
+/// A module that shares its log's rate with no other test.
+fn own_module() -> Module {
+    engine().load("hostile", hostile(), &Limits::default()).unwrap()
+}
+
 #[test]
 fn messages_bear_level_module_and_digest_and_are_cut_and_escaped() {
-    let mut transform = transform(&json!({ "do": "levels" }));
+    let mut transform = own_module().start(&json!({ "do": "levels" }).to_string()).unwrap();
     let digest = transform.module().digest().to_owned();
     let (log, _) = capture(None, || rejected(&mut transform, 1, &[]));
     let lines: Vec<&str> = log.lines().map(str::trim_start).collect();
@@ -67,7 +72,7 @@ fn messages_bear_level_module_and_digest_and_are_cut_and_escaped() {
 
 #[test]
 fn a_flood_is_cut_and_told() {
-    let mut transform = transform(&json!({ "do": "flood" }));
+    let mut transform = own_module().start(&json!({ "do": "flood" }).to_string()).unwrap();
     let (log, _) = capture(None, || rejected(&mut transform, 2, &[]));
     // A hundred at once, and twenty for each second that the machine took.
     let written = log.lines().filter(|line| line.contains(": message ")).count();
@@ -76,7 +81,7 @@ fn a_flood_is_cut_and_told() {
 
 #[test]
 fn a_change_that_is_slow_is_handled_at_the_second_try() {
-    let limits = Limits { call_deadline: Duration::from_millis(200), ..Limits::default() };
+    let limits = Limits { call_deadline: Duration::from_millis(100), ..Limits::default() };
     let mut transform = limited(&json!({ "do": "slow", "at": [1] }), &limits);
     let (log, _) = capture(Some(Duration::from_millis(400)), || rejected(&mut transform, 2, &[]));
     assert_eq!(log.lines().count(), 3, "in the batch, alone, and alone with more time");

@@ -1,7 +1,7 @@
 //! A failed batch is narrowed down to the changes that cause it; the others are handled.
 
 use serde_json::json;
-use tidegate::engine::{ApplyError, Limits, LoadError};
+use tidegate::engine::{ApplyError, Limits};
 
 use crate::harness::{fails, hasty, limited, rejected, transform};
 use crate::log::capture;

@@ -76,10 +76,19 @@ fn declarations_that_cannot_be_are_refused() {
         (json!({ "tables": [{ "name": "t", "key": [] }] }), "tables: `t` has no key"),
         (json!({ "tables": [{ "name": "t", "key": [""] }] }), "key of table `t`: an empty name"),
         (json!({ "tables": [{ "name": "t", "key": ["a", "a"] }] }), "key of table `t`: `a` comes twice"),
-        (json!({ "tables": [{ "name": "t", "key": ["a"] }, { "name": "t", "key": ["b"] }] }), "tables: `t` comes twice"),
+        (
+            json!({ "tables": [{ "name": "t", "key": ["a"] }, { "name": "t", "key": ["b"] }] }),
+            "tables: `t` comes twice",
+        ),
         (json!({ "tables": [{ "name": "", "key": ["a"] }] }), "tables: an empty name"),
-        (json!({ "indexes": [{ "name": "i", "definition": "[]" }] }), "indexes: the definition of `i` is not a JSON object"),
-        (json!({ "indexes": [{ "name": "i", "definition": "{" }] }), "indexes: the definition of `i` is not a JSON object"),
+        (
+            json!({ "indexes": [{ "name": "i", "definition": "[]" }] }),
+            "indexes: the definition of `i` is not a JSON object",
+        ),
+        (
+            json!({ "indexes": [{ "name": "i", "definition": "{" }] }),
+            "indexes: the definition of `i` is not a JSON object",
+        ),
         (json!({ "topics": [""] }), "topics: an empty name"),
     ] {
         let cause = undeclarable(&describe);
