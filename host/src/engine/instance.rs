@@ -71,12 +71,13 @@ impl Instance {
         store.set_hostcall_fuel(mold.answer_bytes);
         // Armed before the instance exists: instantiating runs the module's own start function.
         store.set_epoch_deadline(ticks(mold.start_deadline));
-        let failed = |store: &mut Store<State>, error: &wasmtime::Error| {
-            let cause = match failure(store, error) {
-                Failure::Trapped(cause) | Failure::Unreadable(cause) => cause,
-                Failure::Deadline => format!("it did not answer within {:?}", mold.start_deadline),
-            };
-            LoadError::Start { module: module.into(), cause }
+        let failed = |store: &mut Store<State>, error: &wasmtime::Error| match failure(store, error) {
+            Failure::Trapped(cause) => LoadError::Start { module: module.into(), cause },
+            Failure::Unreadable(cause) => LoadError::Mismatch { module: module.into(), cause },
+            Failure::Deadline => {
+                let cause = format!("it did not answer within {:?}", mold.start_deadline);
+                LoadError::Start { module: module.into(), cause }
+            }
         };
         let guest = mold.pre.instantiate(&mut store).map_err(|error| failed(&mut store, &error))?;
         let answer = guest.tidegate_transform_transformer().call_start(&mut store, settings);
@@ -119,11 +120,21 @@ fn failure(store: &mut Store<State>, error: &wasmtime::Error) -> Failure {
         Some(trap) => trap.to_string(),
         None => match error.downcast_ref::<OutOfMemory>() {
             Some(memory) => memory.to_string(),
-            None => return Failure::Unreadable(error.root_cause().to_string()),
+            None => return Failure::Unreadable(unreadable(error, store.hostcall_fuel())),
         },
     };
     Failure::Trapped(match store.data_mut().last_error.take() {
         Some(message) => format!("{message} ({cause})"),
         None => cause,
     })
+}
+
+/// Why what the guest handed to the host cannot be read.
+fn unreadable(error: &wasmtime::Error, limit: usize) -> String {
+    let cause = error.root_cause().to_string();
+    // wasmtime keeps this error's type to itself.
+    if cause.contains("fuel allocated for hostcalls") {
+        return format!("it has more than {limit} bytes: make fewer or smaller commands, or raise the limit");
+    }
+    cause
 }

@@ -76,7 +76,7 @@ impl Transform {
         let mut outcomes = Vec::with_capacity(changes.len());
         let mut hanging = 0;
         // The ranges that are still to be handled, the first one last.
-        let mut ranges = vec![0..changes.len()];
+        let mut ranges = vec![Range { start: 0, end: changes.len() }];
         while let Some(range) = ranges.pop() {
             if range.is_empty() {
                 continue;

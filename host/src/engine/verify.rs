@@ -32,6 +32,10 @@ pub(super) fn component<'b>(module: &str, bytes: &'b [u8]) -> Result<Cow<'b, [u8
 
 /// A core module as a component. The version is looked at first, since nothing else that is wrong would say so.
 fn wrap(module: &str, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+    // wit-component trusts the lengths of the sections, and panics where the bytes end before.
+    for payload in Parser::new(0).parse_all(bytes) {
+        payload.map_err(|error| damaged(module, &error.into()))?;
+    }
     let (_, contract) = wit_component::metadata::decode(bytes).map_err(|error| damaged(module, &error))?;
     check_version(module, &contract.resolve)?;
     ComponentEncoder::default()

@@ -4,6 +4,8 @@
 //! it is absent). Every other change sets the cache entry `k:<offset>` to the row's text. `describe` replaces parts of
 //! the declaration.
 #![cfg(target_family = "wasm")]
+// To panic is what it is for.
+#![allow(clippy::panic)]
 
 #[allow(unsafe_code, missing_docs, clippy::all)]
 mod bindings {
