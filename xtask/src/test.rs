@@ -107,8 +107,8 @@ fn tests(workspace: &Workspace) -> (Count, anyhow::Result<()>) {
     (count, result)
 }
 
-/// Builds what the demo runs and the tests use, with the very command of the tests, so that cargo unifies the same
-/// features and builds each dependency once.
+/// Builds the host's program, for the demo and for the tests that run it. With the whole workspace, as the tests are
+/// built, so that cargo unifies the features of dependencies alike and builds the large ones once.
 ///
 /// # Errors
 /// When the host does not build.

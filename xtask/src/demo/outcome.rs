@@ -68,11 +68,43 @@ fn dead_letters(path: &Path) -> anyhow::Result<Vec<DeadLetter>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         read => read.with_context(|| format!("cannot read {}", path.display()))?,
     };
-    let letters = text.split('\n').filter(|line| !line.is_empty()).map(|line| {
-        let letter = Json::parse(line)?;
-        let field = |name| letter.get(name).map(Json::bare).with_context(|| format!("it has no `{name}`"));
-        let place = format!("{} {}:{}", field("topic")?, field("partition")?, field("offset")?);
-        Ok(DeadLetter { pipeline: field("pipeline")?, place, reason: field("reason")? })
-    });
+    let letters = text.split('\n').filter(|line| !line.is_empty()).map(dead_letter);
     letters.collect::<anyhow::Result<_>>().with_context(|| format!("a dead letter in {}", path.display()))
+}
+
+/// Reads one dead letter: the record as it was, and in its last headers what went wrong.
+fn dead_letter(line: &str) -> anyhow::Result<DeadLetter> {
+    let letter = Json::parse(line)?;
+    let field = |name| letter.get(name).map(Json::bare).with_context(|| format!("it has no `{name}`"));
+    let header = |name: &str| {
+        let headers = match letter.get("headers") {
+            Some(Json::Array(headers)) => headers.as_slice(),
+            _ => &[],
+        };
+        let values = headers.iter().rev().filter_map(|header| match header {
+            Json::Array(parts) if parts.first().and_then(Json::text) == Some(name) => parts.get(1).map(Json::bare),
+            _ => None,
+        });
+        values.into_iter().next().with_context(|| format!("it has no header `{name}`"))
+    };
+    Ok(DeadLetter {
+        pipeline: header("__connect.errors.connector.name")?,
+        place: format!("{} {}:{}", field("topic")?, field("partition")?, field("offset")?),
+        reason: header("__connect.errors.exception.message")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::{DeadLetter, dead_letter};
+
+    #[test]
+    fn a_dead_letter_tells_its_pipeline_its_place_and_the_reason() {
+        let line = r#"{"topic":"t","partition":2,"offset":17,"headers":[["__connect.errors.connector.name","the record's own"],
+            ["__connect.errors.connector.name","orders"],["__connect.errors.exception.message","no row"]],"value":null}"#;
+        let expected = DeadLetter { pipeline: "orders".into(), place: "t 2:17".into(), reason: "no row".into() };
+        assert_eq!(dead_letter(line).unwrap(), expected);
+        assert!(dead_letter("{}").is_err());
+    }
 }

@@ -45,7 +45,7 @@ pub(super) fn check(verdict: &mut Verdict, store: &Store, source: &Source, chang
             (Some(entry), false) => verdict.text(&seed.key, &seed.value, &String::from_utf8_lossy(&entry.value)),
             (None, false) => verdict.differs(&seed.key, None, "the list, whose customer no event named", "nothing"),
             (Some(_), true) => {
-                verdict.differs(&seed.key, None, "nothing, since an event named the customer", "the list")
+                verdict.differs(&seed.key, None, "nothing, since an event named the customer", "the list");
             }
             (None, true) => verdict.compared += 1,
         }
