@@ -101,7 +101,7 @@ fn tests(workspace: &Workspace) -> (Count, anyhow::Result<()>) {
     let mut count = Count::default();
     let result = build_host(workspace).and_then(|()| {
         let mut command = workspace.cargo(&["test", "--workspace", "--no-fail-fast"]);
-        command.env("TIDEGATE_GUESTS", workspace.modules()).env("TIDEGATE_BINARY", workspace.host());
+        command.env("TIDEGATE_GUESTS", workspace.modules());
         stream(&mut command, |line| count.add(line))
     });
     (count, result)
