@@ -1,2 +1,75 @@
-//! x
-fn main() {}
+//! The command line of the build tool.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use xtask::workspace::Workspace;
+use xtask::{bench, console, demo, guests, test};
+
+/// Builds, tests and shows tidegate.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Replays captured change events through the five transforms into one SQLite file, and proves that the file
+    /// equals the source.
+    ///
+    /// Needs no server, and no network beyond the download of crates. Exits with 1 when anything differs, and says
+    /// what.
+    Demo {
+        /// The captured events, a folder a system [default: tests/corpus].
+        #[arg(long, value_name = "DIR")]
+        corpus: Option<PathBuf>,
+        /// Where the store, the dead letters, the seeds and the configuration go [default: <target>/demo].
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Keep the store of an earlier run, and go on from where it stands.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Checks the format, the lints, the documentation and the licences, and runs all tests.
+    ///
+    /// Goes through every step, whatever fails. Its last line counts the tests.
+    Test,
+    /// Measures: runs the criterion benchmarks.
+    Bench {
+        /// What follows goes to criterion, for instance a filter.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Builds the WebAssembly modules into <target>/guests.
+    ///
+    /// Adds the target wasm32-unknown-unknown by rustup where it is missing.
+    Guests,
+}
+
+fn main() -> ExitCode {
+    let task = Arguments::parse().task;
+    match run(task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console::complain(format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<()> {
+    let workspace = Workspace::load()?;
+    match task {
+        Task::Demo { corpus, out, keep } => {
+            let corpus = corpus.unwrap_or_else(|| workspace.root.join("tests/corpus"));
+            let out = out.unwrap_or_else(|| workspace.target.join("demo"));
+            demo::run(&workspace, &corpus, &out, keep)
+        }
+        Task::Test => test::run(&workspace),
+        Task::Bench { arguments } => bench::run(&workspace, &arguments),
+        Task::Guests => guests::build(&workspace).map(drop),
+    }
+}

@@ -1,0 +1,156 @@
+//! `cargo xtask test`: format, lints, documentation, licences, and all tests, counted.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+
+use crate::workspace::Workspace;
+use crate::{console, guests};
+
+/// Goes through every step, whatever fails before, and prints how many tests passed and failed as its last line.
+///
+/// # Errors
+/// When a step failed; the steps are named.
+pub fn run(workspace: &Workspace) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
+    let mut note = |name: &'static str, result: anyhow::Result<()>| {
+        if let Err(error) = result {
+            console::complain(format_args!("error: {error:#}"));
+            failed.push(name);
+        }
+    };
+
+    console::step("Format");
+    note("format", console::run(&mut workspace.cargo(&["fmt", "--all", "--check"])));
+    note("modules", guests::build(workspace).map(drop));
+    console::step("Lints");
+    note("lints", lints(workspace));
+    console::step("Documentation");
+    note("documentation", documentation(workspace));
+    console::step("Licences and sources");
+    note("licences", licences(workspace));
+    console::step("Tests");
+    let (count, result) = tests(workspace);
+    note("tests", result);
+
+    console::say("");
+    if !failed.is_empty() {
+        console::say(format_args!("failed: {}", failed.join(", ")));
+    }
+    console::say(format_args!("{} passed, {} failed", count.passed, count.failed));
+    if failed.is_empty() { Ok(()) } else { bail!("not all is well: {}", failed.join(", ")) }
+}
+
+/// Clippy over the workspace, and over the guests for the target that they are built for.
+fn lints(workspace: &Workspace) -> anyhow::Result<()> {
+    console::run(&mut workspace.cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
+    let mut command = workspace.cargo(&["clippy", "--lib", "--target", guests::TARGET]);
+    for guest in &workspace.guests {
+        command.args(["--package", &guest.package]);
+    }
+    if workspace.guests.is_empty() {
+        return Ok(());
+    }
+    console::run(command.args(["--", "--deny", "warnings"]))
+}
+
+fn documentation(workspace: &Workspace) -> anyhow::Result<()> {
+    let mut command = workspace.cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    console::run(command.env("RUSTDOCFLAGS", "--deny warnings"))
+}
+
+/// `cargo deny`, where it is installed: it is no part of a Rust toolchain.
+fn licences(workspace: &Workspace) -> anyhow::Result<()> {
+    let installed = workspace.cargo(&["deny", "--version"]).output().is_ok_and(|output| output.status.success());
+    if !installed {
+        console::say("  skipped: cargo-deny is not installed (`cargo install cargo-deny --locked`)");
+        return Ok(());
+    }
+    console::run(&mut workspace.cargo(&["deny", "check", "licenses", "bans", "sources"]))
+}
+
+/// How many tests passed and failed, over all test programs.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Count {
+    passed: u64,
+    failed: u64,
+}
+
+impl Count {
+    /// Adds what one line of libtest's output tells, if it tells anything.
+    fn add(&mut self, line: &str) {
+        let Some(result) = line.trim_start().strip_prefix("test result: ") else {
+            return;
+        };
+        let Some((_, counts)) = result.split_once(". ") else {
+            return;
+        };
+        for part in counts.split(';') {
+            match part.trim().split_once(' ') {
+                Some((number, "passed")) => self.passed += number.parse().unwrap_or(0),
+                Some((number, "failed")) => self.failed += number.parse().unwrap_or(0),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Runs all tests, passing their output on while it comes.
+fn tests(workspace: &Workspace) -> (Count, anyhow::Result<()>) {
+    let mut count = Count::default();
+    let result = build_host(workspace).and_then(|()| {
+        let mut command = workspace.cargo(&["test", "--workspace", "--no-fail-fast"]);
+        command.env("TIDEGATE_GUESTS", workspace.modules());
+        stream(&mut command, |line| count.add(line))
+    });
+    (count, result)
+}
+
+/// Builds the host's program, for the demo and for the tests that run it. With the whole workspace, as the tests are
+/// built, so that cargo unifies the features of dependencies alike and builds the large ones once.
+///
+/// # Errors
+/// When the host does not build.
+pub(crate) fn build_host(workspace: &Workspace) -> anyhow::Result<()> {
+    console::run(&mut workspace.cargo(&["build", "--workspace", "--bins"]))
+}
+
+/// Runs a command, hands on each line of its standard output and prints it too.
+fn stream(command: &mut Command, mut line_seen: impl FnMut(&str)) -> anyhow::Result<()> {
+    let name = console::command_line(command);
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start `{name}`"))?;
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).split(b'\n') {
+            let line = line.with_context(|| format!("cannot read what `{name}` prints"))?;
+            let line = String::from_utf8_lossy(&line);
+            line_seen(&line);
+            console::say(line);
+        }
+    }
+    let status = child.wait().with_context(|| format!("`{name}` cannot be waited for"))?;
+    if !status.success() {
+        bail!("`{name}` failed ({status})");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Count;
+
+    #[test]
+    fn results_of_all_test_programs_are_added_up() {
+        let mut count = Count::default();
+        for line in [
+            "running 3 tests",
+            "test a ... ok",
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+            "test result: FAILED. 12 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s",
+            "the test result: ok. 99 passed; is what a test printed",
+        ] {
+            count.add(line);
+        }
+        assert_eq!(count, Count { passed: 15, failed: 2 });
+    }
+}

@@ -1,0 +1,96 @@
+//! Where things are: the folders of the workspace and its guest crates, as cargo tells them.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+
+/// The workspace.
+#[derive(Debug)]
+pub struct Workspace {
+    /// Its root.
+    pub root: PathBuf,
+    /// Where cargo builds: `CARGO_TARGET_DIR` where that is set.
+    pub target: PathBuf,
+    /// The crates that become WebAssembly modules: the members with a `cdylib`.
+    pub guests: Vec<Guest>,
+}
+
+/// A crate that becomes a WebAssembly module.
+#[derive(Debug)]
+pub struct Guest {
+    /// The package's name, for `cargo build --package`.
+    pub package: String,
+    /// The module's file name, as cargo calls it: `order_cache.wasm`.
+    pub file: String,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    workspace_root: PathBuf,
+    target_directory: PathBuf,
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    targets: Vec<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    crate_types: Vec<String>,
+}
+
+impl Workspace {
+    /// Asks cargo.
+    ///
+    /// # Errors
+    /// When cargo cannot be run or does not understand the workspace.
+    pub fn load() -> anyhow::Result<Self> {
+        let output = Command::new(cargo())
+            .args(["metadata", "--no-deps", "--format-version", "1"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .context("cannot run `cargo metadata`: is cargo on the PATH?")?;
+        if !output.status.success() {
+            bail!("`cargo metadata` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        let metadata: Metadata = serde_json::from_slice(&output.stdout).context("`cargo metadata` printed no JSON")?;
+        let mut guests = Vec::new();
+        for package in metadata.packages {
+            let module = package.targets.iter().find(|target| target.crate_types.iter().any(|kind| kind == "cdylib"));
+            if let Some(module) = module {
+                let file = format!("{}.wasm", module.name.replace('-', "_"));
+                guests.push(Guest { package: package.name, file });
+            }
+        }
+        Ok(Self { root: metadata.workspace_root, target: metadata.target_directory, guests })
+    }
+
+    /// Where the built modules are.
+    pub fn modules(&self) -> PathBuf {
+        self.target.join("guests")
+    }
+
+    /// The host's binary of the dev profile, as `cargo build` leaves it.
+    pub fn host(&self) -> PathBuf {
+        self.target.join("debug").join(format!("tidegate{}", std::env::consts::EXE_SUFFIX))
+    }
+
+    /// A cargo command in the workspace.
+    pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(cargo());
+        command.args(arguments).current_dir(&self.root);
+        command
+    }
+}
+
+/// The cargo that runs this program, where one does.
+fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
