@@ -1,5 +1,7 @@
 //! Where records come from. A source knows partitions, offsets and the queues of the lanes; it never sees a sink.
 
+pub mod recorded;
+
 use std::fmt;
 use std::sync::Arc;
 
