@@ -1,3 +1,7 @@
-//! The `tidegate` program.
+//! The `tidegate` program: parse, run, one error report, exit code.
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

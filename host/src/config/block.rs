@@ -170,6 +170,19 @@ impl<'d> Block<'d> {
         }
     }
 
+    pub(super) fn boolean(&mut self, key: &str) -> Option<bool> {
+        let (place, value) = self.raw(key)?;
+        let boolean = value.as_bool();
+        if boolean.is_none() {
+            self.document.problem(
+                &place,
+                format!("{} is neither true nor false", described(value)),
+                "write one of the two",
+            );
+        }
+        boolean
+    }
+
     pub(super) fn block(&mut self, key: &str) -> Option<Self> {
         let (place, value) = self.raw(key)?;
         Self::at(self.document, place, value)

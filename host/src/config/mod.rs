@@ -3,7 +3,8 @@
 //! or names everything that is wrong. `docs/reference/configuration.md` documents every key.
 //!
 //! A string is a [`Text`] or a [`FilePath`]: what came from `${env:…}` or `${file:…}` is in the value and never in
-//! `Debug` or an error.
+//! `Debug` or an error. The names of pipelines, transforms, sinks and topics alone are plain strings: they stand in
+//! ledgers, metrics and logs, and cannot be secret.
 
 mod block;
 mod dead_letters;

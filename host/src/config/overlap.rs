@@ -21,7 +21,7 @@ pub(super) fn check(document: &Document<'_>, sinks: &Sinks, pipelines: &[Placed<
                 if let Some((other, _, written)) =
                     others.iter().find(|(other, theirs, _)| *other != number && overlap(&pattern, theirs))
                 {
-                    let other = pipelines.get(*other).map_or("", |other| other.value.name.shown());
+                    let other = pipelines.get(*other).map_or("", |other| other.value.name.as_str());
                     let cause = format!(
                         "its grant `{}` on {} overlaps `{written}` of the pipeline `{other}`",
                         grant.shown(),

@@ -17,9 +17,9 @@ const DEFAULT_MAX_BYTES: u64 = 4 << 20;
 #[derive(Debug, Clone)]
 pub struct Pipeline {
     /// Its name, unique in the file: it names the pipeline's rows in the ledgers.
-    pub name: Text,
+    pub name: String,
     /// The topics, by their exact names. At least one.
-    pub topics: Vec<Text>,
+    pub topics: Vec<String>,
     /// How the records are laid out.
     pub format: Format,
     /// What to do when a table is truncated.
@@ -28,6 +28,8 @@ pub struct Pipeline {
     pub unavailable_placeholder: Text,
     /// `ExtractNewRecordState`'s `add.fields.prefix`.
     pub flattened_prefix: Text,
+    /// Whether a null value of a flattened topic deletes its row.
+    pub flattened_tombstone_is_delete: bool,
     /// The connector's `topic.heartbeat.prefix`.
     pub heartbeat_prefix: Text,
     /// Lanes that share the partitions, at least 1.
@@ -67,6 +69,7 @@ impl Pipeline {
             format: self.format,
             unavailable_placeholder: self.unavailable_placeholder.to_string(),
             flattened_prefix: self.flattened_prefix.to_string(),
+            flattened_tombstone_is_delete: self.flattened_tombstone_is_delete,
             heartbeat_prefix: self.heartbeat_prefix.to_string(),
         }
     }
@@ -81,7 +84,7 @@ pub(super) fn read(root: &mut Block<'_>, sinks: &Sinks) -> Vec<Placed<Pipeline>>
         let place = block.place();
         let Some(pipeline) = read_one(block, sinks) else { continue };
         if pipelines.iter().any(|other| other.value.name == pipeline.name) {
-            let cause = format!("another pipeline is named `{}`", pipeline.name.shown());
+            let cause = format!("another pipeline is named `{}`", pipeline.name);
             document.problem(&place, cause, "give each pipeline a name of its own");
         }
         pipelines.push(Placed { value: pipeline, place });
@@ -104,6 +107,7 @@ fn read_one(mut block: Block<'_>, sinks: &Sinks) -> Option<Pipeline> {
     let event = event::Options::default();
     let unavailable_placeholder = nonempty(&mut block, "unavailable_placeholder", event.unavailable_placeholder);
     let flattened_prefix = block.text("flattened_prefix");
+    let tombstone_is_delete = block.boolean("flattened_tombstone_is_delete");
     let heartbeat_prefix = nonempty(&mut block, "heartbeat_prefix", event.heartbeat_prefix);
     let lanes = block.number("lanes", &(1..=256)).and_then(|lanes| usize::try_from(lanes).ok());
     let batch = read_batch(&mut block);
@@ -111,12 +115,13 @@ fn read_one(mut block: Block<'_>, sinks: &Sinks) -> Option<Pipeline> {
     let transforms = transforms::read(&mut block, &bound);
     block.finish("key");
     Some(Pipeline {
-        name: name?.value,
+        name: name?.value.to_string(),
         topics,
         format: format.unwrap_or_default(),
         on_truncate: on_truncate.unwrap_or_default(),
         unavailable_placeholder,
         flattened_prefix: flattened_prefix.map_or_else(|| Text::plain(event.flattened_prefix), |prefix| prefix.value),
+        flattened_tombstone_is_delete: tombstone_is_delete.unwrap_or(event.flattened_tombstone_is_delete),
         heartbeat_prefix,
         lanes: lanes.unwrap_or_else(cores),
         batch,
@@ -125,7 +130,7 @@ fn read_one(mut block: Block<'_>, sinks: &Sinks) -> Option<Pipeline> {
     })
 }
 
-fn read_topics(block: &mut Block<'_>) -> Vec<Text> {
+fn read_topics(block: &mut Block<'_>) -> Vec<String> {
     let document = block.document();
     let place = block.place();
     let topics = block.texts("topics");
@@ -146,7 +151,7 @@ fn read_topics(block: &mut Block<'_>) -> Vec<Text> {
         }
         names.push(value);
     }
-    names
+    names.iter().map(|name| name.to_string()).collect()
 }
 
 fn read_batch(block: &mut Block<'_>) -> BatchSize {

@@ -22,7 +22,8 @@ pub struct Sqlite {
     pub path: FilePath,
     /// What the names of this sink's tables begin with; empty for nothing.
     pub table_prefix: Text,
-    /// A file of SQL statements that are executed in the transaction which makes the store, and never again.
+    /// A file of cache entries that are written in the transaction which makes this sink's first ledger, and never
+    /// again. The sink's own documentation has its format.
     pub seed: Option<FilePath>,
 }
 

@@ -1,6 +1,8 @@
 //! The block `[source.…]`: where records come from.
 
-use std::path::{MAIN_SEPARATOR, Path};
+use std::path::{MAIN_SEPARATOR_STR, Path, PathBuf};
+
+use anyhow::{Context, bail};
 
 use super::block::{Block, Placed};
 use super::text::Text;
@@ -18,6 +20,36 @@ pub struct FileSource {
     /// Glob patterns of files, absolute or relative to the working folder of this process: the folder of the
     /// configuration file is in them already. At least one.
     pub paths: Vec<Text>,
+}
+
+impl FileSource {
+    /// The files that match, in the order of the patterns, and for each pattern in the order of their names. A file
+    /// that two patterns match is in it once.
+    ///
+    /// # Errors
+    /// When a pattern matches no file, or a folder cannot be read.
+    pub fn files(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for pattern in &self.paths {
+            let before = files.len();
+            let mut repeated = false;
+            for path in glob::glob(pattern).with_context(|| format!("`{}` is no pattern", pattern.shown()))? {
+                let path = path.with_context(|| format!("cannot look for `{}`", pattern.shown()))?;
+                if files.contains(&path) {
+                    repeated = true;
+                } else if path.is_file() {
+                    files.push(path);
+                }
+            }
+            if files.len() == before && !repeated {
+                bail!(
+                    "no file matches `{}`: correct `paths` of [source.file], or record events there",
+                    pattern.shown()
+                );
+            }
+        }
+        Ok(files)
+    }
 }
 
 pub(super) fn read(root: &mut Block<'_>) -> Option<Source> {
@@ -68,7 +100,7 @@ fn in_folder(folder: &Path, pattern: Text) -> Text {
     }
     let mut joined = Text::default();
     joined.push(&glob::Pattern::escape(&folder.to_string_lossy()));
-    joined.push(&MAIN_SEPARATOR.to_string());
+    joined.push(MAIN_SEPARATOR_STR);
     joined.append(&pattern, str::to_owned);
     joined
 }

@@ -96,6 +96,7 @@ fn every_default_is_the_documented_one() {
     assert_eq!(pipeline.on_truncate, OnTruncate::Stop);
     assert_eq!(pipeline.unavailable_placeholder.as_str(), "__debezium_unavailable_value");
     assert_eq!(pipeline.flattened_prefix.as_str(), "__");
+    assert!(pipeline.flattened_tombstone_is_delete);
     assert_eq!(pipeline.heartbeat_prefix.as_str(), "__debezium-heartbeat");
     assert_eq!(pipeline.lanes, std::thread::available_parallelism().unwrap().get());
     assert_eq!(pipeline.batch, BatchSize { max_events: 500, max_bytes: 4 * 1024 * 1024 });

@@ -6,13 +6,13 @@ use super::block::{Block, Placed};
 use super::pipelines::check_name;
 use super::settings;
 use super::text::{FilePath, Text};
-use crate::command::Port;
+use crate::command::{self, Port};
 
 /// `[[pipelines.transforms]]`.
 #[derive(Debug, Clone)]
 pub struct Transform {
     /// Its name, unique in the pipeline.
-    pub name: Text,
+    pub name: String,
     /// The module's file.
     pub module: FilePath,
     /// The settings, a JSON object's text.
@@ -47,6 +47,17 @@ impl Grants {
             Port::Messages => &self.messages,
         }
     }
+
+    /// The same for whoever holds commands against them.
+    pub fn to_command(&self) -> command::grants::Grants {
+        let plain = |patterns: &[Text]| patterns.iter().map(|pattern| pattern.to_string()).collect();
+        command::grants::Grants {
+            cache: plain(&self.cache),
+            tables: plain(&self.tables),
+            documents: plain(&self.documents),
+            messages: plain(&self.messages),
+        }
+    }
 }
 
 pub(super) fn read(pipeline: &mut Block<'_>, sinks: &BTreeMap<Port, String>) -> Vec<Transform> {
@@ -58,7 +69,7 @@ pub(super) fn read(pipeline: &mut Block<'_>, sinks: &BTreeMap<Port, String>) -> 
         let place = block.place();
         let Some(transform) = read_one(block, sinks) else { continue };
         if transforms.iter().any(|other| other.name == transform.name) {
-            let cause = format!("another transform of this pipeline is named `{}`", transform.name.shown());
+            let cause = format!("another transform of this pipeline is named `{}`", transform.name);
             document.problem(&place, cause, "give each transform a name of its own");
         }
         transforms.push(transform);
@@ -86,7 +97,7 @@ fn read_one(mut block: Block<'_>, sinks: &BTreeMap<Port, String>) -> Option<Tran
     let grants = block.block("grants").map(|grants| read_grants(grants, sinks)).unwrap_or_default();
     let digest = block.text("digest").and_then(|digest| read_digest(&block, &digest));
     block.finish("key");
-    Some(Transform { name: name?.value, module: module?.value, settings: settings?, grants, digest })
+    Some(Transform { name: name?.value.to_string(), module: module?.value, settings: settings?, grants, digest })
 }
 
 fn read_grants(mut block: Block<'_>, sinks: &BTreeMap<Port, String>) -> Grants {

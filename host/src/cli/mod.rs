@@ -1,0 +1,78 @@
+//! The command line. Its help texts are its documentation.
+
+mod check;
+mod exit;
+mod meaning;
+mod new;
+mod replay;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use self::exit::report;
+
+/// Hands Debezium change events to WebAssembly transforms and executes the commands that come back.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, after_help = exit::HELP)]
+struct Arguments {
+    /// What to log, to standard error: error, warn, info, debug, trace, or targets as `tidegate::engine=debug,info`.
+    /// Without it the environment variable TIDEGATE_LOG decides, then `info`.
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the pipelines of a configuration until their source ends or SIGINT or SIGTERM comes.
+    ///
+    /// A run that is killed and started again goes on where the stores stand, and ends in the same state.
+    #[command(after_help = exit::HELP)]
+    Run(run::Arguments),
+    /// Check a configuration: every key of it, and that each module loads, takes its settings and is granted what it
+    /// declares. Opens no store. Prints one line a finding.
+    #[command(after_help = exit::HELP)]
+    Check {
+        /// The configuration file.
+        config: PathBuf,
+    },
+    /// Hand recorded events to a module and print its commands, one JSON object a line; with two modules, print where
+    /// they differ. No store and no grants are involved.
+    ///
+    /// A line with one module: {"topic","partition","offset","command":{KIND:{…}}}, or with "rejected" and "reason"
+    /// for an event that is refused. With two: {"topic","partition","offset","first":[…],"second":[…]} for each event
+    /// that they answer differently. Answers are compared by meaning: JSON by its values (numbers by their digits,
+    /// members in any order), commands by target, and the order only among the commands of one target.
+    #[command(after_help = exit::HELP)]
+    Replay(replay::Arguments),
+    /// Make a crate for a transform that builds and passes its tests.
+    #[command(after_help = exit::HELP)]
+    New(new::Arguments),
+}
+
+/// Runs the program.
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let exit = start_log(arguments.log.as_deref()).and_then(|()| match &arguments.command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Check { config } => check::check(config),
+        Command::Replay(arguments) => replay::replay(arguments),
+        Command::New(arguments) => new::new(arguments),
+    });
+    exit.unwrap_or_else(|error| report(&error)).into()
+}
+
+fn start_log(filter: Option<&str>) -> anyhow::Result<()> {
+    let from_environment = std::env::var("TIDEGATE_LOG").ok();
+    let filter = filter.or(from_environment.as_deref()).unwrap_or("info");
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| exit::UsageError(format!("`{filter}` is no filter for the log: {error}")))?;
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).init();
+    Ok(())
+}
