@@ -39,7 +39,10 @@ pub use transform::Transform;
 /// What a transform needs, in one line: `use tidegate_sdk::prelude::*;`.
 pub mod prelude {
     #[doc(no_inline)]
-    pub use crate::value::*;
+    pub use crate::value::{
+        Bits, Bytes, Date, Decimal, Float, Geometry, Hstore, Interval, Json, Point, TimeMicros, TimeMillis, TimeNanos,
+        TimestampMicros, TimestampMillis, TimestampNanos, UnsignedBigint, VariableDecimal, ZonedTime, ZonedTimestamp,
+    };
     #[doc(no_inline)]
     pub use crate::{
         Change, Column, Commands, Fault, Inputs, Message, Operation, Outputs, Reject, Transform, export, json, log,
