@@ -196,7 +196,7 @@ fn the_row_before_is_a_claim_of_replica_identity_full() {
     let row = json!({"id": 1, "note": null, "status": "new"});
     let update = order(row.clone());
     assert_eq!(ask::<Before>(&update.clone().with_before(row)), Ok(json!("new")));
-    let (fault, reason) = refused::<Before>(&update.clone());
+    let (fault, reason) = refused::<Before>(&update);
     assert_eq!(fault, Fault::NoBefore);
     assert!(reason.contains("ALTER TABLE orders REPLICA IDENTITY FULL"), "{reason}");
     assert_eq!(ask::<Before>(&Event::create("orders", json!(1), json!({}))), Ok(Value::Null));
