@@ -11,13 +11,13 @@ pub struct Order {
     customer_id: String,
     driver_id: Option<String>,
     status: String,
-    points: String,
-    fee: Option<String>,
+    points: Json,
+    fee: Option<Decimal<2>>,
     note: Option<String>,
     /// Large: an update that leaves it alone does not send it.
     receipt: Column<Option<String>>,
-    created_at: String,
-    updated_at: String,
+    created_at: ZonedTimestamp,
+    updated_at: ZonedTimestamp,
 }
 
 /// The settings.
