@@ -5,6 +5,7 @@ use super::json::{Malformed, Object, Scanner};
 use super::schema::Columns;
 
 /// What is asked of the one who knows schemas.
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Schema<'t> {
     /// The text may begin with a schema: is it a known one?
     Begins(&'t str),

@@ -91,11 +91,11 @@ fn an_update_without_a_row_after_is_rejected() {
 
 #[test]
 fn a_record_of_the_other_format_names_the_setting() {
-    let reason = envelope_reason(r#"{"id":1,"__op":"c","__deleted":"false"}"#);
-    assert!(reason.contains(r#"set format = "debezium-flattened""#), "{reason}");
+    let found = envelope_reason(r#"{"id":1,"__op":"c","__deleted":"false"}"#);
+    assert!(found.contains(r#"set format = "debezium-flattened""#), "{found}");
     let envelope = &recorded("torture/misc.public.truncated.jsonl")[0];
-    let reason = super::bad_input::reason(Format::Flattened, envelope);
-    assert!(reason.contains(r#"set format = "debezium-envelope""#), "{reason}");
+    let found = reason(Format::Flattened, envelope);
+    assert!(found.contains(r#"set format = "debezium-envelope""#), "{found}");
 }
 
 #[test]

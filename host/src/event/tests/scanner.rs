@@ -60,7 +60,7 @@ fn json() -> impl Strategy<Value = String> {
     ];
     let space = "[ \n\r\t]{0,2}";
     leaf.prop_recursive(6, 60, 6, move |inner| {
-        let element = (space, inner.clone(), space).prop_map(|(a, value, b)| format!("{a}{value}{b}"));
+        let element = (space, inner, space).prop_map(|(a, value, b)| format!("{a}{value}{b}"));
         let member = (space, string.clone(), space, element.clone())
             .prop_map(|(a, name, b, value)| format!("{a}{name}{b}:{value}"));
         prop_oneof![
