@@ -150,7 +150,10 @@ pub(super) fn split_offset(text: &str) -> Option<(&str, i64)> {
     }
     let at = text.rfind(['+', '-'])?;
     let (local, offset) = text.split_at(at);
-    let (sign, clock) = if offset.starts_with('-') { (-1, &offset[1..]) } else { (1, &offset[1..]) };
+    let (sign, clock) = match offset.strip_prefix('-') {
+        Some(clock) => (-1, clock),
+        None => (1, &offset[1..]),
+    };
     let mut parts = clock.split(':').map(|part| if part.len() == 2 { number(part) } else { None });
     let hours = parts.next()??;
     let minutes = parts.next().unwrap_or(Some(0))?;

@@ -275,7 +275,7 @@ mod tests {
         #[test]
         fn digits_survive(text in "-?[1-9][0-9]{0,60}(\\.[0-9]{1,60})?") {
             let decimal: VariableDecimal = text.parse().unwrap();
-            prop_assert_eq!(decimal.to_string(), text.clone());
+            prop_assert_eq!(&decimal.to_string(), &text);
             let json = serde_json::to_string(&decimal).unwrap();
             prop_assert_eq!(&json, &text);
             prop_assert_eq!(serde_json::from_str::<VariableDecimal>(&json).unwrap(), decimal);
