@@ -108,6 +108,15 @@ fn a_key_of_several_columns_is_a_tuple_or_a_struct() {
 }
 
 #[test]
+fn a_key_may_be_of_a_type_of_this_crate() {
+    probe!(OneDate, |change| change.key::<Date>()?);
+    probe!(DateAndDecimal, |change| change.key::<(Date, Decimal<2>)>()?);
+    assert_eq!(ask::<OneDate>(&event(json!({"day": 0}))), Ok(json!("1970-01-01")));
+    assert_eq!(ask::<OneDate>(&event(json!(1))), Ok(json!("1970-01-02")));
+    assert_eq!(ask::<DateAndDecimal>(&event(json!({"day": 0, "fee": "C+o="}))), Ok(json!(["1970-01-01", 30.5])));
+}
+
+#[test]
 fn a_key_that_does_not_fit_shows_itself() {
     probe!(Number, |change| change.key::<i64>()?);
     let (fault, reason) = refused::<Number>(&event(json!({"id": "a"})));
@@ -182,6 +191,23 @@ fn an_unsent_column_is_refused_by_every_type_but_a_column() {
     assert_eq!(ask::<ReadLarge>(&order(json!({"id": 1, "note": null}))), Ok(json!([1, true, null])));
     assert_eq!(ask::<ReadLarge>(&order(json!({"id": 1, "note": "x"}))), Ok(json!([1, true, "x"])));
     assert!(refused::<ReadLarge>(&order(json!({"id": 1}))).1.contains("`note` of `Large` is not in the row"));
+}
+
+#[test]
+fn an_unsent_column_is_refused_by_the_types_of_this_crate() {
+    #[row]
+    struct Typed {
+        note: Option<Json>,
+    }
+    #[row]
+    struct Decimals {
+        note: Decimal<2>,
+    }
+    probe!(ReadTyped, |change| change.row::<Typed>()?);
+    probe!(ReadDecimals, |change| change.row::<Decimals>()?);
+    let event = order(json!({})).with_unsent(["note"]);
+    assert_eq!(refused::<ReadTyped>(&event).0, Fault::Unsent);
+    assert_eq!(refused::<ReadDecimals>(&event).0, Fault::Unsent);
 }
 
 #[test]
