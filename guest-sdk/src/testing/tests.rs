@@ -301,6 +301,38 @@ fn envelopes_with_schema_are_read() {
 }
 
 #[test]
+fn the_schema_decides_how_a_value_is_read() {
+    #[row]
+    struct Typed {
+        c_num_10_2: Option<Decimal<2>>,
+        c_numeric: Option<VariableDecimal>,
+        c_ts3: Option<TimestampMicros>,
+        c_num_arr: Option<Vec<Option<Decimal<3>>>>,
+        c_date: Option<Date>,
+    }
+    #[row]
+    struct Wrong {
+        c_ts3: Date,
+    }
+    probe!(Read, |change| change.row::<Typed>()?);
+    probe!(Misread, |change| change.row::<Wrong>()?);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/corpus/torture/schema_precise.public.all_types.jsonl");
+    let line = std::fs::read_to_string(path).unwrap();
+    let event = Event::recorded(line.split('\n').next().unwrap()).unwrap().unwrap();
+    let expected = json!({
+        "c_num_10_2": 30.5,
+        "c_numeric": 3.14159,
+        "c_ts3": "2024-06-01T12:34:56.789Z",
+        "c_num_arr": [1.10, -2.25, null],
+        "c_date": "2024-02-29",
+    });
+    assert_eq!(ask::<Read>(&event), Ok(expected));
+    let (fault, reason) = refused::<Misread>(&event);
+    assert_eq!(fault, Fault::Undecodable);
+    assert!(reason.starts_with("column `c_ts3` of `Wrong`: ") && reason.contains("a timestamp in"), "{reason}");
+}
+
+#[test]
 fn flattened_rows_lose_what_the_connector_added() {
     let handled = corpus("order-cache/dbserver1.public.orders.jsonl");
     assert!(operations(&handled).iter().all(|count| *count > 0));
