@@ -1,5 +1,6 @@
 //! The tester, and through it what a change answers, held against captured events.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::approx_constant)] // A captured value happens to be one.
 
 use serde_json::{Value, json};
 
