@@ -23,11 +23,11 @@ use self::dead_letter::DeadLetterFile;
 use self::lane::Lane;
 use self::prepare::{LaneTransform, Stage};
 pub use self::progress::{PipelineSummary, Summary};
-pub use self::stop::Stops;
 use self::stop::Stop;
+pub use self::stop::Stops;
 use self::write::{BoundSink, Stores};
-use crate::command::check::Checker;
 use crate::command::Port;
+use crate::command::check::Checker;
 use crate::config::{self, Config};
 use crate::engine::{Engine, Module, Transform};
 use crate::event::{Decoder, Projection};
@@ -51,10 +51,8 @@ pub fn run(config: &Config, stops: &Stops) -> anyhow::Result<Outcome> {
     let runtime = Builder::new_multi_thread().enable_all().thread_name("tidegate-write").build()?;
     let engine = Engine::new(config.engine.cache.as_ref().map(|folder| folder.as_path().to_path_buf()))?;
     let sinks = open_sinks(config)?;
-    let dead_letters = Arc::new(DeadLetterFile::open(
-        config.dead_letters.path.as_path(),
-        config.dead_letters.max_value_bytes,
-    )?);
+    let dead_letters =
+        Arc::new(DeadLetterFile::open(config.dead_letters.path.as_path(), config.dead_letters.max_value_bytes)?);
     let prepared = config
         .pipelines
         .iter()
@@ -191,9 +189,12 @@ fn open_sinks(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<dyn Sink>>
 
 /// Loads a module, starts it with its settings, and holds what it declares against what it is granted.
 fn start(engine: &Engine, config: &Config, transform: &config::Transform) -> anyhow::Result<Started> {
-    let name = transform.name.to_string();
+    let name = transform.name.clone();
     let module = load(engine, config, transform)?;
-    let started = module.start(transform.settings.as_str())?;
+    // A transform may quote its settings, and those may hold secrets.
+    let started = module
+        .start(&transform.settings)
+        .map_err(|refused| anyhow!("{}", transform.settings.redact(&format!("{refused:#}"))))?;
     let checker = Checker::new(started.description(), &transform.grants.to_command())
         .map_err(|problems| anyhow!("transform `{name}` ({}): {}", module.digest(), problems.join("; ")))?;
     Ok(Started { name, transform: started, checker: Arc::new(checker) })
