@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use serde::ser::{Error, Impossible, Serialize, SerializeMap, SerializeStruct, Serializer};
+use serde::Serialize;
+use serde::ser::{Error, Impossible, SerializeMap, SerializeStruct, Serializer};
 
 /// A row that is written under other names, where the names come from the settings: `name` as `company_name`, say.
 /// Names that do not change while the transform is not rebuilt are said by `#[serde(rename(serialize = "…"))]`.
