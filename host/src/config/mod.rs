@@ -38,7 +38,7 @@ pub use self::text::{FilePath, Text};
 pub use self::transforms::{Grants, Transform};
 
 use self::block::{Block, Document, line_of};
-use self::text::Lookup;
+use self::text::{Lookup, Reference};
 
 /// A configuration whose names all have their meaning. Nothing has been opened or connected yet.
 #[derive(Debug, Clone)]
@@ -55,6 +55,7 @@ pub struct Config {
     pub engine: EngineSettings,
     /// The pipelines, in the order of the file. At least one.
     pub pipelines: Vec<Pipeline>,
+    references: Vec<Reference>,
 }
 
 impl Config {
@@ -64,6 +65,12 @@ impl Config {
     /// All problems of the file at once. Where the file is no TOML, the problems of its syntax.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         Self::load_in(path, &|name| std::env::var(name))
+    }
+
+    /// A message in which whatever a reference of the file stands for is replaced by the reference: for messages of
+    /// those who were given the values, such as a transform that complains about its settings or a store's driver.
+    pub fn redact(&self, message: &str) -> String {
+        text::redact(&self.references, message)
     }
 
     fn load_in(path: &Path, environment: &dyn Fn(&str) -> Result<String, VarError>) -> Result<Self, ConfigError> {
@@ -93,7 +100,7 @@ impl Config {
             };
             return Err(ConfigError::new(file, errors.iter().map(problem).collect()));
         }
-        let document = Document { text, lookup, problems: RefCell::default() };
+        let document = Document { text, lookup, problems: RefCell::default(), references: RefCell::default() };
         let mut root = Block::root(&document, &table);
         let source = source::read(&mut root);
         let sinks = sinks::read(&mut root);
@@ -112,6 +119,7 @@ impl Config {
                 dead_letters,
                 engine,
                 pipelines: pipelines.into_iter().map(|pipeline| pipeline.value).collect(),
+                references: document.references.take(),
             }),
             _ => Err(ConfigError::new(file, problems)),
         }

@@ -184,10 +184,8 @@ impl Running {
         let standing = self.lane.runtime.block_on(self.lane.stores.claim(key, log_start))?;
         let offset = standing.next.iter().copied().min().unwrap_or(log_start);
         tracing::info!(pipeline = self.lane.stores.pipeline, %partition, offset, "claimed");
-        self.held.insert(
-            partition.clone(),
-            Held { claim, log_start, standing, done: offset, advanced: Instant::now() },
-        );
+        self.held
+            .insert(partition.clone(), Held { claim, log_start, standing, done: offset, advanced: Instant::now() });
         // The source may have ended in the meantime; then nothing will come.
         let _ = self.lane.control.send(Control::Begin { partition, offset, claim });
         Ok(())

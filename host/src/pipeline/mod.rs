@@ -23,11 +23,11 @@ use self::dead_letter::DeadLetterFile;
 use self::lane::Lane;
 use self::prepare::{LaneTransform, Stage};
 pub use self::progress::{PipelineSummary, Summary};
-pub use self::stop::Stops;
 use self::stop::Stop;
+pub use self::stop::Stops;
 use self::write::{BoundSink, Stores};
-use crate::command::check::Checker;
 use crate::command::Port;
+use crate::command::check::Checker;
 use crate::config::{self, Config};
 use crate::engine::{Engine, Module, Transform};
 use crate::event::{Decoder, Projection};
@@ -51,10 +51,8 @@ pub fn run(config: &Config, stops: &Stops) -> anyhow::Result<Outcome> {
     let runtime = Builder::new_multi_thread().enable_all().thread_name("tidegate-write").build()?;
     let engine = Engine::new(config.engine.cache.as_ref().map(|folder| folder.as_path().to_path_buf()))?;
     let sinks = open_sinks(config)?;
-    let dead_letters = Arc::new(DeadLetterFile::open(
-        config.dead_letters.path.as_path(),
-        config.dead_letters.max_value_bytes,
-    )?);
+    let dead_letters =
+        Arc::new(DeadLetterFile::open(config.dead_letters.path.as_path(), config.dead_letters.max_value_bytes)?);
     let prepared = config
         .pipelines
         .iter()

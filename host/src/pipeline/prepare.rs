@@ -121,7 +121,12 @@ impl Stage {
                 columns: first.columns.as_deref().map(Vec::as_slice),
             };
             let outcomes = lane.transform.apply(batch, &changes).with_context(|| {
-                format!("pipeline `{}`: transform `{}` cannot serve {}", self.pipeline, lane.name, first.record.position())
+                format!(
+                    "pipeline `{}`: transform `{}` cannot serve {}",
+                    self.pipeline,
+                    lane.name,
+                    first.record.position()
+                )
             })?;
             for ((place, change), outcome) in run.iter().zip(outcomes) {
                 let checked = outcome.map_err(|why| (Failed::Transform, why)).and_then(|commands| {

@@ -219,7 +219,11 @@ impl Stores {
                 tracing::warn!(pipeline = self.pipeline, sink = bound.name, cause, "waiting for the store");
             }
             if self.stop.wait(backoff.next()).await {
-                return Err(anyhow!("pipeline `{}`: sink `{}`: stopped while waiting: {cause}", self.pipeline, bound.name));
+                return Err(anyhow!(
+                    "pipeline `{}`: sink `{}`: stopped while waiting: {cause}",
+                    self.pipeline,
+                    bound.name
+                ));
             }
         }
     }

@@ -53,7 +53,8 @@ impl FileSource {
         loop {
             reading.pass += 1;
             for path in &self.paths {
-                let records = recorded::read(path).with_context(|| format!("cannot read events from {}", path.display()))?;
+                let records =
+                    recorded::read(path).with_context(|| format!("cannot read events from {}", path.display()))?;
                 for record in records {
                     if stop.load(Ordering::Relaxed) {
                         return Ok(());

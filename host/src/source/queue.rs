@@ -144,8 +144,7 @@ impl LaneQueue {
             if std::mem::take(&mut state.ended) {
                 return Some(Item::End);
             }
-            let (after, waited) =
-                self.arrived.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
+            let (after, waited) = self.arrived.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
             state = after;
             if waited.timed_out() && state.turns.is_empty() && state.signals.is_empty() && !state.ended {
                 return if state.closed { None } else { Some(Item::Idle) };
