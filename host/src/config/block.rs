@@ -157,7 +157,8 @@ impl<'d> Block<'d> {
                 texts.push(Placed { value, place });
             }
         }
-        Some(texts)
+        // A list of which nothing could be read is not an empty one.
+        (array.is_empty() || !texts.is_empty()).then_some(texts)
     }
 
     /// A whole number within a range.

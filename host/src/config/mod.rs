@@ -62,7 +62,7 @@ impl Config {
     /// Reads and checks a configuration file. References are looked up in the environment of this process.
     ///
     /// # Errors
-    /// All problems of the file at once. Where the file is no TOML, the problems of its syntax.
+    /// All problems of the file at once. Where the file is no TOML, the first problem of its syntax.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         Self::load_in(path, &|name| std::env::var(name))
     }
@@ -90,15 +90,16 @@ impl Config {
 
     fn read(text: &str, file: &Path, lookup: Lookup<'_>) -> Result<Self, ConfigError> {
         let (table, errors) = DeTable::parse_recoverable(text);
-        if !errors.is_empty() {
+        // The others follow from the first: after an open bracket nothing is what it looks like.
+        if let Some(error) = errors.first() {
             // The error's own display quotes the line, which may hold a secret.
-            let problem = |error: &toml::de::Error| Problem {
+            let problem = Problem {
                 line: error.span().map(|span| line_of(text, span.start)),
                 field: String::new(),
                 cause: error.message().replace('\n', ", "),
                 remedy: "correct the TOML".into(),
             };
-            return Err(ConfigError::new(file, errors.iter().map(problem).collect()));
+            return Err(ConfigError::new(file, vec![problem]));
         }
         let document = Document { text, lookup, problems: RefCell::default(), references: RefCell::default() };
         let mut root = Block::root(&document, &table);
