@@ -6,6 +6,7 @@ mod meaning;
 mod new;
 mod replay;
 mod run;
+mod signals;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

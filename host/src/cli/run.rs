@@ -1,8 +1,11 @@
 //! `tidegate run`.
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use anyhow::Context;
 use tidegate::config::Config;
 use tidegate::pipeline::{self, Stops};
 
@@ -15,6 +18,10 @@ pub(super) struct Arguments {
     /// Write into this SQLite file instead of the configured stores, and dead letters into FILE.dead-letters.jsonl.
     #[arg(long, value_name = "FILE")]
     preview: Option<PathBuf>,
+    /// Write what this run has done into this file at its end, as JSON: by pipeline the events by kind, the commands
+    /// by kind and the dead letters by fault.
+    #[arg(long, value_name = "FILE")]
+    summary: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
@@ -22,8 +29,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     if let Some(file) = &arguments.preview {
         config = config.into_preview(file);
     }
-    let stops = Stops::default();
+    let stops = Arc::new(Stops::default());
+    super::signals::listen(stops.clone()).context("cannot listen for signals")?;
     let outcome = pipeline::run(&config, &stops)?;
+    if let Some(file) = &arguments.summary {
+        let summary = serde_json::to_vec(&outcome.summary)?;
+        fs::write(file, summary).with_context(|| format!("cannot write the summary to {}", file.display()))?;
+    }
     for pipeline in &outcome.summary.pipelines {
         tracing::info!(
             pipeline = pipeline.name,

@@ -189,9 +189,12 @@ fn open_sinks(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<dyn Sink>>
 
 /// Loads a module, starts it with its settings, and holds what it declares against what it is granted.
 fn start(engine: &Engine, config: &Config, transform: &config::Transform) -> anyhow::Result<Started> {
-    let name = transform.name.to_string();
+    let name = transform.name.clone();
     let module = load(engine, config, transform)?;
-    let started = module.start(transform.settings.as_str())?;
+    // A transform may quote its settings, and those may hold secrets.
+    let started = module
+        .start(&transform.settings)
+        .map_err(|refused| anyhow!("{}", transform.settings.redact(&format!("{refused:#}"))))?;
     let checker = Checker::new(started.description(), &transform.grants.to_command())
         .map_err(|problems| anyhow!("transform `{name}` ({}): {}", module.digest(), problems.join("; ")))?;
     Ok(Started { name, transform: started, checker: Arc::new(checker) })

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 /// Counts by name.
-pub type Counts = BTreeMap<&'static str, u64>;
+pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What one pipeline has done in this run. What an earlier run had made durable is not in it.
 #[derive(Debug, Clone, Default, Serialize, PartialEq, Eq)]
@@ -13,11 +13,11 @@ pub struct PipelineSummary {
     /// The pipeline.
     pub name: String,
     /// Records by what they mean: create, read, update, delete, tombstone, truncate, …
-    pub events: Counts,
+    pub events: BTreeMap<&'static str, u64>,
     /// Commands by kind, as the transforms gave them: before they are folded by target.
-    pub commands: Counts,
+    pub commands: BTreeMap<&'static str, u64>,
     /// Dead letters by fault.
-    pub rejected: Counts,
+    pub rejected: BTreeMap<&'static str, u64>,
 }
 
 /// What all pipelines have done in this run.
@@ -29,7 +29,7 @@ pub struct Summary {
 
 impl PipelineSummary {
     /// Adds what another lane of the pipeline has done.
-    pub fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         add(&mut self.events, &other.events);
         add(&mut self.commands, &other.commands);
         add(&mut self.rejected, &other.rejected);

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 /// Whether a pipeline shall end.
 #[derive(Debug, Default)]
-pub struct Stop {
+pub(super) struct Stop {
     set: AtomicBool,
     changed: Notify,
 }
@@ -52,11 +52,6 @@ impl Stops {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.0 = true;
         state.1.iter().for_each(|stop| stop.set());
-    }
-
-    /// Whether the end was asked for.
-    pub fn is_set(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// The wish of one more pipeline.
