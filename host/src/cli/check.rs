@@ -37,7 +37,7 @@ pub(super) fn check(file: &Path) -> anyhow::Result<Exit> {
     let transforms: usize = config.pipelines.iter().map(|pipeline| pipeline.transforms.len()).sum();
     writeln!(
         output,
-        "{}: {} pipelines, {transforms} transforms, nothing wrong",
+        "{}: nothing wrong (pipelines: {}, transforms: {transforms})",
         file.display(),
         config.pipelines.len()
     )?;

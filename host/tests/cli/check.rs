@@ -14,7 +14,7 @@ fn check(configuration: &str) -> (i32, String) {
 #[test]
 fn nothing_wrong_is_0() {
     let (code, said) = check(&configuration(&guest("order_cache.wasm"), GOOD));
-    assert_eq!((code, said.as_str()), (0, "tidegate.toml: 1 pipelines, 1 transforms, nothing wrong\n"));
+    assert_eq!((code, said.as_str()), (0, "tidegate.toml: nothing wrong (pipelines: 1, transforms: 1)\n"));
 }
 
 #[test]

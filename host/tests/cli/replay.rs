@@ -72,9 +72,9 @@ fn two_modules_differ_where_their_answers_do() {
 #[test]
 fn what_is_no_row_is_said_in_its_place() {
     let hostile = guest("hostile.wasm");
-    let envelopes = ["replay", "--module", &hostile, &orders()];
-    let ended = Folder::new().tidegate(&envelopes);
-    let first = &json_lines(&Ended { code: 0, ..ended })[0];
+    let ended = Folder::new().tidegate(&["replay", "--module", &hostile, &orders()]);
+    ended.done();
+    let first = &json_lines(&ended)[0];
     assert_eq!(first["rejected"], "undecodable");
     assert!(first["reason"].as_str().unwrap().contains("debezium-flattened"), "{first}");
 

@@ -28,10 +28,9 @@ fn a_wrong_configuration_is_2_and_a_run_that_cannot_begin_is_1() {
     folder.write("tidegate.toml", &configuration("missing.wasm", GOOD));
     assert_eq!(folder.tidegate(&["run", "tidegate.toml"]).code, 2);
 
-    for rest in [GOOD.replace("600", "\"${env:SECRET}\""), GOOD.replace("\"order:*\"", "\"${env:SECRET}\"")] {
-        folder.write("tidegate.toml", &configuration(&guest("order_cache.wasm"), &rest));
-        let ended = folder.tidegate(&["run", "tidegate.toml"]);
-        assert_eq!(ended.code, 1, "{}", ended.errors);
-        assert!(ended.errors.contains("error: pipeline `orders`: ") && ended.errors.contains("${env:SECRET}"));
-    }
+    let rest = GOOD.replace("600", "\"${env:SECRET}\"");
+    folder.write("tidegate.toml", &configuration(&guest("order_cache.wasm"), &rest));
+    let ended = folder.tidegate(&["run", "tidegate.toml"]);
+    assert_eq!(ended.code, 1, "{}", ended.errors);
+    assert!(ended.errors.contains("error: pipeline `orders`: ") && ended.errors.contains("${env:SECRET}"));
 }

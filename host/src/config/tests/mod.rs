@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod reference;
+
 use std::env::VarError;
 use std::fs;
 use std::path::{Path, PathBuf};
