@@ -23,6 +23,11 @@ pub(super) struct Name {
 }
 
 impl Name {
+    /// The same name in a text that stands at this position of another one.
+    pub(super) fn at(self, position: usize) -> Self {
+        Self { start: position + self.start, end: position + self.end, ..self }
+    }
+
     /// The name itself.
     pub(super) fn of<'t>(self, text: &'t str) -> Cow<'t, str> {
         unescape(&text[self.start..self.end], self.escaped)
@@ -131,6 +136,22 @@ impl<'t> Scanner<'t> {
         }
         object.first = false;
         self.name().map(Some)
+    }
+
+    /// Passes to the value of the object's next member, if that begins with this text, a name up to its value as it
+    /// was passed before, and says where it begins. None = it does not, and nothing was passed.
+    #[inline]
+    pub(super) fn expected_member(&mut self, object: &mut Object, expected: &str) -> Option<usize> {
+        let bytes = self.text.as_bytes();
+        let start = if object.first { self.at } else { self.at + 1 };
+        let end = start + expected.len();
+        if (!object.first && self.peek() != Some(b',')) || bytes.get(start..end) != Some(expected.as_bytes()) {
+            return None;
+        }
+        object.first = false;
+        self.at = end;
+        self.skip_space();
+        Some(start)
     }
 
     /// Passes one value, whatever it is, and says where it lies: from where it stood to where it stands.

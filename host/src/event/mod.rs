@@ -8,6 +8,7 @@ mod decode;
 mod envelope;
 mod flattened;
 mod json;
+mod layout;
 mod malformed;
 mod project;
 mod row;
@@ -82,6 +83,7 @@ impl Default for Options {
 
 /// What a record means.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // nearly every event is a change, which a box would cost an allocation
 pub enum Event<'r> {
     /// A row changed.
     Change(Change<'r>),

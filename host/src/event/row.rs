@@ -1,8 +1,10 @@
 //! A row's JSON text with its columns found.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use super::json::{Name, Scanner};
+use super::json::{Name, Object, Scanner};
+use super::layout::Layout;
 use super::malformed::Malformed;
 use super::unsent::Placeholder;
 use crate::contract::Column;
@@ -16,11 +18,15 @@ pub struct RowText<'r> {
     pub(super) columns: Vec<ColumnSpan>,
     /// Whether `text` holds sent columns alone.
     pub(super) whole: bool,
+    /// The names of all members. Rows that follow each other share it as long as it stays the same.
+    pub(super) layout: Arc<Layout>,
 }
 
 /// Where a column lies in the text of its row. A row's text is shorter than 4 GiB.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ColumnSpan {
+    /// Its place in the layout.
+    pub(super) place: u32,
     name_start: u32,
     name_end: u32,
     value_start: u32,
@@ -42,6 +48,10 @@ impl ColumnSpan {
         super::json::unescape(self.raw_name(text), self.escaped)
     }
 
+    fn is_named(self, name: &str, text: &str) -> bool {
+        if self.escaped { self.name(text) == name } else { self.raw_name(text) == name }
+    }
+
     /// The value's text.
     pub(super) fn value(self, text: &str) -> &str {
         &text[self.value_start as usize..self.value_end as usize]
@@ -56,7 +66,7 @@ impl ColumnSpan {
 impl<'r> RowText<'r> {
     /// The value's text of a column.
     pub(super) fn get(&self, name: &str) -> Option<&'r str> {
-        self.columns.iter().find(|column| column.name(self.text) == name).map(|column| column.value(self.text))
+        self.columns.iter().find(|column| column.is_named(name, self.text)).map(|column| column.value(self.text))
     }
 
     /// The columns that Debezium did not send.
@@ -66,17 +76,20 @@ impl<'r> RowText<'r> {
     }
 }
 
+/// The bytes that a layout may take to be remembered.
+const MAX_LAYOUT: usize = 1 << 20;
+
 /// Finds the columns of rows.
 #[derive(Debug)]
 pub(super) struct RowScanner {
     placeholder: Placeholder,
-    /// How many columns the last row had.
-    last: usize,
+    /// How the last row was laid out.
+    last: Arc<Layout>,
 }
 
 impl RowScanner {
     pub(super) fn new(placeholder: Placeholder) -> Self {
-        Self { placeholder, last: 8 }
+        Self { placeholder, last: Arc::default() }
     }
 
     /// Passes the object at which the scanner stands. A member for which `added` answers true is no column.
@@ -90,10 +103,23 @@ impl RowScanner {
         let start = scanner.at();
         let whole_text = scanner.text();
         let mut object = scanner.enter()?;
-        let mut columns = Vec::with_capacity(self.last);
+        let mut columns = Vec::with_capacity(self.last.len());
         let mut whole = true;
         let mut after_added = false;
-        while let Some(name) = scanner.member(&mut object)? {
+        let mut changed: Option<Layout> = None;
+        let mut place = 0;
+        loop {
+            let expected = if changed.is_none() { self.last.member(place) } else { None };
+            let found = expected
+                .and_then(|(text, name)| scanner.expected_member(&mut object, text).map(|start| name.at(start)));
+            let name = match found {
+                Some(name) => name,
+                None => match self.other_member(scanner, &mut object, place, &mut changed)? {
+                    Some(name) => name,
+                    None => break,
+                },
+            };
+            place += 1;
             let value_start = scanner.at();
             let value = scanner.value()?;
             let raw = &whole_text[name.start..name.end];
@@ -113,6 +139,7 @@ impl RowScanner {
             });
             whole &= !unsent;
             columns.push(ColumnSpan {
+                place: short(place - 1),
                 name_start: short(name.start - start),
                 name_end: short(name.end - start),
                 value_start: short(value_start - start),
@@ -123,8 +150,36 @@ impl RowScanner {
             });
             after_added = false;
         }
-        self.last = columns.len();
-        Ok(RowText { text: &whole_text[start..scanner.at()], columns, whole })
+        if changed.is_none() && place < self.last.len() {
+            changed = Some(self.last.up_to(place));
+        }
+        let layout = match changed {
+            None => self.last.clone(),
+            Some(changed) => {
+                let layout = Arc::new(changed);
+                self.last = if layout.size() <= MAX_LAYOUT { layout.clone() } else { Arc::default() };
+                layout
+            }
+        };
+        Ok(RowText { text: &whole_text[start..scanner.at()], columns, whole, layout })
+    }
+
+    /// Passes to the value of a member that the last row did not have in this place; `changed` is then this row's
+    /// own layout.
+    #[inline(never)]
+    fn other_member(
+        &self,
+        scanner: &mut Scanner<'_>,
+        object: &mut Object,
+        place: usize,
+        changed: &mut Option<Layout>,
+    ) -> Result<Option<Name>, Malformed> {
+        let name = scanner.member(object)?;
+        if let Some(name) = name {
+            let text = &scanner.text()[name.start - 1..scanner.at()];
+            changed.get_or_insert_with(|| self.last.up_to(place)).push(text, name);
+        }
+        Ok(name)
     }
 }
 
