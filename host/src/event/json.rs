@@ -3,69 +3,12 @@
 //! It accepts what `serde_json` accepts as raw text (lone surrogate escapes included), up to [`MAX_DEPTH`]. It never
 //! recurses and passes each byte once. Positions are byte positions in the text.
 
-use std::borrow::Cow;
-
 use super::block::{self, Ends};
 use super::malformed::Malformed;
+use super::name::Name;
 
 /// How deep arrays and objects may be nested. A guest's parser has a bound too, usually this one.
 pub(super) const MAX_DEPTH: u32 = 128;
-
-/// A member's name, or a string: where the text between its quotes lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Name {
-    /// After the opening quote.
-    pub(super) start: usize,
-    /// Before the closing quote.
-    pub(super) end: usize,
-    /// Whether it holds an escape.
-    pub(super) escaped: bool,
-}
-
-impl Name {
-    /// The same name in a text that stands at this position of another one.
-    pub(super) fn at(self, position: usize) -> Self {
-        Self { start: position + self.start, end: position + self.end, ..self }
-    }
-
-    /// The name itself.
-    pub(super) fn of<'t>(self, text: &'t str) -> Cow<'t, str> {
-        unescape(&text[self.start..self.end], self.escaped)
-    }
-}
-
-/// A string's content. A lone surrogate, which is no character, becomes U+FFFD.
-pub(super) fn unescape(raw: &str, escaped: bool) -> Cow<'_, str> {
-    if !escaped {
-        return Cow::Borrowed(raw);
-    }
-    let mut units = Vec::with_capacity(raw.len());
-    let mut rest = raw.chars();
-    while let Some(character) = rest.next() {
-        if character != '\\' {
-            units.extend_from_slice(character.encode_utf16(&mut [0; 2]));
-            continue;
-        }
-        units.push(match rest.next() {
-            Some('b') => 0x08,
-            Some('f') => 0x0c,
-            Some('n') => 0x0a,
-            Some('r') => 0x0d,
-            Some('t') => 0x09,
-            Some('u') => {
-                let mut unit: u16 = 0;
-                for digit in rest.by_ref().take(4) {
-                    unit = unit << 4 | u16::try_from(digit.to_digit(16).unwrap_or(0)).unwrap_or(0);
-                }
-                unit
-            }
-            // The scanner has let through only `"`, `\` and `/` beside those.
-            Some(other) => u16::try_from(u32::from(other)).unwrap_or(0xfffd),
-            None => 0xfffd,
-        });
-    }
-    Cow::Owned(String::from_utf16_lossy(&units))
-}
 
 /// Goes through a text from its start to its end.
 #[derive(Debug, Clone)]

@@ -10,6 +10,7 @@ mod flattened;
 mod json;
 mod layout;
 mod malformed;
+mod name;
 mod project;
 mod row;
 mod schema;

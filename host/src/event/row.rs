@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::json::{Name, Object, Scanner};
-use super::layout::Layout;
+use super::json::Scanner;
+use super::layout::{Layout, Members};
 use super::malformed::Malformed;
+use super::name::Name;
 use super::unsent::Placeholder;
 use crate::contract::Column;
 
@@ -45,7 +46,7 @@ impl ColumnSpan {
 
     /// The name.
     pub(super) fn name(self, text: &str) -> Cow<'_, str> {
-        super::json::unescape(self.raw_name(text), self.escaped)
+        super::name::unescape(self.raw_name(text), self.escaped)
     }
 
     fn is_named(self, name: &str, text: &str) -> bool {
@@ -76,9 +77,6 @@ impl<'r> RowText<'r> {
     }
 }
 
-/// The bytes that a layout may take to be remembered.
-const MAX_LAYOUT: usize = 1 << 20;
-
 /// Finds the columns of rows.
 #[derive(Debug)]
 pub(super) struct RowScanner {
@@ -102,24 +100,11 @@ impl RowScanner {
     ) -> Result<RowText<'r>, Malformed> {
         let start = scanner.at();
         let whole_text = scanner.text();
-        let mut object = scanner.enter()?;
+        let mut members = Members::enter(scanner)?;
         let mut columns = Vec::with_capacity(self.last.len());
         let mut whole = true;
         let mut after_added = false;
-        let mut changed: Option<Layout> = None;
-        let mut place = 0;
-        loop {
-            let expected = if changed.is_none() { self.last.member(place) } else { None };
-            let found = expected
-                .and_then(|(text, name)| scanner.expected_member(&mut object, text).map(|start| name.at(start)));
-            let name = match found {
-                Some(name) => name,
-                None => match self.other_member(scanner, &mut object, place, &mut changed)? {
-                    Some(name) => name,
-                    None => break,
-                },
-            };
-            place += 1;
+        while let Some(name) = members.next(scanner, &self.last)? {
             let value_start = scanner.at();
             let value = scanner.value()?;
             let raw = &whole_text[name.start..name.end];
@@ -139,7 +124,7 @@ impl RowScanner {
             });
             whole &= !unsent;
             columns.push(ColumnSpan {
-                place: short(place - 1),
+                place: short(members.passed() - 1),
                 name_start: short(name.start - start),
                 name_end: short(name.end - start),
                 value_start: short(value_start - start),
@@ -150,36 +135,8 @@ impl RowScanner {
             });
             after_added = false;
         }
-        if changed.is_none() && place < self.last.len() {
-            changed = Some(self.last.up_to(place));
-        }
-        let layout = match changed {
-            None => self.last.clone(),
-            Some(changed) => {
-                let layout = Arc::new(changed);
-                self.last = if layout.size() <= MAX_LAYOUT { layout.clone() } else { Arc::default() };
-                layout
-            }
-        };
+        let layout = members.layout(&mut self.last);
         Ok(RowText { text: &whole_text[start..scanner.at()], columns, whole, layout })
-    }
-
-    /// Passes to the value of a member that the last row did not have in this place; `changed` is then this row's
-    /// own layout.
-    #[inline(never)]
-    fn other_member(
-        &self,
-        scanner: &mut Scanner<'_>,
-        object: &mut Object,
-        place: usize,
-        changed: &mut Option<Layout>,
-    ) -> Result<Option<Name>, Malformed> {
-        let name = scanner.member(object)?;
-        if let Some(name) = name {
-            let text = &scanner.text()[name.start - 1..scanner.at()];
-            changed.get_or_insert_with(|| self.last.up_to(place)).push(text, name);
-        }
-        Ok(name)
     }
 }
 
