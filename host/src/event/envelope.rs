@@ -93,7 +93,7 @@ impl Decoder {
                 _ => scanner.skip_value()?,
             }
         }
-        found.layout(&mut self.last_envelope);
+        found.remember(&mut self.last_envelope);
         Ok(members)
     }
 
@@ -130,7 +130,7 @@ fn source<'r>(scanner: &mut Scanner<'r>, last: &mut Arc<Layout>) -> Result<Sourc
             scanner.skip_value()?;
         }
     }
-    members.layout(last);
+    members.remember(last);
     Ok(Source::Object { text: &text[start..scanner.at()], table })
 }
 

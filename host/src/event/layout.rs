@@ -8,9 +8,6 @@ use super::json::{Object, Scanner};
 use super::malformed::Malformed;
 use super::name::Name;
 
-/// The bytes that a layout may take to be remembered.
-const MAX_REMEMBERED: usize = 1 << 20;
-
 /// The names of an object's members, each with its quotes and colon, as they stood on the wire.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Layout {
@@ -42,11 +39,6 @@ impl Layout {
     /// How many members there are.
     pub(super) fn len(&self) -> usize {
         self.members.len()
-    }
-
-    /// How many bytes it takes.
-    fn size(&self) -> usize {
-        self.text.len() + self.members.len() * size_of::<Member>()
     }
 
     /// The same members up to this place.
@@ -81,7 +73,7 @@ impl Members {
     }
 
     /// As [`Scanner::member`].
-    #[inline]
+    #[inline(always)] // its answer is large, and asked for at each member
     pub(super) fn next(&mut self, scanner: &mut Scanner<'_>, last: &Layout) -> Result<Option<Name>, Malformed> {
         if self.changed.is_none()
             && let Some((expected, name)) = last.member(self.passed)
@@ -111,16 +103,13 @@ impl Members {
         self.passed
     }
 
-    /// The layout of the object, whose end has been passed. It is the last one from now on.
+    /// Has the layout of this object, whose end has been passed, be the last one.
     #[inline]
-    pub(super) fn layout(self, last: &mut Arc<Layout>) -> Arc<Layout> {
-        let changed = match self.changed {
-            None if self.passed == last.len() => return last.clone(),
-            None => last.up_to(self.passed),
-            Some(changed) => changed,
-        };
-        let layout = Arc::new(changed);
-        *last = if layout.size() <= MAX_REMEMBERED { layout.clone() } else { Arc::default() };
-        layout
+    pub(super) fn remember(self, last: &mut Arc<Layout>) {
+        if let Some(changed) = self.changed {
+            *last = Arc::new(changed);
+        } else if self.passed < last.len() {
+            *last = Arc::new(last.up_to(self.passed));
+        }
     }
 }

@@ -135,8 +135,8 @@ impl RowScanner {
             });
             after_added = false;
         }
-        let layout = members.layout(&mut self.last);
-        Ok(RowText { text: &whole_text[start..scanner.at()], columns, whole, layout })
+        members.remember(&mut self.last);
+        Ok(RowText { text: &whole_text[start..scanner.at()], columns, whole, layout: self.last.clone() })
     }
 }
 
