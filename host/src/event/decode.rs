@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::flattened::AddedFields;
-use super::json::{Malformed, Scanner};
+use super::json::Scanner;
+use super::malformed::Malformed;
 use super::row::{RowScanner, RowText};
 use super::schema::{Columns, Schemas};
 use super::unsent::Placeholder;

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use super::Control;
 use super::decode::{ChangedRow, Decoder, Meaning, Trouble, excerpt};
-use super::json::{Malformed, Scanner};
+use super::json::Scanner;
+use super::malformed::Malformed;
 use super::row::RowText;
 use super::schema::Columns;
 use crate::contract::Operation;

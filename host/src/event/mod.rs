@@ -3,10 +3,12 @@
 //! [`Decoder::decode`] finds the parts of a record without copying them; [`Change::project`] then picks what one
 //! transform reads. Both work on the wire text: no value ever passes through a number type.
 
+mod block;
 mod decode;
 mod envelope;
 mod flattened;
 mod json;
+mod malformed;
 mod project;
 mod row;
 mod schema;

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::json::{Malformed, Name, Scanner};
+use super::json::{Name, Scanner};
+use super::malformed::Malformed;
 use super::unsent::Placeholder;
 use crate::contract::Column;
 

@@ -1,7 +1,8 @@
 //! Connect's wrapper around a key or a value: `{"schema":…,"payload":…}`.
 
 use super::decode::Trouble;
-use super::json::{Malformed, Object, Scanner};
+use super::json::{Object, Scanner};
+use super::malformed::Malformed;
 use super::schema::Columns;
 
 /// What is asked of the one who knows schemas.
