@@ -1,1 +1,7 @@
-//! Integration tests.
+//! The program as its users run it: the real binary over files of events, its stores read back.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bad_events;
+mod bad_modules;
+mod crash;
+mod stop;

@@ -254,3 +254,6 @@ fn key_object(table: &str, columns: Option<&[String]>, text: &str) -> Result<Str
     encode::to_json(&entries, &mut object).map_err(|error| refused(format!("the key of `{table}`: {error}")))?;
     Ok(object)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Vi
 use serde::forward_to_deserialize_any;
 
 use crate::column;
+use crate::encode::RAW;
 use crate::reject::{Fault, Reject};
 use crate::schema::{self, ColumnType};
 
@@ -178,9 +179,13 @@ impl<'de> Deserializer<'de> for Object<'_, 'de> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
+        // The text as it stands cannot say that a column is missing from it.
+        if name == RAW && self.context.unsent.is_none() {
+            return self.json.deserialize_newtype_struct(name, visitor);
+        }
         visitor.visit_newtype_struct(self)
     }
 
@@ -358,7 +363,11 @@ impl<'de, E: Error> Deserializer<'de> for Unsent<'_, E> {
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, E> {
-        if name == column::NEWTYPE { visitor.visit_unit() } else { visitor.visit_newtype_struct(self) }
+        match name {
+            column::NEWTYPE => visitor.visit_unit(),
+            RAW => self.deserialize_any(visitor),
+            _ => visitor.visit_newtype_struct(self),
+        }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {

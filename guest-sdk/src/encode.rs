@@ -6,13 +6,22 @@ mod text;
 
 use std::fmt::{self, Display, Write};
 
-use serde::ser::{Error as _, Serialize, Serializer};
+use serde::ser::{Error as _, Serialize, SerializeStruct, Serializer};
 
 use crate::column::SENTINEL;
 use compound::Compound;
 
-/// The names under which serde_json hands over text that is JSON already.
-const RAW: [&str; 2] = ["$serde_json::private::RawValue", "$serde_json::private::Number"];
+/// The name under which serde_json passes text that is JSON already (that of its `RawValue`), both ways.
+pub(crate) const RAW: &str = "$serde_json::private::RawValue";
+/// The same for a number, in a build where somebody asked serde_json for arbitrary precision.
+const RAW_NUMBER: &str = "$serde_json::private::Number";
+
+/// Serialises text that is known to be JSON as the JSON itself, as `RawValue` does, without reading it again.
+pub(crate) fn json_text<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut raw = serializer.serialize_struct(RAW, 1)?;
+    raw.serialize_field(RAW, text)?;
+    raw.end()
+}
 
 /// Writes a value behind what the buffer holds. Answers whether unsent columns were left out.
 pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T, buffer: &mut String) -> Result<bool, Error> {
@@ -214,7 +223,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
     }
 
     fn serialize_struct(self, name: &'static str, _len: usize) -> Result<Compound<'w, 'a>, Error> {
-        if RAW.contains(&name) {
+        if name == RAW || name == RAW_NUMBER {
             self.raw = true;
             return Ok(Compound { writer: self, close: "", entry: 0 });
         }

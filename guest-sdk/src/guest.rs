@@ -93,7 +93,9 @@ macro_rules! export {
                     $crate::guest::report_panics();
                     let instance = $crate::guest::Instance::<$transform>::start(&settings)?;
                     let description = instance.describe(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-                    INSTANCE.with(|cell| cell.set(instance)).map_err(|_| "the instance has been started before")?;
+                    if INSTANCE.with(|cell| cell.set(instance).is_err()) {
+                        return ::std::result::Result::Err("the instance has been started before".into());
+                    }
                     Ok(description)
                 }
 

@@ -6,6 +6,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, M
 use serde::forward_to_deserialize_any;
 
 use crate::decode::{self, Columns};
+use crate::encode::RAW;
 use crate::reject::{Fault, Reject};
 use crate::schema::{self, ColumnType};
 
@@ -73,6 +74,8 @@ enum Hint {
     Str,
     String,
     Enum(&'static str, &'static [&'static str]),
+    /// The text of the value, as it stands.
+    Raw,
 }
 
 macro_rules! value_by_hint {
@@ -112,10 +115,14 @@ impl<'de> Deserializer<'de> for Key<'_, 'de> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
-        visitor.visit_newtype_struct(self)
+        match name {
+            RAW if width(self.text)? == 1 => self.value(Hint::Raw, visitor),
+            RAW => self.json.deserialize_newtype_struct(RAW, visitor),
+            _ => visitor.visit_newtype_struct(self),
+        }
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
@@ -171,6 +178,7 @@ impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for Value<V> {
             Hint::F64 => value.deserialize_f64(self.visitor),
             Hint::Str => value.deserialize_str(self.visitor),
             Hint::String => value.deserialize_string(self.visitor),
+            Hint::Raw => value.deserialize_newtype_struct(RAW, self.visitor),
             Hint::Enum(name, variants) => value.deserialize_enum(name, variants, self.visitor),
         }
     }

@@ -79,8 +79,8 @@
 //! [`row`](macro@row) makes a struct a row: a field is a column, under the column's name or another by
 //! `#[serde(rename = "…")]`. Columns without a field are passed over, and are not even copied into the module where
 //! [`inputs`](Transform::inputs) names the type. To write under other names than those that are read, take two types,
-//! or `#[serde(rename(serialize = "…"))]`. Text that is only looked at may be borrowed:
-//! `#[serde(borrow)] status: Cow<'a, str>` saves a copy.
+//! or `#[serde(rename(serialize = "…"))]`; [`Renamed`] does it where the settings give the names. Text that is only
+//! looked at may be borrowed: `#[serde(borrow)] status: Cow<'a, str>` saves a copy.
 //!
 //! [`Change::row`] is none for a deleted row, which is known by [`Change::key`] alone. [`Change::before`] is the row
 //! before the change, and a claim that the table has REPLICA IDENTITY FULL.
@@ -146,6 +146,7 @@ mod key;
 pub mod log;
 mod outputs;
 mod reject;
+mod renamed;
 mod schema;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
@@ -158,6 +159,7 @@ pub use commands::{Commands, Message};
 pub use inputs::Inputs;
 pub use outputs::Outputs;
 pub use reject::{Fault, Reject};
+pub use renamed::Renamed;
 pub use serde;
 pub use serde_json::{self, json};
 pub use tidegate_sdk_macros::{row, settings};
@@ -172,7 +174,7 @@ pub mod prelude {
     };
     #[doc(no_inline)]
     pub use crate::{
-        Change, Column, Commands, Fault, Inputs, Message, Operation, Outputs, Reject, Transform, export, json, log,
-        row, settings,
+        Change, Column, Commands, Fault, Inputs, Message, Operation, Outputs, Reject, Renamed, Transform, export, json,
+        log, row, settings,
     };
 }

@@ -112,6 +112,13 @@ impl Outputs {
         }
     }
 
+    /// The JSON text of the definition of an index that was declared.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn definition_of(&self, index: &str) -> Option<&str> {
+        let declared = self.indexes.iter().find(|declared| declared.name == index)?;
+        declared.definition.as_deref().ok()
+    }
+
     pub(crate) fn to_wire(&self, name: &str, version: &str, inputs: wire::Inputs) -> wire::Description {
         wire::Description {
             name: name.to_owned(),

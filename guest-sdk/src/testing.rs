@@ -42,6 +42,7 @@ mod recorded;
 use std::path::Path;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::bindings::exports::tidegate::transform::transformer as wire;
 use crate::guest::Instance;
@@ -83,6 +84,11 @@ impl<T: Transform> Tester<T> {
     /// What the transform declares to write.
     pub fn outputs(&self) -> &Outputs {
         &self.0.outputs
+    }
+
+    /// The definition of an index that the transform declares: its mappings and settings.
+    pub fn index_definition(&self, index: &str) -> Option<Value> {
+        serde_json::from_str(self.0.outputs.definition_of(index)?).ok()
     }
 
     /// Hands one event to the transform.

@@ -115,7 +115,7 @@ pub fn text(output: &Output) -> String {
 pub fn rows(file: &Path, sql: &str) -> Vec<Row> {
     let store = Connection::open(file).unwrap();
     let mut statement = store.prepare(sql).unwrap();
-    let names: Vec<String> = statement.column_names().iter().map(|name| (*name).to_owned()).collect();
+    let names: Vec<String> = statement.column_names().map(ToOwned::to_owned).collect();
     let mut found = statement.query([]).unwrap();
     let mut rows = Vec::new();
     while let Some(row) = found.next().unwrap() {

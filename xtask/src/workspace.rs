@@ -52,9 +52,11 @@ impl Workspace {
     /// # Errors
     /// When cargo cannot be run or does not understand the workspace.
     pub fn load() -> anyhow::Result<Self> {
+        // `cargo run` names the folder of this very checkout; where it was compiled may be another by now.
+        let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
         let output = Command::new(cargo())
             .args(["metadata", "--no-deps", "--format-version", "1"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .current_dir(here)
             .output()
             .context("cannot run `cargo metadata`: is cargo on the PATH?")?;
         if !output.status.success() {

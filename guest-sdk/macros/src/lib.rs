@@ -38,8 +38,8 @@ pub fn row(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes a struct the settings of a transform: it is read from the `settings` of the pipeline, a setting a field.
 ///
-/// A setting that the struct does not have is an error, so is one that is missing, unless its field says
-/// `#[serde(default)]` or `#[serde(default = "function")]`. A transform without settings is a `struct Name {}`.
+/// A setting that the struct does not have is an error, so is one that is missing, unless its field is an `Option` or
+/// says `#[serde(default)]` or `#[serde(default = "function")]`. A transform without settings is a `struct Name {}`.
 ///
 /// It derives `Debug`, `Clone` and serde's `Deserialize`.
 #[proc_macro_attribute]

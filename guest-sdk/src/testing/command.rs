@@ -115,7 +115,7 @@ impl Command {
         }
     }
 
-    pub(super) fn from_wire(command: wire::Command) -> Self {
+    pub(crate) fn from_wire(command: wire::Command) -> Self {
         let text = |text: String| Body(text.into_bytes());
         match command {
             wire::Command::CacheSet(wire::CacheEntry { key, value, ttl_seconds }) => {

@@ -1,5 +1,6 @@
 //! The tester, and through it what a change answers, held against captured events.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::approx_constant)] // A captured value happens to be one.
 
 use serde_json::{Value, json};
 
@@ -108,6 +109,15 @@ fn a_key_of_several_columns_is_a_tuple_or_a_struct() {
 }
 
 #[test]
+fn a_key_may_be_of_a_type_of_this_crate() {
+    probe!(OneDate, |change| change.key::<Date>()?);
+    probe!(DateAndDecimal, |change| change.key::<(Date, Decimal<2>)>()?);
+    assert_eq!(ask::<OneDate>(&event(json!({"day": 0}))), Ok(json!("1970-01-01")));
+    assert_eq!(ask::<OneDate>(&event(json!(1))), Ok(json!("1970-01-02")));
+    assert_eq!(ask::<DateAndDecimal>(&event(json!({"day": 0, "fee": "C+o="}))), Ok(json!(["1970-01-01", 30.5])));
+}
+
+#[test]
 fn a_key_that_does_not_fit_shows_itself() {
     probe!(Number, |change| change.key::<i64>()?);
     let (fault, reason) = refused::<Number>(&event(json!({"id": "a"})));
@@ -182,6 +192,23 @@ fn an_unsent_column_is_refused_by_every_type_but_a_column() {
     assert_eq!(ask::<ReadLarge>(&order(json!({"id": 1, "note": null}))), Ok(json!([1, true, null])));
     assert_eq!(ask::<ReadLarge>(&order(json!({"id": 1, "note": "x"}))), Ok(json!([1, true, "x"])));
     assert!(refused::<ReadLarge>(&order(json!({"id": 1}))).1.contains("`note` of `Large` is not in the row"));
+}
+
+#[test]
+fn an_unsent_column_is_refused_by_the_types_of_this_crate() {
+    #[row]
+    struct Typed {
+        note: Option<Json>,
+    }
+    #[row]
+    struct Decimals {
+        note: Decimal<2>,
+    }
+    probe!(ReadTyped, |change| change.row::<Typed>()?);
+    probe!(ReadDecimals, |change| change.row::<Decimals>()?);
+    let event = order(json!({})).with_unsent(["note"]);
+    assert_eq!(refused::<ReadTyped>(&event).0, Fault::Unsent);
+    assert_eq!(refused::<ReadDecimals>(&event).0, Fault::Unsent);
 }
 
 #[test]
@@ -272,6 +299,38 @@ fn envelopes_with_schema_are_read() {
         |operation| handled.iter().filter(move |one| one.event.operation == operation && one.event.moved.is_some());
     assert!(moved(Operation::Delete).count() > 0);
     assert_eq!(moved(Operation::Delete).count(), moved(Operation::Create).count());
+}
+
+#[test]
+fn the_schema_decides_how_a_value_is_read() {
+    #[row]
+    struct Typed {
+        c_num_10_2: Option<Decimal<2>>,
+        c_numeric: Option<VariableDecimal>,
+        c_ts3: Option<TimestampMicros>,
+        c_num_arr: Option<Vec<Option<Decimal<3>>>>,
+        c_date: Option<Date>,
+    }
+    #[row]
+    struct Wrong {
+        c_ts3: Date,
+    }
+    probe!(Read, |change| change.row::<Typed>()?);
+    probe!(Misread, |change| change.row::<Wrong>()?);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/corpus/torture/schema_precise.public.all_types.jsonl");
+    let line = std::fs::read_to_string(path).unwrap();
+    let event = Event::recorded(line.split('\n').next().unwrap()).unwrap().unwrap();
+    let expected = json!({
+        "c_num_10_2": 30.5,
+        "c_numeric": 3.14159,
+        "c_ts3": "2024-06-01T12:34:56.789Z",
+        "c_num_arr": [1.10, -2.25, null],
+        "c_date": "2024-02-29",
+    });
+    assert_eq!(ask::<Read>(&event), Ok(expected));
+    let (fault, reason) = refused::<Misread>(&event);
+    assert_eq!(fault, Fault::Undecodable);
+    assert!(reason.starts_with("column `c_ts3` of `Wrong`: ") && reason.contains("a timestamp in"), "{reason}");
 }
 
 #[test]

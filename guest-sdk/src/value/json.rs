@@ -9,6 +9,7 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::wire::{Wire, beginning, mismatch};
+use crate::encode;
 use crate::schema::{Kind, current};
 
 /// A JSON document: `json`, `jsonb`.
@@ -74,8 +75,7 @@ impl fmt::Display for Json {
 
 impl Serialize for Json {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let nested: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
-        nested.serialize(serializer)
+        encode::json_text(&self.0, serializer)
     }
 }
 

@@ -9,9 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use num_bigint::{BigInt, Sign};
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::{Serialize, Serializer};
-use serde_json::value::RawValue;
 
 use super::wire::{Wire, beginning, mismatch, unexpected};
+use crate::encode;
 use crate::schema::{Kind, current};
 
 /// More digits than any database's decimal has (PostgreSQL's `numeric` ends at 147,455), which bounds the work that
@@ -356,12 +356,7 @@ impl Eq for VariableDecimal {}
 impl Serialize for VariableDecimal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let text = self.to_string();
-        if self.is_finite() {
-            let number: &RawValue = serde_json::from_str(&text).map_err(serde::ser::Error::custom)?;
-            number.serialize(serializer)
-        } else {
-            serializer.serialize_str(&text)
-        }
+        if self.is_finite() { encode::json_text(&text, serializer) } else { serializer.serialize_str(&text) }
     }
 }
 

@@ -5,11 +5,8 @@ use std::fmt;
 
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
+use crate::encode::RAW;
 use crate::schema::Kind;
-
-/// The name under which serde_json hands out a value's text (that of `RawValue`). `RawValue` itself refuses values that
-/// serde has buffered for `#[serde(flatten)]`, where text and whole numbers can still be had.
-const RAW: &str = "$serde_json::private::RawValue";
 
 /// A JSON value.
 pub(crate) enum Wire<'de> {
@@ -22,6 +19,8 @@ pub(crate) enum Wire<'de> {
 }
 
 impl Wire<'_> {
+    /// Asks as `RawValue` does, which itself refuses values that serde has buffered for `#[serde(flatten)]`, where text
+    /// and whole numbers can still be had.
     pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Wire<'de>, D::Error> {
         deserializer.deserialize_newtype_struct(RAW, WireVisitor)
     }

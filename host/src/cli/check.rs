@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use tidegate::command::check::Checker;
-use tidegate::config::{Config, Pipeline, Transform};
-use tidegate::engine::Engine;
+use tidegate::config::{Config, Transform};
+use tidegate::engine::{Engine, LoadError};
 
 use super::exit::{Exit, message};
 
@@ -14,17 +14,22 @@ pub(super) fn check(file: &Path) -> anyhow::Result<Exit> {
     let engine = Engine::new(config.engine.cache.as_ref().map(|folder| folder.to_path_buf()))?;
     let mut output = io::stdout().lock();
     let mut findings = 0;
+    // What a module complains about may hold a secret: it was given the settings.
+    let mut tell = |place: &str, finding: &str| {
+        findings += 1;
+        writeln!(output, "{}: {place}: {}", file.display(), config.redact(finding))
+    };
     for pipeline in &config.pipelines {
         for transform in &pipeline.transforms {
-            for finding in examine(&engine, &config, transform) {
-                findings += 1;
-                writeln!(output, "{}", line(file, pipeline, transform, &finding))?;
+            for (field, finding) in examine(&engine, &config, transform) {
+                let place = format!("pipeline `{}`, transform `{}`, {field}", pipeline.name, transform.name);
+                tell(&place, &finding)?;
             }
         }
     }
-    if let Err(error) = files(&config) {
-        findings += 1;
-        writeln!(output, "{}: source.file: {}", file.display(), message(&error))?;
+    let tidegate::config::Source::File(source) = &config.source;
+    if let Err(error) = source.files() {
+        tell("source.file.paths", &message(&error))?;
     }
     if findings > 0 {
         return Ok(Exit::Wrong);
@@ -32,46 +37,41 @@ pub(super) fn check(file: &Path) -> anyhow::Result<Exit> {
     let transforms: usize = config.pipelines.iter().map(|pipeline| pipeline.transforms.len()).sum();
     writeln!(
         output,
-        "{}: {} pipelines, {transforms} transforms, nothing wrong",
+        "{}: nothing wrong (pipelines: {}, transforms: {transforms})",
         file.display(),
         config.pipelines.len()
     )?;
     Ok(Exit::Done)
 }
 
-fn line(file: &Path, pipeline: &Pipeline, transform: &Transform, finding: &str) -> String {
-    format!("{}: pipeline `{}`, transform `{}`: {finding}", file.display(), pipeline.name, transform.name)
-}
-
-fn files(config: &Config) -> anyhow::Result<()> {
-    let tidegate::config::Source::File(source) = &config.source;
-    source.files().map(|_| ())
-}
-
-/// What is wrong with a transform. Its settings may hold secrets, which its own messages may quote.
-fn examine(engine: &Engine, config: &Config, transform: &Transform) -> Vec<String> {
+/// What is wrong with a transform: the field, and the cause with its remedy.
+fn examine(engine: &Engine, config: &Config, transform: &Transform) -> Vec<(&'static str, String)> {
     let bytes = match std::fs::read(&*transform.module) {
         Ok(bytes) => bytes,
-        Err(error) => return vec![format!("cannot read `{}`: {error}", transform.module.shown())],
+        Err(error) => {
+            let cause = format!("cannot read `{}`: {error}; make it a readable file", transform.module.shown());
+            return vec![("module", cause)];
+        }
     };
     let module = match engine.load(&transform.name, &bytes, &config.engine.limits) {
         Ok(module) => module,
-        Err(error) => return vec![error.to_string()],
+        Err(error) => return vec![("module", error.to_string())],
     };
     let mut findings = Vec::new();
     if let Some(pinned) = transform.digest.as_ref().filter(|pinned| *pinned != module.digest()) {
-        findings.push(format!(
-            "the module has the digest sha256:{}, and sha256:{pinned} is pinned; bring the pinned module, or change `digest`",
-            module.digest()
-        ));
+        let cause = format!("the module has sha256:{}, and sha256:{pinned} is pinned", module.digest());
+        findings.push(("digest", format!("{cause}; bring the pinned module, or change `digest`")));
     }
     match module.start(&transform.settings) {
         Ok(started) => {
             if let Err(problems) = Checker::new(started.description(), &transform.grants.to_command()) {
-                findings.extend(problems);
+                findings.extend(problems.into_iter().map(|problem| ("grants", problem)));
             }
         }
-        Err(error) => findings.push(transform.settings.redact(&error.to_string())),
+        Err(error @ LoadError::Refused { .. }) => {
+            findings.push(("settings", format!("{error}; correct the pipeline's `settings`")));
+        }
+        Err(error) => findings.push(("module", error.to_string())),
     }
     findings
 }

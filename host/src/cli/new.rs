@@ -1,6 +1,7 @@
 //! `tidegate new`: the scaffold of a transform crate.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -8,10 +9,11 @@ use anyhow::Context;
 use super::exit::{Exit, UsageError};
 
 /// The files of the crate, with `{name}`, `{type}`, `{module}` and `{sdk}` to be filled in.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("Cargo.toml", include_str!("scaffold/Cargo.toml.txt")),
     ("README.md", include_str!("scaffold/README.md.txt")),
-    (".gitignore", "/target\n"),
+    (".gitignore", "/target\n/store.db*\n/dead-letters.jsonl\n"),
+    ("tidegate.toml", include_str!("scaffold/tidegate.toml.txt")),
     ("src/lib.rs", include_str!("scaffold/lib.rs.txt")),
     ("tests/recorded.rs", include_str!("scaffold/recorded.rs.txt")),
     ("tests/events.jsonl", include_str!("scaffold/events.jsonl.txt")),
@@ -54,6 +56,7 @@ pub(super) fn new(arguments: &Arguments) -> anyhow::Result<Exit> {
         fs::create_dir_all(parent).with_context(|| format!("cannot make `{}`", parent.display()))?;
         fs::write(&file, content).with_context(|| format!("cannot write `{}`", file.display()))?;
     }
+    writeln!(io::stdout().lock(), "made `{0}`: `{0}/README.md` says what to do with it", folder.display())?;
     Ok(Exit::Done)
 }
 

@@ -19,7 +19,8 @@ pub(super) struct Arguments {
     /// The module; given twice, the two are compared.
     #[arg(long = "module", value_name = "FILE", required = true)]
     modules: Vec<PathBuf>,
-    /// The settings: JSON, or @FILE with JSON in it. Given twice, the second is for the second module.
+    /// The settings: JSON, or @FILE with JSON in it, both as they stand, without `${env:NAME}`. Given twice, the second
+    /// is for the second module.
     #[arg(long, value_name = "JSON|@FILE", default_value = "{}")]
     settings: Vec<String>,
     /// How the records are laid out.

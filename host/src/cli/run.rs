@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use tidegate::config::Config;
 use tidegate::pipeline::{self, Stops};
 
@@ -31,7 +31,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     }
     let stops = Arc::new(Stops::default());
     super::signals::listen(stops.clone()).context("cannot listen for signals")?;
-    let outcome = pipeline::run(&config, &stops)?;
+    // What a store or a module says may quote what came from a reference.
+    let outcome = pipeline::run(&config, &stops).map_err(|error| anyhow!("{}", config.redact(&message(&error))))?;
     if let Some(file) = &arguments.summary {
         let summary = serde_json::to_vec(&outcome.summary)?;
         fs::write(file, summary).with_context(|| format!("cannot write the summary to {}", file.display()))?;
@@ -46,7 +47,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         );
     }
     for failure in &outcome.failures {
-        writeln!(io::stderr().lock(), "error: {}", message(failure))?;
+        writeln!(io::stderr().lock(), "error: {}", config.redact(&message(failure)))?;
     }
     Ok(if outcome.failures.is_empty() { Exit::Done } else { Exit::Failed })
 }

@@ -10,13 +10,15 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::Problem;
-use super::text::{FilePath, Lookup, Text};
+use super::text::{FilePath, Lookup, Reference, Text};
 
 /// A file while it is read.
 pub(super) struct Document<'a> {
     pub(super) text: &'a str,
     pub(super) lookup: Lookup<'a>,
     pub(super) problems: RefCell<Vec<Problem>>,
+    /// Every reference that was read.
+    pub(super) references: RefCell<Vec<Reference>>,
 }
 
 /// A table of the file, and which of its keys were asked for.
@@ -66,7 +68,10 @@ impl Document<'_> {
             return None;
         };
         match Text::read(written, &self.lookup) {
-            Ok(text) => Some(text),
+            Ok(text) => {
+                self.references.borrow_mut().extend_from_slice(text.references());
+                Some(text)
+            }
             Err((cause, remedy)) => {
                 self.problem(place, cause, remedy);
                 None
@@ -152,7 +157,8 @@ impl<'d> Block<'d> {
                 texts.push(Placed { value, place });
             }
         }
-        Some(texts)
+        // A list of which nothing could be read is not an empty one.
+        (array.is_empty() || !texts.is_empty()).then_some(texts)
     }
 
     /// A whole number within a range.

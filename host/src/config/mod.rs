@@ -38,7 +38,7 @@ pub use self::text::{FilePath, Text};
 pub use self::transforms::{Grants, Transform};
 
 use self::block::{Block, Document, line_of};
-use self::text::Lookup;
+use self::text::{Lookup, Reference};
 
 /// A configuration whose names all have their meaning. Nothing has been opened or connected yet.
 #[derive(Debug, Clone)]
@@ -55,15 +55,22 @@ pub struct Config {
     pub engine: EngineSettings,
     /// The pipelines, in the order of the file. At least one.
     pub pipelines: Vec<Pipeline>,
+    references: Vec<Reference>,
 }
 
 impl Config {
     /// Reads and checks a configuration file. References are looked up in the environment of this process.
     ///
     /// # Errors
-    /// All problems of the file at once. Where the file is no TOML, the problems of its syntax.
+    /// All problems of the file at once. Where the file is no TOML, the first problem of its syntax.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         Self::load_in(path, &|name| std::env::var(name))
+    }
+
+    /// A message in which whatever a reference of the file stands for is replaced by the reference: for messages of
+    /// those who were given the values, such as a transform that complains about its settings or a store's driver.
+    pub fn redact(&self, message: &str) -> String {
+        text::redact(&self.references, message)
     }
 
     fn load_in(path: &Path, environment: &dyn Fn(&str) -> Result<String, VarError>) -> Result<Self, ConfigError> {
@@ -83,17 +90,18 @@ impl Config {
 
     fn read(text: &str, file: &Path, lookup: Lookup<'_>) -> Result<Self, ConfigError> {
         let (table, errors) = DeTable::parse_recoverable(text);
-        if !errors.is_empty() {
+        // The others follow from the first: after an open bracket nothing is what it looks like.
+        if let Some(error) = errors.first() {
             // The error's own display quotes the line, which may hold a secret.
-            let problem = |error: &toml::de::Error| Problem {
+            let problem = Problem {
                 line: error.span().map(|span| line_of(text, span.start)),
                 field: String::new(),
                 cause: error.message().replace('\n', ", "),
                 remedy: "correct the TOML".into(),
             };
-            return Err(ConfigError::new(file, errors.iter().map(problem).collect()));
+            return Err(ConfigError::new(file, vec![problem]));
         }
-        let document = Document { text, lookup, problems: RefCell::default() };
+        let document = Document { text, lookup, problems: RefCell::default(), references: RefCell::default() };
         let mut root = Block::root(&document, &table);
         let source = source::read(&mut root);
         let sinks = sinks::read(&mut root);
@@ -112,6 +120,7 @@ impl Config {
                 dead_letters,
                 engine,
                 pipelines: pipelines.into_iter().map(|pipeline| pipeline.value).collect(),
+                references: document.references.take(),
             }),
             _ => Err(ConfigError::new(file, problems)),
         }

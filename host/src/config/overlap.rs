@@ -6,20 +6,22 @@ use super::block::{Document, Placed};
 use super::pipelines::Pipeline;
 use super::sinks::{Sink, Sinks};
 use crate::command::Port;
+use crate::command::grants::Pattern;
 
 /// Names grants of two pipelines that can meet in one store.
 pub(super) fn check(document: &Document<'_>, sinks: &Sinks, pipelines: &[Placed<Pipeline>]) {
     for port in Port::ALL {
         // By store: the pipeline, the pattern as the store sees it, and as it was written.
-        let mut seen: BTreeMap<String, Vec<(usize, String, &str)>> = BTreeMap::new();
+        let mut seen: BTreeMap<String, Vec<(usize, Pattern, &str)>> = BTreeMap::new();
         for (number, pipeline) in pipelines.iter().enumerate() {
             let Some(sink) = pipeline.value.sinks.get(&port) else { continue };
             let (store, prefix) = store(sinks, port, sink);
             let others = seen.entry(store).or_default();
             for grant in pipeline.value.transforms.iter().flat_map(|transform| transform.grants.of(port)) {
-                let pattern = format!("{prefix}{}", grant.as_str());
+                // What is no pattern is a problem of its own already.
+                let Ok(pattern) = Pattern::parse(&format!("{prefix}{}", grant.as_str())) else { continue };
                 if let Some((other, _, written)) =
-                    others.iter().find(|(other, theirs, _)| *other != number && overlap(&pattern, theirs))
+                    others.iter().find(|(other, theirs, _)| *other != number && pattern.overlaps(theirs))
                 {
                     let other = pipelines.get(*other).map_or("", |other| other.value.name.as_str());
                     let cause = format!(
@@ -48,15 +50,5 @@ fn store(sinks: &Sinks, port: Port, sink: &str) -> (String, String) {
             (format!("file {}", file.display()), sqlite.table_prefix.to_string())
         }
         _ => (format!("sink {sink}"), String::new()),
-    }
-}
-
-/// Whether one name can match both patterns.
-fn overlap(one: &str, other: &str) -> bool {
-    match (one.strip_suffix('*'), other.strip_suffix('*')) {
-        (None, None) => one == other,
-        (Some(prefix), None) => other.starts_with(prefix),
-        (None, Some(prefix)) => one.starts_with(prefix),
-        (Some(one), Some(other)) => one.starts_with(other) || other.starts_with(one),
     }
 }

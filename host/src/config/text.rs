@@ -20,8 +20,9 @@ pub struct Text {
     references: Vec<Reference>,
 }
 
+/// A reference and what it stands for.
 #[derive(Clone, PartialEq, Eq)]
-struct Reference {
+pub(super) struct Reference {
     written: String,
     value: String,
 }
@@ -65,10 +66,12 @@ impl Text {
     /// A message in which whatever a reference of this text stands for is replaced by the reference. For messages of
     /// those who were given the value, such as a transform that complains about its settings.
     pub fn redact(&self, message: &str) -> String {
-        // The longest first: one value may be a part of another.
-        let mut references: Vec<&Reference> = self.references.iter().filter(|r| !r.value.is_empty()).collect();
-        references.sort_by_key(|r| std::cmp::Reverse(r.value.len()));
-        references.iter().fold(message.to_owned(), |text, r| text.replace(&r.value, &r.written))
+        redact(&self.references, message)
+    }
+
+    /// The references of this text.
+    pub(super) fn references(&self) -> &[Reference] {
+        &self.references
     }
 
     /// Appends a part that stands for itself.
@@ -110,6 +113,28 @@ impl Text {
         }
         text.value.push_str(rest);
         Ok(text)
+    }
+}
+
+/// A message in which each value is replaced by its reference: as it is, and as JSON or Rust would quote it.
+pub(super) fn redact(references: &[Reference], message: &str) -> String {
+    let inner = |quoted: String| quoted.get(1..quoted.len() - 1).unwrap_or_default().to_owned();
+    let mut forms: Vec<(String, &str)> = references
+        .iter()
+        .filter(|reference| !reference.value.is_empty())
+        .flat_map(|Reference { value, written }| {
+            let quoted = [serde_json::Value::from(value.as_str()).to_string(), format!("{value:?}")];
+            [value.clone()].into_iter().chain(quoted.map(inner)).map(|form| (form, written.as_str()))
+        })
+        .collect();
+    // The longest first: one value may be a part of another.
+    forms.sort_by_key(|(form, _)| std::cmp::Reverse(form.len()));
+    forms.iter().fold(message.to_owned(), |text, (form, written)| text.replace(form, written))
+}
+
+impl fmt::Debug for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written)
     }
 }
 

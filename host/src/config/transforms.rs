@@ -6,6 +6,7 @@ use super::block::{Block, Placed};
 use super::pipelines::check_name;
 use super::settings;
 use super::text::{FilePath, Text};
+use crate::command::grants::Pattern;
 use crate::command::{self, Port};
 
 /// `[[pipelines.transforms]]`.
@@ -110,8 +111,7 @@ fn read_grants(mut block: Block<'_>, sinks: &BTreeMap<Port, String>) -> Grants {
             block.document().problem(&place, cause, remedy);
         }
         for Placed { value, place } in &patterns {
-            let literal = value.strip_suffix('*').unwrap_or(value);
-            if value.is_empty() || literal.contains('*') {
+            if Pattern::parse(value).is_err() {
                 let cause = format!("`{}` is no pattern", value.shown());
                 block.document().problem(place, cause, "write a name with at most one `*`, at its end");
             }

@@ -33,7 +33,11 @@ pub(super) struct OutOfMemory {
 
 impl fmt::Display for OutOfMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "it asked for more than the {} bytes of memory that it may have", self.limit)
+        write!(
+            f,
+            "it asked for more than the {} bytes of memory that it may have: raise `memory_mb` in [engine], or have it keep less",
+            self.limit
+        )
     }
 }
 

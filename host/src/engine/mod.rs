@@ -65,7 +65,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             call_deadline: Duration::from_secs(1),
-            memory_bytes: 64 << 20,
+            memory_bytes: 256 << 20,
             module_bytes: 32 << 20,
             calls_per_instance: 100_000,
             commands_per_change: 1_000,

@@ -49,17 +49,21 @@ pub struct Outcome {
 /// When the run cannot begin: a store that cannot be opened, a module that cannot serve, a grant that is missing.
 pub fn run(config: &Config, stops: &Stops) -> anyhow::Result<Outcome> {
     let runtime = Builder::new_multi_thread().enable_all().thread_name("tidegate-write").build()?;
-    let engine = Engine::new(config.engine.cache.as_ref().map(|folder| folder.as_path().to_path_buf()))?;
-    let sinks = open_sinks(config)?;
-    let dead_letters =
-        Arc::new(DeadLetterFile::open(config.dead_letters.path.as_path(), config.dead_letters.max_value_bytes)?);
+    let letters = &config.dead_letters;
+    let shared = Shared {
+        config,
+        engine: Engine::new(config.engine.cache.as_ref().map(|folder| folder.as_path().to_path_buf()))?,
+        sinks: open_sinks(config)?,
+        dead_letters: Arc::new(
+            DeadLetterFile::open(letters.path.as_path(), letters.max_value_bytes)
+                .with_context(|| format!("cannot use {} for dead letters", letters.path.shown()))?,
+        ),
+        runtime: runtime.handle().clone(),
+    };
     let prepared = config
         .pipelines
         .iter()
-        .map(|pipeline| {
-            let stores = (&sinks, dead_letters.clone(), stops.add());
-            Pipeline::prepare(config, pipeline, &engine, stores, runtime.handle())
-        })
+        .map(|pipeline| Pipeline::prepare(pipeline, &shared, stops.add()))
         .collect::<anyhow::Result<Vec<_>>>()?;
 
     let mut outcome = Outcome { summary: Summary::default(), failures: Vec::new() };
@@ -76,6 +80,15 @@ pub fn run(config: &Config, stops: &Stops) -> anyhow::Result<Outcome> {
         }
     });
     Ok(outcome)
+}
+
+/// What the pipelines of a run have in common.
+struct Shared<'a> {
+    config: &'a Config,
+    engine: Engine,
+    sinks: BTreeMap<String, Arc<dyn Sink>>,
+    dead_letters: Arc<DeadLetterFile>,
+    runtime: Handle,
 }
 
 /// A transform that has been started and held against its grants.
@@ -95,29 +108,23 @@ struct Pipeline {
 }
 
 impl Pipeline {
-    fn prepare(
-        config: &Config,
-        pipeline: &config::Pipeline,
-        engine: &Engine,
-        (sinks, dead_letters, stop): (&BTreeMap<String, Arc<dyn Sink>>, Arc<DeadLetterFile>, Arc<Stop>),
-        runtime: &Handle,
-    ) -> anyhow::Result<Self> {
+    fn prepare(pipeline: &config::Pipeline, shared: &Shared<'_>, stop: Arc<Stop>) -> anyhow::Result<Self> {
         let name = pipeline.name.to_string();
         let started = pipeline
             .transforms
             .iter()
-            .map(|transform| start(engine, config, transform).with_context(|| format!("pipeline `{name}`")))
+            .map(|transform| start(shared, transform).with_context(|| format!("pipeline `{name}`")))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let stores = Arc::new(Stores::new(
             &name,
-            bind(pipeline, sinks),
-            dead_letters,
+            bind(pipeline, &shared.sinks),
+            shared.dead_letters.clone(),
             started.iter().map(|one| (one.name.clone(), one.transform.module().digest().to_owned())).collect(),
             stop.clone(),
         ));
         for bound in &stores.sinks {
             let declared = declared(bound, &started);
-            runtime.block_on(stores.patiently(bound, || bound.sink.prepare(&name, &declared)))?;
+            shared.runtime.block_on(stores.patiently(bound, || bound.sink.prepare(&name, &declared)))?;
         }
         let batch = Bounds { records: pipeline.batch.max_events, bytes: pipeline.batch.max_bytes };
         let (to_source, control) = mpsc::channel();
@@ -128,12 +135,12 @@ impl Pipeline {
                     control: to_source.clone(),
                     stage: stage(pipeline, &started)?,
                     stores: stores.clone(),
-                    runtime: runtime.clone(),
+                    runtime: shared.runtime.clone(),
                     batch,
                 })
             })
             .collect::<anyhow::Result<_>>()?;
-        let config::Source::File(files) = &config.source;
+        let config::Source::File(files) = &shared.config.source;
         let source = FileSource {
             paths: files.files().with_context(|| format!("pipeline `{name}`"))?,
             topics: pipeline.topics.iter().map(|topic| topic.as_str().to_owned()).collect(),
@@ -188,9 +195,9 @@ fn open_sinks(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<dyn Sink>>
 }
 
 /// Loads a module, starts it with its settings, and holds what it declares against what it is granted.
-fn start(engine: &Engine, config: &Config, transform: &config::Transform) -> anyhow::Result<Started> {
+fn start(shared: &Shared<'_>, transform: &config::Transform) -> anyhow::Result<Started> {
     let name = transform.name.clone();
-    let module = load(engine, config, transform)?;
+    let module = load(shared, transform)?;
     // A transform may quote its settings, and those may hold secrets.
     let started = module
         .start(&transform.settings)
@@ -201,10 +208,10 @@ fn start(engine: &Engine, config: &Config, transform: &config::Transform) -> any
 }
 
 /// Reads and compiles a transform's module, and holds it against the pinned digest.
-fn load(engine: &Engine, config: &Config, transform: &config::Transform) -> anyhow::Result<Module> {
+fn load(shared: &Shared<'_>, transform: &config::Transform) -> anyhow::Result<Module> {
     let path = transform.module.as_path();
     let bytes = std::fs::read(path).with_context(|| format!("cannot read the module {}", transform.module.shown()))?;
-    let module = engine.load(transform.name.as_str(), &bytes, &config.engine.limits)?;
+    let module = shared.engine.load(transform.name.as_str(), &bytes, &shared.config.engine.limits)?;
     if let Some(pinned) = &transform.digest
         && pinned != module.digest()
     {

@@ -48,7 +48,7 @@ fn a_stack_overflow_is_a_trap() {
 fn memory_without_end_is_a_trap_that_names_the_limit() {
     let limits = Limits { memory_bytes: 8 << 20, ..Limits::default() };
     let rejections = rejected(&mut limited(&json!({ "do": "allocate", "at": [1] }), &limits), 4, &[1]);
-    let reason = "the transform trapped: it asked for more than the 8388608 bytes of memory that it may have";
+    let reason = "the transform trapped: it asked for more than the 8388608 bytes of memory that it may have: raise `memory_mb` in [engine], or have it keep less";
     assert_eq!(rejections, [("trapped", reason.to_owned())]);
 }
 

@@ -62,7 +62,7 @@ fn a_module_that_needs_more_memory_than_it_may_have_is_an_error() {
     let error = refused(&json!({}), &Limits { memory_bytes: 64 << 10, ..Limits::default() });
     assert_eq!(
         error.to_string(),
-        "transform `hostile` cannot start: it asked for more than the 65536 bytes of memory that it may have"
+        "transform `hostile` cannot start: it asked for more than the 65536 bytes of memory that it may have: raise `memory_mb` in [engine], or have it keep less"
     );
 }
 

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod reference;
+
 use std::env::VarError;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -84,7 +86,7 @@ fn every_default_is_the_documented_one() {
     assert_eq!(config.engine.cache.unwrap().as_path(), Path::new("/home/operator/.cache/tidegate"));
     let limits = config.engine.limits;
     assert_eq!(limits.call_deadline, Duration::from_secs(1));
-    assert_eq!(limits.memory_bytes, 64 << 20);
+    assert_eq!(limits.memory_bytes, 256 << 20);
     assert_eq!(limits.module_bytes, 32 << 20);
     assert_eq!(limits.calls_per_instance, 100_000);
     assert_eq!(limits.commands_per_change, 1000);
@@ -105,4 +107,74 @@ fn every_default_is_the_documented_one() {
     assert_eq!(transform.settings.as_str(), "{}");
     assert_eq!(transform.grants, Grants::default());
     assert_eq!(transform.digest, None);
+}
+
+#[test]
+fn what_a_reference_stands_for_is_never_in_a_message() {
+    let folder = Folder::new();
+    fs::write(folder.path("key.pem"), "a \"b\"\nc").unwrap();
+    let with_settings =
+        format!("{SMALLEST}settings = {{ password = \"${{env:SECRET}}\", key = \"${{file:key.pem}}\" }}");
+    let config = folder.load(&with_settings).unwrap();
+    let settings = &config.pipelines[0].transforms[0].settings;
+    assert_eq!(settings.as_str(), r#"{"key":"a \"b\"\nc","password":"hunter2"}"#);
+    for message in ["no hunter2", "no \"hunter2\"", "no a \"b\"\nc", r#"no "a \"b\"\nc""#] {
+        let redacted = config.redact(message);
+        assert!(redacted.starts_with("no ") && redacted.contains("${"), "{redacted}");
+        assert!(!redacted.contains("hunter2") && !redacted.contains('b'), "{redacted}");
+    }
+    assert_eq!(config.redact("nothing to hide"), "nothing to hide");
+}
+
+#[test]
+fn the_files_of_the_source_are_those_that_match_each_once_in_order() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("events")).unwrap();
+    for name in ["events/b.jsonl", "events/a.jsonl", "first.jsonl", "events/notes.txt"] {
+        fs::write(folder.path(name), "").unwrap();
+    }
+    let files = |paths: &str| {
+        let Source::File(source) = folder.load(&SMALLEST.replace("\"events/*.jsonl\"", paths)).unwrap().source;
+        source.files().map_err(|error| error.to_string().replace(&*folder.0.path().to_string_lossy(), "FOLDER"))
+    };
+    assert_eq!(
+        files(r#""first.jsonl", "events/*.jsonl", "**/a.jsonl""#).unwrap(),
+        ["first.jsonl", "events/a.jsonl", "events/b.jsonl"].map(|name| folder.path(name))
+    );
+    assert_eq!(
+        files(r#""events/*.jsonl", "missing/*.jsonl""#).unwrap_err(),
+        "no file matches `FOLDER/missing/*.jsonl`: correct `paths` of [source.file], or record events there"
+    );
+    assert!(files("\"events\"").is_err(), "a folder is no file");
+}
+
+#[test]
+fn a_preview_writes_into_one_file_and_keeps_the_sinks_apart() {
+    let folder = Folder::new();
+    let alone = folder.load(SMALLEST).unwrap().into_preview(Path::new("out.db"));
+    let sqlite = |prefix: &str| {
+        Sink::Sqlite(Sqlite { path: FilePath::plain("out.db"), table_prefix: Text::plain(prefix), seed: None })
+    };
+    assert_eq!(alone.sinks, BTreeMap::from([("store".to_owned(), sqlite(""))]));
+    assert_eq!(alone.dead_letters.path.as_path(), Path::new("out.db.dead-letters.jsonl"));
+
+    let three = SMALLEST.replace(
+        "[[pipelines]]",
+        "[sinks.the-rest.null]\n[sinks.other.sqlite]\npath = \"other.db\"\nseed = \"a.wasm\"\n[[pipelines]]",
+    );
+    let three = folder.load(&three).unwrap().into_preview(Path::new("out.db"));
+    let expected = [("other", "other_"), ("store", "store_"), ("the-rest", "the_rest_")];
+    assert_eq!(three.sinks, expected.map(|(name, prefix)| (name.to_owned(), sqlite(prefix))).into());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_problem() {
+    let folder = Folder::new();
+    let missing = Config::load(&folder.path("missing.toml")).unwrap_err().to_string();
+    assert!(
+        missing.contains("missing.toml: cannot be read: ") && missing.ends_with("; name a readable configuration file")
+    );
+    fs::write(folder.path("binary.toml"), b"a = 1\n\xff").unwrap();
+    let binary = Config::load(&folder.path("binary.toml")).unwrap_err().to_string();
+    assert!(binary.ends_with("binary.toml:2: the file is not UTF-8; save it as UTF-8"), "{binary}");
 }

@@ -1,0 +1,106 @@
+//! `docs/reference/configuration.md` names every key that is read, no other, and the defaults as they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+/// A row of a table of the page: the key, and the default as it may be written into the file.
+type Row = (String, Option<String>);
+
+/// The rows of the page by block, as `sinks.store.sqlite`.
+fn page() -> BTreeMap<String, Vec<Row>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/configuration.md");
+    let text = fs::read_to_string(path).unwrap();
+    let mut blocks: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+    let mut block = None;
+    for line in text.lines() {
+        if let Some(heading) = line.strip_prefix('#') {
+            let name = heading.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+            block = name.map(|(name, _)| name.trim_start_matches('[').replace("NAME", "store"));
+            if let Some(block) = &block {
+                blocks.entry(block.clone()).or_default();
+            }
+        } else if let (Some(block), Some(row)) = (&block, line.strip_prefix("| `")) {
+            let cells: Vec<&str> = row.split(" |").map(str::trim).collect();
+            assert_eq!(cells.len(), 6, "{line}");
+            let literal = cells[2].strip_prefix('`').and_then(|cell| cell.strip_suffix('`'));
+            let default = literal.filter(|literal| !literal.contains('`')).map(str::to_owned);
+            let key = cells[0].trim_end_matches('`').to_owned();
+            blocks.get_mut(block).unwrap().push((key, default));
+        }
+    }
+    blocks
+}
+
+/// The keys that the reader knows by block: it lists them when it finds another one.
+fn known() -> BTreeMap<String, BTreeSet<String>> {
+    let folder = Folder::new();
+    let stray = "stray-key-of-no-use = 1";
+    let kinds = ["[sinks.store.sqlite]", "[sinks.other.null]", "[source.file]", "[dead_letters.file]", "[engine]"];
+    let lists = ["[[pipelines]]", "[pipelines.batch]", "[pipelines.sinks]", "[[pipelines.transforms]]"];
+    let blocks = kinds.iter().chain(&lists).chain(&["[pipelines.transforms.grants]"]);
+    let text: String = blocks.map(|block| format!("{block}\n{stray}\n")).collect();
+    let mut known = BTreeMap::new();
+    for problem in folder.load(&text).unwrap_err().problems() {
+        let Some(block) = problem.field.strip_suffix(".stray-key-of-no-use") else { continue };
+        let block = block.replace("[0]", "").replace("other", "store");
+        let keys = problem.remedy.strip_prefix("known: ").unwrap_or_default().split(", ");
+        let keys = keys.filter(|key| !key.is_empty()).map(|key| key.trim_matches('`').to_owned()).collect();
+        assert!(known.insert(block, keys).is_none(), "{problem:?}");
+    }
+    assert_eq!(known.len(), 10);
+    known
+}
+
+#[test]
+fn every_key_is_on_the_page_and_every_key_of_the_page_is_read() {
+    let written: BTreeMap<String, BTreeSet<String>> =
+        page().into_iter().map(|(block, rows)| (block, rows.into_iter().map(|(key, _)| key).collect())).collect();
+    assert_eq!(written, known());
+}
+
+#[test]
+fn the_blocks_of_the_page_are_those_that_the_reader_knows() {
+    let error = Folder::new().load("x = 1\n[source.x]\n[dead_letters.x]\n[sinks.store.x]\n").unwrap_err().to_string();
+    for (unknown, known) in [
+        ("unknown key `x`", "`dead_letters`, `engine`, `pipelines`, `sinks`, `source`"),
+        ("unknown source `x`", "`file`"),
+        ("unknown kind of dead letters `x`", "`file`"),
+        ("unknown sink kind `x`", "`null`, `sqlite`"),
+    ] {
+        assert!(error.contains(&format!("{unknown}; known: {known}")), "{error}");
+    }
+}
+
+#[test]
+fn writing_out_every_default_of_the_page_changes_nothing() {
+    let page = page();
+    let defaults = |block: &str| -> String {
+        let rows = page[block].iter().filter_map(|(key, default)| Some((key, default.as_ref()?)));
+        // An empty table is no line: some of them are written as blocks of their own.
+        rows.filter(|(_, default)| *default != "{}").map(|(key, default)| format!("{key} = {default}\n")).collect()
+    };
+    let folder = Folder::new();
+    let (sink, pipeline) = (defaults("sinks.store.sqlite"), defaults("pipelines"));
+    let text = SMALLEST.replace("[[pipelines]]\n", &format!("{sink}[[pipelines]]\n{pipeline}")).replace(
+        "[[pipelines.transforms]]",
+        &format!("[pipelines.batch]\n{}[[pipelines.transforms]]", defaults("pipelines.batch")),
+    );
+    let text = format!(
+        "{text}[pipelines.transforms.grants]\n{}[engine]\n{}[dead_letters.file]\n{}",
+        defaults("pipelines.transforms.grants"),
+        defaults("engine"),
+        defaults("dead_letters.file"),
+    );
+    assert_eq!(text.matches(" = ").count(), 6 + 21, "{text}");
+    assert_eq!(format!("{:#?}", folder.load(&text).unwrap()), format!("{:#?}", folder.load(SMALLEST).unwrap()));
+}
+
+#[test]
+fn the_example_of_the_page_is_a_configuration() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/configuration.md");
+    let text = fs::read_to_string(path).unwrap();
+    let example = text.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let folder = Folder::new();
+    folder.load(&example.replace("modules/order_cache.wasm", "a.wasm")).unwrap();
+}

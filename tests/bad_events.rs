@@ -1,0 +1,125 @@
+//! Records that nobody can use: each becomes a dead letter that says why, and those around it come through.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tidegate_tests::Site;
+
+use crate::stop::{ORDERS, orders};
+
+/// A good order: its line in the file of events, at an offset of our own.
+fn order(number: usize, offset: u64) -> Value {
+    let creates: Vec<String> = orders().into_iter().filter(|line| line.contains("\\\"__op\\\":\\\"c\\\"")).collect();
+    let mut line: Value = serde_json::from_str(&creates[number]).unwrap();
+    line["partition"] = 0.into();
+    line["offset"] = offset.into();
+    line
+}
+
+/// The same order with its value changed.
+fn changed(number: usize, offset: u64, change: impl FnOnce(&str) -> String) -> Value {
+    let mut line = order(number, offset);
+    line["value"] = change(line["value"].as_str().unwrap()).into();
+    line
+}
+
+fn run(lines: &[Value]) -> Site {
+    let site = Site::new(ORDERS);
+    let text: Vec<String> = lines.iter().map(ToString::to_string).collect();
+    site.write("events.jsonl", text.join("\n").as_bytes());
+    site.run_well();
+    site
+}
+
+/// Dead letters by offset: the fault and the reason.
+fn letters(site: &Site) -> BTreeMap<u64, (String, String)> {
+    let header = |letter: &Value, name: &str| {
+        let headers = letter["headers"].as_array().unwrap().clone();
+        headers.iter().find(|header| header[0] == name).map(|header| header[1].as_str().unwrap().to_owned()).unwrap()
+    };
+    site.dead_letters()
+        .iter()
+        .map(|letter| {
+            let why = (header(letter, "tidegate.fault"), header(letter, "__connect.errors.exception.message"));
+            (letter["offset"].as_u64().unwrap(), why)
+        })
+        .collect()
+}
+
+#[test]
+fn each_bad_record_is_a_dead_letter_with_its_reason_and_the_others_come_through() {
+    let not_utf8 = {
+        let mut line = order(3, 5);
+        let mut bytes = line["value"].as_str().unwrap().as_bytes().to_vec();
+        bytes[40] = 0xff;
+        line["value"] = Value::Null;
+        line["value_base64"] = STANDARD.encode(bytes).into();
+        line
+    };
+    let lines = [
+        order(0, 0),
+        changed(1, 1, |value| value[..value.len() / 2].to_owned()),
+        changed(2, 2, |value| value.replace("\"service_id\":", "\"service_id\":\"x\",\"was\":")),
+        changed(3, 3, |value| value.replace("\"__op\":\"c\"", "\"__op\":\"z\"")),
+        changed(4, 4, |value| {
+            value.replace("\"note\":", &format!("\"deep\":{}1{},\"note\":", "[".repeat(100_000), "]".repeat(100_000)))
+        }),
+        not_utf8,
+        changed(5, 6, |_| "[1,2,3]".to_owned()),
+        changed(6, 7, |_| "no json".to_owned()),
+        order(7, 8),
+    ];
+    let site = run(&lines);
+
+    let letters = letters(&site);
+    let said: Vec<(u64, &str)> = letters.iter().map(|(offset, (fault, _))| (*offset, fault.as_str())).collect();
+    assert_eq!(said, (1..8).map(|offset| (offset, "undecodable")).collect::<Vec<_>>(), "{letters:#?}");
+    for (offset, part) in [(2, "service_id"), (3, "`z`"), (4, "nest"), (5, "UTF-8")] {
+        assert!(letters[&offset].1.contains(part), "{offset}: {}", letters[&offset].1);
+    }
+
+    let kept = site.query("store.db", "SELECT key FROM tidegate_cache ORDER BY key");
+    let mut expected: Vec<String> = [&lines[0], &lines[8]].iter().map(|line| key_of(line)).collect();
+    expected.sort();
+    assert_eq!(kept.iter().map(|row| row["key"].clone()).collect::<Vec<_>>(), expected);
+    assert_eq!(site.query("store.db", "SELECT next_offset FROM tidegate_ledger")[0]["next_offset"], "9");
+}
+
+fn key_of(line: &Value) -> String {
+    let key: Value = serde_json::from_str(line["key"].as_str().unwrap()).unwrap();
+    format!("order:{}", key["id"].as_str().unwrap())
+}
+
+#[test]
+fn a_dead_letter_holds_the_record_as_it_was_and_is_filed_once() {
+    let cut = changed(1, 1, |value| value[..value.len() / 2].to_owned());
+    let lines = [order(0, 0), cut.clone(), order(2, 2)];
+    let site = run(&lines);
+    let letter = site.dead_letters().remove(0);
+    for part in ["topic", "partition", "offset", "timestamp", "key", "value"] {
+        assert_eq!(letter[part], cut[part], "{part}");
+    }
+
+    // A store that is made anew takes everything again; the dead letter is there already.
+    for file in ["store.db", "store.db-wal", "store.db-shm"] {
+        let _ = std::fs::remove_file(site.path(file));
+    }
+    site.run_well();
+    assert_eq!(site.dead_letters().len(), 1);
+}
+
+#[test]
+fn a_record_of_20_megabytes_comes_through_whole() {
+    let note = "n".repeat(20 << 20);
+    let large = changed(1, 1, |value| {
+        let mut row: serde_json::Map<String, Value> = serde_json::from_str(value).unwrap();
+        row.insert("note".into(), json!(note));
+        Value::Object(row).to_string()
+    });
+    let site = run(&[order(0, 0), large, order(2, 2)]);
+    assert_eq!(letters(&site), BTreeMap::new());
+    let found = site.query("store.db", "SELECT max(length(value ->> 'note')) AS longest FROM tidegate_cache");
+    assert_eq!(found[0]["longest"], (20 << 20).to_string());
+}

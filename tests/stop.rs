@@ -1,0 +1,97 @@
+//! The ways in which a pipeline stops: each says why and how to go on, and loses nothing.
+
+use tidegate_tests::{Site, corpus, text};
+
+/// The cache of orders, from one file of events.
+pub(crate) const ORDERS: &str = r#"
+[source.file]
+paths = ["events.jsonl"]
+
+[sinks.cache.sqlite]
+path = "store.db"
+
+[[pipelines]]
+name = "orders"
+topics = ["dbserver1.public.orders"]
+format = "debezium-flattened"
+sinks = { cache = "cache" }
+
+[[pipelines.transforms]]
+name = "order-cache"
+module = "{guests}/order_cache.wasm"
+settings = { ttl_seconds = 600 }
+grants = { cache = ["order:*"] }
+"#;
+
+/// The captured events of the orders table.
+pub(crate) fn orders() -> Vec<String> {
+    let text = std::fs::read_to_string(corpus("order-cache/dbserver1.public.orders.jsonl")).unwrap();
+    text.split('\n').filter(|line| !line.is_empty()).map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn a_truncate_stops_the_pipeline_before_it_until_it_is_ignored() {
+    let events = corpus("torture/misc.public.truncated.jsonl").display().to_string();
+    let config = r#"
+[source.file]
+paths = ["EVENTS"]
+[sinks.out.sqlite]
+path = "store.db"
+[[pipelines]]
+name = "truncated"
+topics = ["misc.public.truncated"]
+sinks = { messages = "out" }
+on_truncate = "stop"
+[[pipelines.transforms]]
+name = "hostile"
+module = "{guests}/hostile.wasm"
+settings = { do = "nothing" }
+"#
+    .replace("EVENTS", &events);
+    let site = Site::new(&config);
+    for _ in 0..2 {
+        let output = site.run();
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("misc.public.truncated-0@") && said.contains("on_truncate = \"ignore\""), "{said}");
+    }
+    site.configure(&config.replace("\"stop\"", "\"ignore\""));
+    site.run_well();
+}
+
+#[test]
+fn records_that_are_gone_from_the_source_stop_the_pipeline() {
+    let site = Site::new(ORDERS);
+    let partition_0: Vec<String> = orders().into_iter().filter(|line| line.contains("\"partition\":0")).collect();
+    site.write("events.jsonl", partition_0[..3].join("\n").as_bytes());
+    site.run_well();
+    // What is left begins after a gap.
+    site.write("events.jsonl", partition_0[6..].join("\n").as_bytes());
+    let output = site.run();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("begins at offset 6") && said.contains("3 offsets are gone"), "{said}");
+}
+
+#[test]
+fn files_in_the_wrong_order_are_told_and_nothing_is_passed_over() {
+    let site = Site::new(ORDERS);
+    let mut lines: Vec<String> = orders().into_iter().filter(|line| line.contains("\"partition\":0")).collect();
+    lines.swap(3, 4);
+    site.write("events.jsonl", lines.join("\n").as_bytes());
+    let output = site.run();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the offsets of a partition must rise") && said.contains("events.jsonl"), "{said}");
+}
+
+#[test]
+fn a_second_run_finds_everything_done() {
+    let site = Site::new(ORDERS);
+    site.write("events.jsonl", orders().join("\n").as_bytes());
+    site.run_well();
+    let before = site.query("store.db", "SELECT key, value FROM tidegate_cache ORDER BY key");
+    // Another run finds everything done, and changes nothing.
+    site.run_well();
+    assert_eq!(site.query("store.db", "SELECT key, value FROM tidegate_cache ORDER BY key"), before);
+}
