@@ -72,10 +72,7 @@ fn transform(criterion: &mut Criterion) {
             topic: "app.public.company",
             format: Format::Envelope,
             records: support::companies(RECORDS),
-            third: Reading {
-                typed: enveloped::<CompanyThird>,
-                columns: Some(&["id", "name", "industry", "revenue"]),
-            },
+            third: Reading { typed: enveloped::<CompanyThird>, columns: Some(&["id", "name", "industry", "revenue"]) },
             all: Reading { typed: enveloped::<Company>, columns: None },
         },
     ];
@@ -253,9 +250,7 @@ fn by_value(table: &Table, columns: Option<&[&str]>, record: &Record) -> RawComm
 
 fn command(key: String, row: Option<&impl Serialize>) -> RawCommand {
     match row {
-        Some(row) => {
-            RawCommand::CacheSet { key, value: serde_json::to_vec(row).unwrap(), ttl_seconds: Some(600) }
-        }
+        Some(row) => RawCommand::CacheSet { key, value: serde_json::to_vec(row).unwrap(), ttl_seconds: Some(600) },
         None => RawCommand::CacheDelete { key },
     }
 }

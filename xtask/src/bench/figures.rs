@@ -66,11 +66,8 @@ impl Figures {
         // The quickest sample: other work on the machine can only add.
         let quickest = sample.times.iter().zip(&sample.iters).map(|(time, count)| time / count).min_by(f64::total_cmp);
         let Some(nanos) = quickest else { return Ok(()) };
-        let id = (
-            benchmark.group_id,
-            benchmark.function_id.unwrap_or_default(),
-            benchmark.value_str.unwrap_or_default(),
-        );
+        let id =
+            (benchmark.group_id, benchmark.function_id.unwrap_or_default(), benchmark.value_str.unwrap_or_default());
         #[allow(clippy::cast_precision_loss)] // some thousands
         self.0.insert(id, nanos / elements as f64);
         Ok(())

@@ -98,9 +98,7 @@ pub struct Bench {
 impl Transform for Bench {
     fn inputs(&self) -> Inputs {
         match self.reading {
-            Reading::Third => {
-                Inputs::rows().columns_of::<OrderThird>("orders").columns_of::<CompanyThird>("company")
-            }
+            Reading::Third => Inputs::rows().columns_of::<OrderThird>("orders").columns_of::<CompanyThird>("company"),
             Reading::All => Inputs::rows().columns_of::<Order>("orders").columns_of::<Company>("company"),
         }
     }
