@@ -234,7 +234,7 @@ mod tests {
         #[test]
         fn every_day_of_300_million_years_has_one_date(of in -110_000_000_000_i64..110_000_000_000) {
             let (year, month, date) = civil(of);
-            prop_assert_eq!(day(year, month, date), Some(of));
+            prop_assert_eq!(day(year, month.into(), date.into()), Some(of));
             let next = civil(of + 1);
             prop_assert!(next == (year, month, date + 1) || next == (year, month + 1, 1) || next == (year + 1, 1, 1));
         }
