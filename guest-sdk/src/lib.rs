@@ -129,6 +129,8 @@
 // The macros name this crate by its own name, also inside it.
 extern crate self as tidegate_sdk;
 
+#[cfg(target_family = "wasm")]
+mod allocator;
 #[doc(hidden)]
 pub mod bindings;
 mod change;

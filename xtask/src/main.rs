@@ -37,8 +37,13 @@ enum Task {
     ///
     /// Goes through every step, whatever fails. Its last line counts the tests.
     Test,
-    /// Measures: runs the criterion benchmarks.
+    /// Measures: runs the criterion benchmarks, and prints their figures in tables.
+    ///
+    /// A figure is the quickest of a benchmark's samples, since other work on the machine can only add.
     Bench {
+        /// Put the tables into this file too, in place of those that stand there.
+        #[arg(long, value_name = "FILE")]
+        write: Option<PathBuf>,
         /// What follows goes to criterion, for instance a filter.
         #[arg(last = true)]
         arguments: Vec<String>,
@@ -69,7 +74,7 @@ fn run(task: Task) -> anyhow::Result<()> {
             demo::run(&workspace, &corpus, &out, keep)
         }
         Task::Test => test::run(&workspace),
-        Task::Bench { arguments } => bench::run(&workspace, &arguments),
+        Task::Bench { write, arguments } => bench::run(&workspace, &arguments, write.as_deref()),
         Task::Guests => guests::build(&workspace).map(drop),
     }
 }

@@ -12,17 +12,20 @@ const MAX_YEAR: i64 = 999_999_999;
 pub(super) const SECONDS_OF_DAY: i64 = 86_400;
 
 /// Year, month, day of a day since 1970.
-pub(super) fn civil(day: i64) -> (i64, i64, i64) {
+pub(super) fn civil(day: i64) -> (i64, u32, u32) {
     let day = day + EPOCH;
-    let (era, of_era) = (day.div_euclid(DAYS_OF_400_YEARS), day.rem_euclid(DAYS_OF_400_YEARS));
+    let era = day.div_euclid(DAYS_OF_400_YEARS);
+    // 32 bits from here on: WebAssembly divides them by constants at the price of a multiplication.
+    let of_era = u32::try_from(day.rem_euclid(DAYS_OF_400_YEARS)).unwrap_or_default();
     // The year loses the leap days that came before: one in 4 years, but for one in 100, and one in 400.
     let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
     let of_year = of_era - (365 * year + year / 4 - year / 100);
     // Months from March on are 31, 30, 31, 30, 31 days long, and again: 153 days in five.
     let month = (5 * of_year + 2) / 153;
     let date = of_year - (153 * month + 2) / 5 + 1;
-    let after_december = i64::from(month >= 10);
-    (era * 400 + year + after_december, month + 3 - 12 * after_december, date)
+    let after_december = month >= 10;
+    let month = if after_december { month - 9 } else { month + 3 };
+    (era * 400 + i64::from(year) + i64::from(after_december), month, date)
 }
 
 /// The day since 1970 of a date, if there is such a date.
@@ -30,12 +33,14 @@ pub(super) fn day(year: i64, month: i64, date: i64) -> Option<i64> {
     if !(-MAX_YEAR..=MAX_YEAR).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&date) {
         return None;
     }
+    let leap = || year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    if date > 28 && date > if month == 2 { 28 + i64::from(leap()) } else { 30 + ((month + month / 8) & 1) } {
+        return None;
+    }
     let (from_march, month_from_march) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let (era, of_era) = (from_march.div_euclid(400), from_march.rem_euclid(400));
     let of_year = (153 * month_from_march + 2) / 5 + date - 1;
-    let day = era * DAYS_OF_400_YEARS + of_era * 365 + of_era / 4 - of_era / 100 + of_year - EPOCH;
-    // February 30 has become March 1 or 2.
-    (civil(day) == (year, month, date)).then_some(day)
+    Some(era * DAYS_OF_400_YEARS + of_era * 365 + of_era / 4 - of_era / 100 + of_year - EPOCH)
 }
 
 /// ISO-8601 text in the making. It holds the longest there is: the year of 2^63 seconds has twelve digits.
@@ -59,24 +64,30 @@ impl Iso {
         } else if year > 9999 {
             self.push(b'+');
         }
-        let year = year.unsigned_abs();
-        self.digits(year, year.checked_ilog10().map_or(4, |log| log + 1).max(4));
+        match u32::try_from(year.unsigned_abs()) {
+            Ok(year @ 0..=9999) => self.digits(year, 4),
+            _ => self.long_year(year.unsigned_abs()),
+        }
         self.push(b'-');
-        self.digits(month.unsigned_abs(), 2);
+        self.digits(month, 2);
         self.push(b'-');
-        self.digits(date.unsigned_abs(), 2);
+        self.digits(date, 2);
     }
 
     /// Hours, minutes, seconds, and as many digits of the second as it takes.
     pub(super) fn time(&mut self, seconds: u64, nanos: u32) {
-        let hours = seconds / 3600;
-        self.digits(hours, if hours < 100 { 2 } else { 3 });
+        // As in `civil`: 32 bits.
+        let (hours, of_hour) = (seconds / 3600, u32::try_from(seconds % 3600).unwrap_or_default());
+        match u32::try_from(hours) {
+            Ok(hours @ 0..=99) => self.digits(hours, 2),
+            _ => self.digits(u32::try_from(hours % 1000).unwrap_or_default(), 3),
+        }
         self.push(b':');
-        self.digits(seconds / 60 % 60, 2);
+        self.digits(of_hour / 60, 2);
         self.push(b':');
-        self.digits(seconds % 60, 2);
+        self.digits(of_hour % 60, 2);
         if nanos != 0 {
-            let (mut fraction, mut width) = (u64::from(nanos), 9);
+            let (mut fraction, mut width) = (nanos, 9);
             while fraction % 10 == 0 {
                 fraction /= 10;
                 width -= 1;
@@ -91,10 +102,18 @@ impl Iso {
         self.length += 1;
     }
 
+    /// A year beyond four digits.
+    #[cold]
+    fn long_year(&mut self, year: u64) {
+        for byte in year.to_string().bytes() {
+            self.push(byte);
+        }
+    }
+
     /// The last `width` digits of a number.
-    fn digits(&mut self, mut number: u64, width: u32) {
+    fn digits(&mut self, mut number: u32, width: usize) {
         let start = self.length;
-        self.length += width as usize;
+        self.length += width;
         for byte in self.bytes[start..self.length].iter_mut().rev() {
             *byte = b"0123456789"[(number % 10) as usize];
             number /= 10;
@@ -215,7 +234,7 @@ mod tests {
         #[test]
         fn every_day_of_300_million_years_has_one_date(of in -110_000_000_000_i64..110_000_000_000) {
             let (year, month, date) = civil(of);
-            prop_assert_eq!(day(year, month, date), Some(of));
+            prop_assert_eq!(day(year, month.into(), date.into()), Some(of));
             let next = civil(of + 1);
             prop_assert!(next == (year, month, date + 1) || next == (year, month + 1, 1) || next == (year + 1, 1, 1));
         }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-use super::calendar::{Iso, SECONDS_OF_DAY, parse_date, parse_time, split_offset};
+use super::calendar::{Iso, SECONDS_OF_DAY, day, parse_date, parse_time, split_offset};
 use super::precision::sealed::Precision;
 use super::precision::{Micros, Millis, Nanos, ParseTimeError, Zoned};
 use super::wire::{mismatch, unexpected};
@@ -101,7 +101,33 @@ fn from_wire(count: i64, unit: Unit) -> Moment {
 }
 
 impl Moment {
+    /// What nearly all text is, read by its places: `2024-06-01T12:34:56Z`, or with six digits of the second.
+    fn parse_usual(text: &str) -> Option<Moment> {
+        let (clock, micros) = match text.as_bytes() {
+            [clock @ .., b'Z'] if clock.len() == 19 => (clock, 0),
+            [clock @ .., b'.', a, b, c, d, e, f, b'Z'] if clock.len() == 19 => {
+                (clock, digits(&[*a, *b, *c])? * 1000 + digits(&[*d, *e, *f])?)
+            }
+            _ => return None,
+        };
+        let clock: &[u8; 19] = clock.try_into().ok()?;
+        let [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', i0, i1, b':', s0, s1] = *clock else {
+            return None;
+        };
+        let (hour, minute, second) = (digits(&[h0, h1])?, digits(&[i0, i1])?, digits(&[s0, s1])?);
+        if hour > 23 || minute > 59 || second > 59 {
+            return None;
+        }
+        let day =
+            day(i64::from(digits(&[y0, y1, y2, y3])?), i64::from(digits(&[m0, m1])?), i64::from(digits(&[d0, d1])?))?;
+        let seconds = day * SECONDS_OF_DAY + i64::from(hour * 3600 + minute * 60 + second);
+        Some(Moment::At { seconds, nanos: micros * 1000 })
+    }
+
     fn parse(text: &str) -> Option<Moment> {
+        if let Some(moment) = Moment::parse_usual(text) {
+            return Some(moment);
+        }
         match text {
             "infinity" => return Some(Moment::Infinity),
             "-infinity" | NEGATIVE_INFINITY_TEXT => return Some(Moment::NegativeInfinity),
@@ -114,18 +140,24 @@ impl Moment {
     }
 }
 
-impl fmt::Display for Moment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Moment::NegativeInfinity => f.write_str("-infinity"),
-            Moment::Infinity => f.write_str("infinity"),
+/// A few digits as a number; none where something else is among them.
+fn digits(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |number, byte| byte.is_ascii_digit().then(|| number * 10 + u32::from(byte - b'0')))
+}
+
+impl Moment {
+    /// Hands its text to whoever writes it.
+    fn with_text<R>(self, write: impl FnOnce(&str) -> R) -> R {
+        match self {
+            Moment::NegativeInfinity => write("-infinity"),
+            Moment::Infinity => write("infinity"),
             Moment::At { seconds, nanos } => {
                 let mut iso = Iso::default();
                 iso.date(seconds.div_euclid(SECONDS_OF_DAY));
                 iso.push(b'T');
                 iso.time(seconds.rem_euclid(SECONDS_OF_DAY).unsigned_abs(), nanos);
                 iso.push(b'Z');
-                f.write_str(iso.as_str())
+                write(iso.as_str())
             }
         }
     }
@@ -133,7 +165,7 @@ impl fmt::Display for Moment {
 
 impl<U> fmt::Display for Timestamp<U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.0.with_text(|text| f.write_str(text))
     }
 }
 
@@ -150,7 +182,7 @@ impl<U> FromStr for Timestamp<U> {
 
 impl<U> Serialize for Timestamp<U> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+        self.0.with_text(|text| serializer.serialize_str(text))
     }
 }
 

@@ -273,7 +273,11 @@ impl fmt::Display for VariableDecimal {
                 if *value < 0 {
                     f.write_str("-")?;
                 }
-                write_digits(f, &value.unsigned_abs().to_string(), *scale)
+                match u64::try_from(value.unsigned_abs()) {
+                    // Mostly so: digits of 128 bits are dear in WebAssembly.
+                    Ok(digits) => write_digits(f, itoa::Buffer::new().format(digits), *scale),
+                    Err(_) => write_digits(f, itoa::Buffer::new().format(value.unsigned_abs()), *scale),
+                }
             }
             Number::Finite { unscaled: Unscaled::Big(value), scale } => {
                 if value.sign() == Sign::Minus {
