@@ -20,13 +20,13 @@ fn a_run_killed_at_any_moment_and_started_again_ends_in_the_same_store() {
     let whole = bytes(&folder);
     let expected = content(&folder.store);
 
-    let mut killed = 0;
+    let mut killed = 0_u64;
     for moment in 0..MOMENTS {
         let site = tempfile::tempdir().unwrap();
         let folder = prepare(site.path());
         // The second kill comes after the first run's share and half of what is left.
         for share in [moment, (moment + MOMENTS) / 2] {
-            killed += u32::from(kill_at(&folder, whole * share / MOMENTS));
+            killed += u64::from(kill_at(&folder, whole * share / MOMENTS));
         }
         finish(&folder);
         for verdict in verify(&folder.store, &root().join("tests/corpus")).unwrap() {
@@ -36,7 +36,7 @@ fn a_run_killed_at_any_moment_and_started_again_ends_in_the_same_store() {
             assert_eq!(rows, expected[&table], "killed at moment {moment}: table {table}");
         }
     }
-    assert!(killed > MOMENTS as u32 / 2, "only {killed} runs were killed before they had ended by themselves");
+    assert!(killed > MOMENTS / 2, "only {killed} runs were killed before they had ended by themselves");
 }
 
 /// The demo with small batches, so that there are many moments, and with its compiled modules kept.

@@ -95,3 +95,46 @@ fn a_second_run_finds_everything_done() {
     site.run_well();
     assert_eq!(site.query("store.db", "SELECT key, value FROM tidegate_cache ORDER BY key"), before);
 }
+
+#[test]
+fn a_signal_ends_the_run_between_two_batches_and_the_next_goes_on() {
+    // The captured orders again and again, at rising offsets.
+    let lines = orders();
+    let mut events = Vec::new();
+    for round in 0..300 {
+        for line in &lines {
+            let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line["offset"] = (line["offset"].as_u64().unwrap() + round * 1000).into();
+            events.push(line.to_string());
+        }
+    }
+    let whole = Site::new(ORDERS);
+    whole.write("events.jsonl", events.join("\n").as_bytes());
+    whole.run_well();
+
+    let site = Site::new(&ORDERS.replace("[[pipelines]]\n", "[[pipelines]]\nbatch = { max_events = 1 }\n"));
+    site.write("events.jsonl", events.join("\n").as_bytes());
+    let mut run = site.start(&["run", "tidegate.toml"]);
+    let standing = "SELECT coalesce(sum(next_offset), 0) AS standing FROM tidegate_ledger";
+    let begun = || {
+        let made = site.path("store.db").exists()
+            && !site.query("store.db", "SELECT 1 FROM sqlite_schema WHERE name = 'tidegate_ledger'").is_empty();
+        made && site.query("store.db", standing)[0]["standing"] != "0"
+    };
+    while !begun() {
+        assert!(run.try_wait().unwrap().is_none(), "the run ended before anything was written");
+        std::thread::yield_now();
+    }
+    let signalled = std::process::Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap();
+    assert!(signalled.success());
+    let output = run.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let ended_early = site.query("store.db", standing) != whole.query("store.db", standing);
+    assert!(ended_early, "the run came to its end before the signal");
+
+    site.configure(ORDERS);
+    site.run_well();
+    let entries = "SELECT key, value FROM tidegate_cache ORDER BY key";
+    assert_eq!(site.query("store.db", standing), whole.query("store.db", standing));
+    assert_eq!(site.query("store.db", entries), whole.query("store.db", entries));
+}

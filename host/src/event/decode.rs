@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::flattened::AddedFields;
-use super::json::{Malformed, Scanner};
+use super::json::Scanner;
+use super::layout::Layout;
+use super::malformed::Malformed;
 use super::row::{RowScanner, RowText};
 use super::schema::{Columns, Schemas};
 use super::unsent::Placeholder;
@@ -13,13 +15,15 @@ use super::{Change, Control, Event, Format, Options, wrapper};
 use crate::contract::{Fault, Operation, Rejection};
 use crate::source::Record;
 
-/// Understands the records of one pipeline. Keeps the schemas it has seen; what a record means does not depend on
+/// Understands the records of one pipeline. Keeps the schemas it has seen, and how the last record was laid out; what a record means does not depend on
 /// the records before.
 #[derive(Debug)]
 pub struct Decoder {
     pub(super) format: Format,
     pub(super) rows: RowScanner,
     pub(super) added: AddedFields,
+    pub(super) last_envelope: Arc<Layout>,
+    pub(super) last_source: Arc<Layout>,
     schemas: Schemas,
     heartbeat_prefix: String,
     null_is_delete: bool,
@@ -82,6 +86,8 @@ impl Decoder {
             format: options.format,
             rows: RowScanner::new(Placeholder::new(&options.unavailable_placeholder)),
             added: AddedFields::new(options.flattened_prefix),
+            last_envelope: Arc::default(),
+            last_source: Arc::default(),
             schemas: Schemas::default(),
             heartbeat_prefix: options.heartbeat_prefix,
             null_is_delete: options.format == Format::Flattened && options.flattened_tombstone_is_delete,

@@ -1,10 +1,13 @@
 //! Debezium's envelope, and the guess between it and a flattened row.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::Control;
 use super::decode::{ChangedRow, Decoder, Meaning, Trouble, excerpt};
-use super::json::{Malformed, Scanner};
+use super::json::Scanner;
+use super::layout::{self, Layout};
+use super::malformed::Malformed;
 use super::row::RowText;
 use super::schema::Columns;
 use crate::contract::Operation;
@@ -79,17 +82,18 @@ impl Decoder {
     fn members<'r>(&mut self, scanner: &mut Scanner<'r>, columns: &Columns) -> Result<Members<'r>, Malformed> {
         let text = scanner.text();
         let schema = columns.as_deref().map(Vec::as_slice);
-        let mut object = scanner.enter()?;
+        let mut found = layout::Members::enter(scanner)?;
         let mut members = Members::default();
-        while let Some(name) = scanner.member(&mut object)? {
+        while let Some(name) = found.next(scanner, &self.last_envelope)? {
             match &*name.of(text) {
                 "op" => members.op = Some(scanner.value()?),
                 "before" => members.before = self.image(scanner, schema)?,
                 "after" => members.after = self.image(scanner, schema)?,
-                "source" => members.source = source(scanner)?,
+                "source" => members.source = source(scanner, &mut self.last_source)?,
                 _ => scanner.skip_value()?,
             }
         }
+        found.remember(&mut self.last_envelope);
         Ok(members)
     }
 
@@ -108,7 +112,7 @@ impl Decoder {
     }
 }
 
-fn source<'r>(scanner: &mut Scanner<'r>) -> Result<Source<'r>, Malformed> {
+fn source<'r>(scanner: &mut Scanner<'r>, last: &mut Arc<Layout>) -> Result<Source<'r>, Malformed> {
     if scanner.peek() != Some(b'{') {
         return Ok(match scanner.value()? {
             "null" => Source::Null,
@@ -117,15 +121,16 @@ fn source<'r>(scanner: &mut Scanner<'r>) -> Result<Source<'r>, Malformed> {
     }
     let text = scanner.text();
     let start = scanner.at();
-    let mut object = scanner.enter()?;
+    let mut members = layout::Members::enter(scanner)?;
     let mut table = None;
-    while let Some(name) = scanner.member(&mut object)? {
+    while let Some(name) = members.next(scanner, last)? {
         if name.of(text) == "table" && scanner.peek() == Some(b'"') {
             table = Some(scanner.string()?.of(text)).filter(|table| !table.is_empty());
         } else {
             scanner.skip_value()?;
         }
     }
+    members.remember(last);
     Ok(Source::Object { text: &text[start..scanner.at()], table })
 }
 

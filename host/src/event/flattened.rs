@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use super::Control;
 use super::decode::{ChangedRow, Decoder, Meaning, Trouble, excerpt};
 use super::envelope::{control_record, unknown_operation};
-use super::json::{Name, Scanner};
+use super::json::Scanner;
+use super::name::Name;
 use super::row::RowText;
 use super::schema::Columns;
 use crate::contract::Operation;
@@ -71,7 +72,7 @@ fn is_true(value: &str) -> bool {
 
 fn string(value: &str) -> Option<Cow<'_, str>> {
     let raw = value.strip_prefix('"')?.strip_suffix('"')?;
-    Some(super::json::unescape(raw, raw.contains('\\')))
+    Some(super::name::unescape(raw, raw.contains('\\')))
 }
 
 impl Decoder {

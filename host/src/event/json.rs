@@ -3,93 +3,12 @@
 //! It accepts what `serde_json` accepts as raw text (lone surrogate escapes included), up to [`MAX_DEPTH`]. It never
 //! recurses and passes each byte once. Positions are byte positions in the text.
 
-use std::borrow::Cow;
-use std::fmt;
+use super::block::{self, Ends};
+use super::malformed::Malformed;
+use super::name::Name;
 
 /// How deep arrays and objects may be nested. A guest's parser has a bound too, usually this one.
 pub(super) const MAX_DEPTH: u32 = 128;
-
-/// Why a text is no JSON, and where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Malformed {
-    /// The byte position.
-    pub(super) at: usize,
-    expected: Expected,
-    found: Option<u8>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expected {
-    What(&'static str),
-    LessDepth,
-}
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.expected {
-            Expected::LessDepth => {
-                return write!(f, "at byte {}: nested more than {MAX_DEPTH} levels deep", self.at);
-            }
-            Expected::What(what) => write!(f, "at byte {}: expected {what}, found ", self.at)?,
-        }
-        match self.found {
-            None => f.write_str("the end of the text"),
-            Some(byte) if byte.is_ascii_graphic() => write!(f, "`{}`", char::from(byte)),
-            Some(byte) => write!(f, "byte 0x{byte:02x}"),
-        }
-    }
-}
-
-/// A member's name, or a string: where the text between its quotes lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Name {
-    /// After the opening quote.
-    pub(super) start: usize,
-    /// Before the closing quote.
-    pub(super) end: usize,
-    /// Whether it holds an escape.
-    pub(super) escaped: bool,
-}
-
-impl Name {
-    /// The name itself.
-    pub(super) fn of<'t>(self, text: &'t str) -> Cow<'t, str> {
-        unescape(&text[self.start..self.end], self.escaped)
-    }
-}
-
-/// A string's content. A lone surrogate, which is no character, becomes U+FFFD.
-pub(super) fn unescape(raw: &str, escaped: bool) -> Cow<'_, str> {
-    if !escaped {
-        return Cow::Borrowed(raw);
-    }
-    let mut units = Vec::with_capacity(raw.len());
-    let mut rest = raw.chars();
-    while let Some(character) = rest.next() {
-        if character != '\\' {
-            units.extend_from_slice(character.encode_utf16(&mut [0; 2]));
-            continue;
-        }
-        units.push(match rest.next() {
-            Some('b') => 0x08,
-            Some('f') => 0x0c,
-            Some('n') => 0x0a,
-            Some('r') => 0x0d,
-            Some('t') => 0x09,
-            Some('u') => {
-                let mut unit: u16 = 0;
-                for digit in rest.by_ref().take(4) {
-                    unit = unit << 4 | u16::try_from(digit.to_digit(16).unwrap_or(0)).unwrap_or(0);
-                }
-                unit
-            }
-            // The scanner has let through only `"`, `\` and `/` beside those.
-            Some(other) => u16::try_from(u32::from(other)).unwrap_or(0xfffd),
-            None => 0xfffd,
-        });
-    }
-    Cow::Owned(String::from_utf16_lossy(&units))
-}
 
 /// Goes through a text from its start to its end.
 #[derive(Debug, Clone)]
@@ -160,6 +79,22 @@ impl<'t> Scanner<'t> {
         }
         object.first = false;
         self.name().map(Some)
+    }
+
+    /// Passes to the value of the object's next member, if that begins with this text, a name up to its value as it
+    /// was passed before, and says where it begins. None = it does not, and nothing was passed.
+    #[inline]
+    pub(super) fn expected_member(&mut self, object: &mut Object, expected: &str) -> Option<usize> {
+        let bytes = self.text.as_bytes();
+        let start = if object.first { self.at } else { self.at + 1 };
+        let end = start + expected.len();
+        if (!object.first && self.peek() != Some(b',')) || bytes.get(start..end) != Some(expected.as_bytes()) {
+            return None;
+        }
+        object.first = false;
+        self.at = end;
+        self.skip_space();
+        Some(start)
     }
 
     /// Passes one value, whatever it is, and says where it lies: from where it stood to where it stands.
@@ -269,24 +204,47 @@ impl<'t> Scanner<'t> {
     pub(super) fn string(&mut self) -> Result<Name, Malformed> {
         let bytes = self.text.as_bytes();
         let start = self.at + 1;
-        let mut at = special(bytes, start);
-        let mut escaped = false;
+        let mut block = start;
         loop {
-            match bytes.get(at) {
-                Some(b'"') => {
-                    self.at = at + 1;
-                    return Ok(Name { start, end: at, escaped });
+            if let Some(end) = Ends::of_string(bytes, block).first() {
+                let end = block + end;
+                if bytes.get(end) != Some(&b'"') {
+                    return self.escaped_string(start, end);
                 }
-                Some(b'\\') => {
-                    escaped = true;
-                    at = self.escape(at + 1)?;
-                }
-                _ => {
-                    self.at = at;
-                    return Err(self.malformed("a string's closing quote"));
+                self.at = end + 1;
+                return Ok(Name { start, end, escaped: false });
+            }
+            block += block::LENGTH;
+        }
+    }
+
+    /// Passes the rest of a string, from its first backslash on, or from what may not stand in it.
+    #[inline(never)]
+    fn escaped_string(&mut self, start: usize, mut block: usize) -> Result<Name, Malformed> {
+        let bytes = self.text.as_bytes();
+        loop {
+            let mut ends = Ends::of_string(bytes, block);
+            let mut next = block + block::LENGTH;
+            // Escapes that lie in one block share its ends.
+            while let Some(end) = ends.first() {
+                let end = block + end;
+                match bytes.get(end) {
+                    Some(b'"') => {
+                        self.at = end + 1;
+                        return Ok(Name { start, end, escaped: true });
+                    }
+                    Some(b'\\') => {
+                        let behind = self.escape(end + 1)?;
+                        ends = ends.from(behind - block);
+                        next = next.max(behind);
+                    }
+                    _ => {
+                        self.at = end;
+                        return Err(self.malformed("a string's closing quote"));
+                    }
                 }
             }
-            at = special(bytes, at);
+            block = next;
         }
     }
 
@@ -322,14 +280,15 @@ impl<'t> Scanner<'t> {
         }
     }
 
+    #[inline]
     fn word(&mut self, word: &'static str) -> Result<(), Malformed> {
-        for byte in word.bytes() {
-            if self.peek() != Some(byte) {
-                return Err(self.malformed(word));
-            }
-            self.at += 1;
+        let rest = &self.text.as_bytes()[self.at..];
+        if rest.starts_with(word.as_bytes()) {
+            self.at += word.len();
+            return Ok(());
         }
-        Ok(())
+        self.at += rest.iter().zip(word.bytes()).take_while(|&(&found, byte)| found == byte).count();
+        Err(self.malformed(word))
     }
 
     fn number(&mut self) -> Result<(), Malformed> {
@@ -358,14 +317,20 @@ impl<'t> Scanner<'t> {
         Ok(())
     }
 
+    #[inline]
     fn digits(&mut self) -> Result<(), Malformed> {
-        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-        let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if count == 0 {
-            return Err(self.malformed("a digit"));
+        let bytes = self.text.as_bytes();
+        let start = self.at;
+        loop {
+            match Ends::of_digits(bytes, self.at).first() {
+                Some(end) => {
+                    self.at += end;
+                    break;
+                }
+                None => self.at += block::LENGTH,
+            }
         }
-        self.at += count;
-        Ok(())
+        if self.at == start { Err(self.malformed("a digit")) } else { Ok(()) }
     }
 
     #[inline]
@@ -377,12 +342,12 @@ impl<'t> Scanner<'t> {
 
     #[cold]
     fn malformed(&self, expected: &'static str) -> Malformed {
-        Malformed { at: self.at, expected: Expected::What(expected), found: self.peek() }
+        Malformed::new(self.at, expected, self.peek())
     }
 
     #[cold]
     fn too_deep(&self) -> Malformed {
-        Malformed { at: self.at, expected: Expected::LessDepth, found: None }
+        Malformed::too_deep(self.at)
     }
 }
 
@@ -390,30 +355,4 @@ impl<'t> Scanner<'t> {
 #[derive(Debug)]
 pub(super) struct Object {
     first: bool,
-}
-
-/// The position, from `at` on, of the first quote, backslash or control character; else the end.
-///
-/// Eight bytes at a time: subtracting 1 from a zero byte, or 0x20 from a control character, borrows into its highest
-/// bit. A borrow can disturb only bytes behind such a byte, so the first hit is right.
-#[inline]
-fn special(bytes: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = u64::MAX / 0xff;
-    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let block = u64::from_le_bytes(*block);
-        let quotes = block ^ (ONES * 0x22);
-        let backslashes = block ^ (ONES * 0x5c);
-        let hits = (quotes.wrapping_sub(ONES) & !quotes)
-            | (backslashes.wrapping_sub(ONES) & !backslashes)
-            | (block.wrapping_sub(ONES * 0x20) & !block);
-        let hits = hits & (ONES * 0x80);
-        if hits != 0 {
-            return at + hits.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    while bytes.get(at).is_some_and(|&byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
-        at += 1;
-    }
-    at
 }

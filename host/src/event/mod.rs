@@ -3,10 +3,14 @@
 //! [`Decoder::decode`] finds the parts of a record without copying them; [`Change::project`] then picks what one
 //! transform reads. Both work on the wire text: no value ever passes through a number type.
 
+mod block;
 mod decode;
 mod envelope;
 mod flattened;
 mod json;
+mod layout;
+mod malformed;
+mod name;
 mod project;
 mod row;
 mod schema;
@@ -80,6 +84,7 @@ impl Default for Options {
 
 /// What a record means.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // nearly every event is a change, which a box would cost an allocation
 pub enum Event<'r> {
     /// A row changed.
     Change(Change<'r>),

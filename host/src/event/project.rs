@@ -2,15 +2,14 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
+use super::layout::Layout;
 use super::row::{ColumnSpan, RowText};
 use super::{Change, Projected};
 use crate::contract::Inputs;
 
-/// Columns whose place is remembered. A row with more is looked up by name from there on.
-const MAX_PREDICTED: usize = 4096;
-
-/// What one transform reads, prepared once. It remembers in which order the columns come, and so wants to be kept
+/// What one transform reads, prepared once. It remembers how the last row was laid out, and so wants to be kept
 /// from one change to the next; what it answers does not depend on that.
 #[derive(Debug, Clone)]
 pub struct Projection {
@@ -31,8 +30,9 @@ struct TableColumns {
 struct Wanted {
     /// Sorted.
     names: Vec<String>,
-    /// The names of the last rows as they stood on the wire, by position, and whether each is wanted.
-    predicted: Vec<(Box<str>, bool)>,
+    /// The layout of the last row, and which of its members are wanted.
+    layout: Arc<Layout>,
+    of_layout: Vec<bool>,
 }
 
 impl Projection {
@@ -59,22 +59,15 @@ impl Projection {
 }
 
 impl Wanted {
-    #[inline]
-    fn has(&mut self, position: usize, column: ColumnSpan, text: &str) -> bool {
-        let raw = column.raw_name(text);
-        if let Some((name, wanted)) = self.predicted.get(position)
-            && **name == *raw
-        {
-            return *wanted;
+    /// Which members of a row are wanted, by their places in its layout.
+    fn of(&mut self, layout: &Arc<Layout>) -> &[bool] {
+        if !Arc::ptr_eq(&self.layout, layout) {
+            self.of_layout.clear();
+            let is_wanted = |name: Cow<'_, str>| self.names.binary_search_by(|known| known.as_str().cmp(&name)).is_ok();
+            self.of_layout.extend(layout.names().map(is_wanted));
+            self.layout = layout.clone();
         }
-        let name = column.name(text);
-        let wanted = self.names.binary_search_by(|known| known.as_str().cmp(&name)).is_ok();
-        if position < self.predicted.len() {
-            self.predicted[position] = (raw.into(), wanted);
-        } else if position < MAX_PREDICTED {
-            self.predicted.push((raw.into(), wanted));
-        }
-        wanted
+        &self.of_layout
     }
 }
 
@@ -104,20 +97,17 @@ impl<'r> Change<'r> {
 }
 
 /// The row with the wanted columns that were sent; the others of the wanted ones go to `unsent`.
-fn project_row<'r>(
-    row: &RowText<'r>,
-    mut wanted: Option<&mut Wanted>,
-    mut unsent: impl FnMut(ColumnSpan),
-) -> Cow<'r, str> {
+fn project_row<'r>(row: &RowText<'r>, wanted: Option<&mut Wanted>, mut unsent: impl FnMut(ColumnSpan)) -> Cow<'r, str> {
     if row.whole && wanted.is_none() {
         return Cow::Borrowed(row.text);
     }
+    let wanted = wanted.map(|wanted| wanted.of(&row.layout));
     let mut picked = Picked { row, text: String::new() };
     // Neighbours are copied together, with what stands between them.
     let mut run: Option<Range<usize>> = None;
     let mut all = row.whole;
-    for (position, column) in row.columns.iter().enumerate() {
-        let is_wanted = wanted.as_deref_mut().is_none_or(|wanted| wanted.has(position, *column, row.text));
+    for column in &row.columns {
+        let is_wanted = wanted.is_none_or(|wanted| wanted[column.place as usize]);
         if is_wanted && column.unsent {
             unsent(*column);
         }

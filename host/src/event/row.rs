@@ -1,8 +1,12 @@
 //! A row's JSON text with its columns found.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use super::json::{Malformed, Name, Scanner};
+use super::json::Scanner;
+use super::layout::{Layout, Members};
+use super::malformed::Malformed;
+use super::name::Name;
 use super::unsent::Placeholder;
 use crate::contract::Column;
 
@@ -15,11 +19,15 @@ pub struct RowText<'r> {
     pub(super) columns: Vec<ColumnSpan>,
     /// Whether `text` holds sent columns alone.
     pub(super) whole: bool,
+    /// The names of all members. Rows that follow each other share it as long as it stays the same.
+    pub(super) layout: Arc<Layout>,
 }
 
 /// Where a column lies in the text of its row. A row's text is shorter than 4 GiB.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ColumnSpan {
+    /// Its place in the layout.
+    pub(super) place: u32,
     name_start: u32,
     name_end: u32,
     value_start: u32,
@@ -38,7 +46,11 @@ impl ColumnSpan {
 
     /// The name.
     pub(super) fn name(self, text: &str) -> Cow<'_, str> {
-        super::json::unescape(self.raw_name(text), self.escaped)
+        super::name::unescape(self.raw_name(text), self.escaped)
+    }
+
+    fn is_named(self, name: &str, text: &str) -> bool {
+        if self.escaped { self.name(text) == name } else { self.raw_name(text) == name }
     }
 
     /// The value's text.
@@ -55,7 +67,7 @@ impl ColumnSpan {
 impl<'r> RowText<'r> {
     /// The value's text of a column.
     pub(super) fn get(&self, name: &str) -> Option<&'r str> {
-        self.columns.iter().find(|column| column.name(self.text) == name).map(|column| column.value(self.text))
+        self.columns.iter().find(|column| column.is_named(name, self.text)).map(|column| column.value(self.text))
     }
 
     /// The columns that Debezium did not send.
@@ -69,13 +81,13 @@ impl<'r> RowText<'r> {
 #[derive(Debug)]
 pub(super) struct RowScanner {
     placeholder: Placeholder,
-    /// How many columns the last row had.
-    last: usize,
+    /// How the last row was laid out.
+    last: Arc<Layout>,
 }
 
 impl RowScanner {
     pub(super) fn new(placeholder: Placeholder) -> Self {
-        Self { placeholder, last: 8 }
+        Self { placeholder, last: Arc::default() }
     }
 
     /// Passes the object at which the scanner stands. A member for which `added` answers true is no column.
@@ -88,11 +100,11 @@ impl RowScanner {
     ) -> Result<RowText<'r>, Malformed> {
         let start = scanner.at();
         let whole_text = scanner.text();
-        let mut object = scanner.enter()?;
-        let mut columns = Vec::with_capacity(self.last);
+        let mut members = Members::enter(scanner)?;
+        let mut columns = Vec::with_capacity(self.last.len());
         let mut whole = true;
         let mut after_added = false;
-        while let Some(name) = scanner.member(&mut object)? {
+        while let Some(name) = members.next(scanner, &self.last)? {
             let value_start = scanner.at();
             let value = scanner.value()?;
             let raw = &whole_text[name.start..name.end];
@@ -112,6 +124,7 @@ impl RowScanner {
             });
             whole &= !unsent;
             columns.push(ColumnSpan {
+                place: short(members.passed() - 1),
                 name_start: short(name.start - start),
                 name_end: short(name.end - start),
                 value_start: short(value_start - start),
@@ -122,8 +135,8 @@ impl RowScanner {
             });
             after_added = false;
         }
-        self.last = columns.len();
-        Ok(RowText { text: &whole_text[start..scanner.at()], columns, whole })
+        members.remember(&mut self.last);
+        Ok(RowText { text: &whole_text[start..scanner.at()], columns, whole, layout: self.last.clone() })
     }
 }
 

@@ -26,7 +26,8 @@ enum Kind {
 #[derive(Debug, Clone)]
 pub(super) struct Placeholder {
     forms: Vec<(Kind, Box<str>)>,
-    shortest: usize,
+    /// Whether a form has this length.
+    lengths: Vec<bool>,
 }
 
 impl Placeholder {
@@ -51,18 +52,19 @@ impl Placeholder {
         forms.push((Kind::MapText, quoted(&map)));
         forms.push((Kind::Map, map));
         forms.push((Kind::Text, literal));
-        let shortest = forms.iter().map(|(_, form)| form.len()).min().unwrap_or(0);
-        Self { forms: forms.into_iter().map(|(kind, form)| (kind, form.into())).collect(), shortest }
+        let mut lengths = vec![false; forms.iter().map(|(_, form)| form.len() + 1).max().unwrap_or(0)];
+        forms.iter().for_each(|(_, form)| lengths[form.len()] = true);
+        Self { forms: forms.into_iter().map(|(kind, form)| (kind, form.into())).collect(), lengths }
     }
 
     /// Whether this value says that its column was not sent. `column` is asked for only when the text is one of the
     /// forms; without a schema any form counts.
     #[inline]
     pub(super) fn is<'c>(&self, value: &str, column: impl FnOnce() -> Option<&'c Column>) -> bool {
-        if value.len() < self.shortest || !matches!(value.as_bytes().first(), Some(b'"' | b'[' | b'{')) {
+        if self.lengths.get(value.len()) != Some(&true) {
             return false;
         }
-        match self.forms.iter().find(|(_, form)| form.len() == value.len() && **form == *value) {
+        match self.forms.iter().find(|(_, form)| **form == *value) {
             None => false,
             Some((kind, _)) => column().is_none_or(|column| fits(*kind, column)),
         }

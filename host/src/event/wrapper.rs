@@ -1,7 +1,8 @@
 //! Connect's wrapper around a key or a value: `{"schema":…,"payload":…}`.
 
 use super::decode::Trouble;
-use super::json::{Malformed, Object, Scanner};
+use super::json::{Object, Scanner};
+use super::malformed::Malformed;
 use super::schema::Columns;
 
 /// What is asked of the one who knows schemas.
@@ -60,6 +61,12 @@ pub(super) fn open(
         return Ok(Wrapper::Absent);
     }
     let text = scanner.text();
+    // Nearly all names tell by their first byte that they are neither of the two, nor an escaped form of them.
+    if let Some([b'"', first, ..]) = text.as_bytes().get(scanner.at() + 1..)
+        && !matches!(first, b's' | b'p' | b'\\')
+    {
+        return Ok(Wrapper::Absent);
+    }
     let mut inner = scanner.clone();
     let mut object = inner.enter()?;
     // An empty object is no wrapper, and what is malformed is told by those who come after.

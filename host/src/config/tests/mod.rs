@@ -86,7 +86,7 @@ fn every_default_is_the_documented_one() {
     assert_eq!(config.engine.cache.unwrap().as_path(), Path::new("/home/operator/.cache/tidegate"));
     let limits = config.engine.limits;
     assert_eq!(limits.call_deadline, Duration::from_secs(1));
-    assert_eq!(limits.memory_bytes, 64 << 20);
+    assert_eq!(limits.memory_bytes, 256 << 20);
     assert_eq!(limits.module_bytes, 32 << 20);
     assert_eq!(limits.calls_per_instance, 100_000);
     assert_eq!(limits.commands_per_change, 1000);
