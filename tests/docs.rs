@@ -75,7 +75,10 @@ fn no_other_document_has_commands_that_nobody_runs() {
             let commands: Vec<_> =
                 blocks(&path).into_iter().filter(|block| block.language == "sh").map(|block| block.text).collect();
             // The benchmarks are run by hand.
-            assert!(commands.iter().flat_map(|text| text.lines()).all(|line| line.starts_with("cargo xtask bench")));
+            assert!(
+                commands.iter().flat_map(|text| text.lines()).all(|line| line.contains("cargo xtask bench")),
+                "{name}"
+            );
         }
     }
 }
@@ -128,7 +131,7 @@ fn follow(document: &str) -> Place {
 
     let blocks = blocks(&root().join(document));
     let has_jq = Command::new("jq").arg("--version").output().is_ok();
-    let mut script = "set -eux\n".to_owned();
+    let mut script = "set -euxo pipefail\n".to_owned();
     for block in &blocks {
         match (block.language.as_str(), block.file.as_str()) {
             ("sh", _) if block.text.contains("jq ") && !has_jq => {}
