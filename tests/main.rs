@@ -4,4 +4,5 @@
 mod bad_events;
 mod bad_modules;
 mod crash;
+mod docs;
 mod stop;

@@ -77,13 +77,9 @@ fn explain<'de, T: Deserialize<'de>>(text: &'de str, context: Context<'_>) -> Re
                      field a `Column<…>`, or give the table REPLICA IDENTITY FULL"
                 ),
             )
-        } else if cause.starts_with("invalid type: null") {
-            Reject::new(
-                Fault::Undecodable,
-                format!("column `{column}` of `{row_type}`: {cause}; a column that may be null is an `Option<…>`"),
-            )
         } else {
-            Reject::new(Fault::Undecodable, format!("column `{column}` of `{row_type}`: {cause}"))
+            let remedy = remedy(&cause);
+            Reject::new(Fault::Undecodable, format!("column `{column}` of `{row_type}`: {cause}{remedy}"))
         };
     }
     if let Some(column) = cause.strip_prefix("missing field ") {
@@ -97,6 +93,18 @@ fn explain<'de, T: Deserialize<'de>>(text: &'de str, context: Context<'_>) -> Re
         );
     }
     Reject::new(Fault::Undecodable, format!("row `{row_type}`: {cause}"))
+}
+
+/// What mends a value that does not fit its field, where the two tell it.
+fn remedy(cause: &str) -> &'static str {
+    let plain = ["i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f32", "f64", "a string"];
+    match cause.strip_prefix("invalid type: ").and_then(|mismatch| mismatch.split_once(", expected ")) {
+        Some(("null", _)) => "; a column that may be null is an `Option<…>`",
+        Some((found, expected)) if found != "boolean" && plain.contains(&expected) => {
+            "; decimals, dates, times, bytes and JSON have types of their own in `tidegate_sdk::value`"
+        }
+        _ => "",
+    }
 }
 
 /// Decodes a transform's settings. The error names the setting.

@@ -73,6 +73,8 @@
 //! ```
 //!
 //! `cargo build --release --target wasm32-unknown-unknown` makes the module that the operator puts into a pipeline.
+//! `tidegate new NAME` makes such a crate with its tests, recorded events and a pipeline. The guide that goes through
+//! it step by step is `docs/writing-transforms.md` of the repository.
 //!
 //! # Rows
 //!
@@ -81,6 +83,9 @@
 //! [`inputs`](Transform::inputs) names the type. To write under other names than those that are read, take two types,
 //! or `#[serde(rename(serialize = "…"))]`; [`Renamed`] does it where the settings give the names. Text that is only
 //! looked at may be borrowed: `#[serde(borrow)] status: Cow<'a, str>` saves a copy.
+//!
+//! A type that is only written, the body of a message say, is a row as well. Its fields are owned, since `row` makes
+//! it readable too: `fee: order.fee.clone()`, not `fee: &order.fee`.
 //!
 //! [`Change::row`] is none for a deleted row, which is known by [`Change::key`] alone. [`Change::before`] is the row
 //! before the change, and a claim that the table has REPLICA IDENTITY FULL.
@@ -164,6 +169,12 @@ pub use serde;
 pub use serde_json::{self, json};
 pub use tidegate_sdk_macros::{row, settings};
 pub use transform::Transform;
+
+/// The Rust of the README and of the guide for authors, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../../docs/writing-transforms.md")]
+mod guides {}
 
 /// What a transform needs, in one line: `use tidegate_sdk::prelude::*;`.
 pub mod prelude {

@@ -152,7 +152,12 @@ fn an_error_names_the_column_and_the_row_type() {
     let wrong_type = order(json!({"id": 1, "note": 5, "status": "new"}));
     assert_eq!(
         refused::<ReadOrder>(&wrong_type),
-        (Fault::Undecodable, "column `note` of `Order`: invalid type: integer `5`, expected a string".to_owned())
+        (
+            Fault::Undecodable,
+            "column `note` of `Order`: invalid type: integer `5`, expected a string; decimals, dates, times, bytes and \
+             JSON have types of their own in `tidegate_sdk::value`"
+                .to_owned()
+        )
     );
     let (_, null) = refused::<ReadOrder>(&order(json!({"id": 1, "note": null, "status": null})));
     assert!(null.starts_with("column `status` of `Order`: invalid type: null") && null.contains("`Option<…>`"));

@@ -26,7 +26,8 @@ pub(super) struct Arguments {
     /// The folder in which the crate's own folder is made.
     #[arg(long, value_name = "DIR", default_value = ".")]
     path: PathBuf,
-    /// The folder of the crate tidegate-sdk, for a checkout; without it the crate depends on the SDK of this version.
+    /// The folder of the crate tidegate-sdk, `guest-sdk` of a checkout; without it the crate depends on the SDK of this
+    /// version from a registry.
     #[arg(long, value_name = "DIR")]
     sdk: Option<PathBuf>,
 }
