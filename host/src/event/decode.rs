@@ -15,8 +15,8 @@ use super::{Change, Control, Event, Format, Options, wrapper};
 use crate::contract::{Fault, Operation, Rejection};
 use crate::source::Record;
 
-/// Understands the records of one pipeline. Keeps the schemas it has seen, and how the last record was laid out; what a record means does not depend on
-/// the records before.
+/// Understands the records of one pipeline. Keeps the schemas it has seen, and how the last record was laid out; what a
+/// record means does not depend on the records before.
 #[derive(Debug)]
 pub struct Decoder {
     pub(super) format: Format,
