@@ -186,6 +186,15 @@ impl DeadLetterFile {
     }
 }
 
+#[cfg(test)]
+impl DeadLetterFile {
+    /// From now on the file cannot be written.
+    pub(super) fn break_off(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.file = File::open(&self.path).unwrap_or_else(|e| unreachable!("{e}"));
+    }
+}
+
 impl State {
     fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;

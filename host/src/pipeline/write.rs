@@ -10,13 +10,13 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 
 use super::dead_letter::{DeadLetter, DeadLetterFile, Stage};
-use super::progress::{Counts, count};
+use super::progress::{Counts, PipelineSummary, count};
 use super::retry::Backoff;
 use super::stop::Stop;
 use crate::command::Port;
 use crate::command::collapse::{Tagged, collapse, judge};
 use crate::contract::{Fault, Rejection};
-use crate::sink::{LedgerKey, Sink, SinkError, Step, Token, Written};
+use crate::sink::{BadWrite, LedgerKey, Sink, SinkError, Step, Token, Write, Written};
 use crate::source::Record;
 
 /// A sink, and what a pipeline sends there.
@@ -55,6 +55,8 @@ pub(super) struct Prepared {
     pub(super) commands: Vec<Tagged>,
     /// The records that were refused so far.
     pub(super) refused: Vec<Refused>,
+    /// What it comes to, to be counted once it is durable; what is rejected is counted where it is filed.
+    pub(super) summary: PipelineSummary,
     /// Why the pipeline must stop after this batch.
     pub(super) stop: Option<anyhow::Error>,
 }
@@ -82,6 +84,16 @@ pub(super) struct Standing {
     pub(super) next: Vec<u64>,
 }
 
+/// What one sink made of a write.
+enum Answer {
+    /// It is durable.
+    Durable,
+    /// Nothing is changed, and these are bad.
+    Rejected(Vec<BadWrite>),
+    /// Nothing is changed: the ledger stands elsewhere, or is another's.
+    Elsewhere(String),
+}
+
 /// How a write ended.
 #[derive(Debug)]
 pub(super) enum Ended {
@@ -105,8 +117,8 @@ impl Stores {
         Self { pipeline: pipeline.to_owned(), sinks, dead_letters, transforms, digests, stop }
     }
 
-    /// Makes a batch durable. Sinks without a command in it are moved along when `advance_all` is set; else they are
-    /// left where they stand, which costs a restart some reading and saves a write.
+    /// Makes a batch durable. Sinks without a command in it are left where they stand, which costs a restart some
+    /// reading and saves a write; [`Stores::advance`] moves them along.
     ///
     /// # Errors
     /// When the pipeline has to stop. The partition's ledgers then stand where they stood, or at the batch's end.
@@ -114,7 +126,6 @@ impl Stores {
         &self,
         standing: &mut Standing,
         batch: &Prepared,
-        advance_all: bool,
         rejected: &mut Counts,
     ) -> anyhow::Result<Ended> {
         let refused: Vec<_> = batch.refused.iter().collect();
@@ -128,29 +139,22 @@ impl Stores {
             }
             let mine = |tagged: &&Tagged| tagged.offset >= from && bound.ports.contains(&tagged.command.port());
             let mut commands: Vec<&Tagged> = batch.commands.iter().filter(mine).collect();
-            if commands.is_empty() && !advance_all {
+            if commands.is_empty() {
                 continue;
             }
-            let step = Step { key: &standing.key, token: standing.token, from, to: batch.to, digest: &self.digests };
             let mut unfolded = HashSet::new();
             loop {
                 commands.retain(|tagged| !left_out.contains(&tagged.offset));
                 let writes = collapse(commands.iter().copied(), &unfolded);
-                let bad = match self.patiently(bound, || bound.sink.write(&step, &writes)).await? {
-                    Written::Applied | Written::AlreadyApplied => break,
-                    Written::Rejected(bad) => bad,
-                    Written::StandsAt(at) => {
-                        return Ok(Ended::ClaimAgain(format!(
-                            "the ledger of sink `{}` stands at {at}, not at {from}",
-                            bound.name
-                        )));
-                    }
-                    Written::Fenced => {
-                        return Ok(Ended::ClaimAgain(format!("another claim owns it in sink `{}`", bound.name)));
-                    }
-                    Written::LedgerMissing => return Err(self.ledger_missing(bound, &standing.key)),
+                let bad = match self.execute(standing, place, batch.to, &writes).await? {
+                    Answer::Durable => break,
+                    Answer::Rejected(bad) => bad,
+                    Answer::Elsewhere(why) => return Ok(Ended::ClaimAgain(why)),
                 };
                 let verdict = judge(commands.iter().copied(), &writes, &bad);
+                if verdict.rejected.is_empty() && verdict.unfold.is_empty() {
+                    return Err(self.refused_nothing(bound));
+                }
                 let refused: Vec<Refused> = verdict
                     .rejected
                     .into_iter()
@@ -171,9 +175,42 @@ impl Stores {
     }
 
     /// Moves the ledgers that lag behind `to`, since their sinks had nothing to write.
+    ///
+    /// # Errors
+    /// As [`Stores::write`].
     pub(super) async fn advance(&self, standing: &mut Standing, to: u64) -> anyhow::Result<Ended> {
-        let batch = Prepared { records: Vec::new(), to, commands: Vec::new(), refused: Vec::new(), stop: None };
-        self.write(standing, &batch, true, &mut Counts::new()).await
+        for place in 0..self.sinks.len() {
+            if standing.next[place] >= to {
+                continue;
+            }
+            match self.execute(standing, place, to, &[]).await? {
+                Answer::Durable => standing.next[place] = to,
+                Answer::Rejected(_) => return Err(self.refused_nothing(&self.sinks[place])),
+                Answer::Elsewhere(why) => return Ok(Ended::ClaimAgain(why)),
+            }
+        }
+        Ok(Ended::Durable)
+    }
+
+    /// Has one sink execute what is left for it and move its ledger.
+    async fn execute(
+        &self,
+        standing: &Standing,
+        place: usize,
+        to: u64,
+        writes: &[Write<'_>],
+    ) -> anyhow::Result<Answer> {
+        let (bound, from) = (&self.sinks[place], standing.next[place]);
+        let step = Step { key: &standing.key, token: standing.token, from, to, digest: &self.digests };
+        Ok(match self.patiently(bound, || bound.sink.write(&step, writes)).await? {
+            Written::Applied | Written::AlreadyApplied => Answer::Durable,
+            Written::Rejected(bad) => Answer::Rejected(bad),
+            Written::StandsAt(at) => {
+                Answer::Elsewhere(format!("the ledger of sink `{}` stands at {at}, not at {from}", bound.name))
+            }
+            Written::Fenced => Answer::Elsewhere(format!("another claim owns it in sink `{}`", bound.name)),
+            Written::LedgerMissing => return Err(self.ledger_missing(bound, &standing.key)),
+        })
     }
 
     /// Takes a partition over in every sink, under one new token.
@@ -267,6 +304,15 @@ impl Stores {
             .await
             .map(drop)
             .with_context(|| format!("pipeline `{}`: cannot file dead letters; nothing was lost", self.pipeline))
+    }
+
+    /// Trying again would come to the same for ever.
+    fn refused_nothing(&self, bound: &BoundSink) -> anyhow::Error {
+        anyhow!(
+            "pipeline `{}`: sink `{}` refuses a batch and names no command of it; please report this",
+            self.pipeline,
+            bound.name
+        )
     }
 
     fn ledger_missing(&self, bound: &BoundSink, key: &LedgerKey) -> anyhow::Error {
