@@ -1,7 +1,8 @@
 //! The second half of a lane: brings a batch into each sink in turn, and files what is rejected.
 //!
 //! The sinks are written in the order tables, documents, cache, messages. A record that one of them rejects is filed
-//! as a dead letter before that sink's ledger moves, and goes to none of the later ones. A sink whose ledger is
+//! as a dead letter before that sink's ledger moves, and goes to none of the later ones. What other transforms answered
+//! to the same record is not touched by that. A sink whose ledger is
 //! already past a part of the batch gets the rest alone.
 
 use std::collections::HashSet;
@@ -144,7 +145,7 @@ impl Stores {
             }
             let mut unfolded = HashSet::new();
             loop {
-                commands.retain(|tagged| !left_out.contains(&tagged.offset));
+                commands.retain(|tagged| !left_out.contains(&tagged.origin()));
                 let writes = collapse(commands.iter().copied(), &unfolded);
                 let bad = match self.execute(standing, place, batch.to, &writes).await? {
                     Answer::Durable => break,
@@ -158,12 +159,11 @@ impl Stores {
                 let refused: Vec<Refused> = verdict
                     .rejected
                     .into_iter()
-                    .filter_map(|(offset, reason)| {
-                        left_out.insert(offset);
-                        let transform = commands.iter().find(|tagged| tagged.offset == offset)?.transform;
-                        let place = batch.records.binary_search_by_key(&offset, |record| record.offset).ok()?;
+                    .filter_map(|(origin, reason)| {
+                        left_out.insert(origin);
+                        let place = batch.records.binary_search_by_key(&origin.offset, |record| record.offset).ok()?;
                         let why = Rejection::new(Fault::Store, format!("sink `{}`: {reason}", bound.name));
-                        Some(Refused { place, transform: Some(transform), stage: Stage::Write, why })
+                        Some(Refused { place, transform: Some(origin.transform), stage: Stage::Write, why })
                     })
                     .collect();
                 self.file(&batch.records, &refused.iter().collect::<Vec<_>>(), rejected).await?;

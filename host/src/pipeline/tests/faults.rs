@@ -107,6 +107,25 @@ fn what_an_earlier_sink_rejects_goes_no_further() {
 }
 
 #[test]
+fn a_rejection_names_its_transform_and_leaves_the_answers_of_others_alone() {
+    let events = Events::new([vec![Command::RowUpsert(row("1", "1"))]]);
+    let store = Arc::new(Store::default());
+    let site = Site::new(vec![(&Port::ALL, store.clone())]);
+    let mut first = events.prepare();
+    let prepare = move |records| {
+        let mut batch = first(records)?;
+        for command in [bad_row(), set("k", "bad")] {
+            batch.commands.push(Tagged { offset: 0, transform: 1, command });
+        }
+        Ok(batch)
+    };
+    assert!(site.pipeline(&events, 1, vec![Box::new(prepare)]).run().1.is_none());
+    let letters = std::fs::read_to_string(site.letters_path()).unwrap();
+    assert!(letters.contains(r#"["tidegate.transform","second"],["tidegate.digest","d2"]"#), "{letters}");
+    assert_eq!((store.model().rows.len(), store.model().cache.len()), (1, 0));
+}
+
+#[test]
 fn a_dead_letter_is_durable_before_the_ledger_moves_past_it() {
     let site = Site::new(Vec::new());
     let store = Arc::new(Store::watching(site.letters_path()));

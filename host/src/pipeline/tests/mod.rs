@@ -1,6 +1,7 @@
 //! Lanes over scripted stores: what comes of a stream when stores fail in every way that the contract knows.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod dead_letter;
 mod faults;
 mod store;
 

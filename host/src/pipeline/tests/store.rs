@@ -98,7 +98,7 @@ impl State {
         let written = self.model.write(writes);
         if written == Written::Applied {
             self.rows.insert(step.key.clone(), (step.token, step.to));
-            let offsets = writes.iter().flat_map(|write| write.offsets.clone()).collect();
+            let offsets = writes.iter().flat_map(|write| &write.origins).map(|origin| origin.offset).collect();
             self.writes.push(Seen { to: step.to, offsets, letters, after: self.model.clone() });
         }
         written
