@@ -1,8 +1,10 @@
 //! Dead letters: records that could not be handled, kept whole with the reason, durable before the ledger moves on.
 
-use std::collections::HashSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -12,10 +14,7 @@ use serde_json::{Value, json};
 
 use crate::contract::Fault;
 use crate::sink::blocking;
-use crate::source::Record;
-
-/// The longest value that is kept by default, bytes.
-pub const VALUE_BYTES: usize = 1 << 20;
+use crate::source::{Record, TopicPartition};
 
 /// Where in its way a record failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,23 +56,38 @@ pub struct DeadLetter<'a> {
     pub fault: Fault,
     /// Where it failed.
     pub stage: Stage,
+    /// The sink that refused it; empty where it came to none.
+    pub sink: &'a str,
     /// For the operator: place, cause and remedy.
     pub reason: &'a str,
 }
 
-/// What makes a dead letter the same as another: pipeline, topic, partition, offset, transform.
-type Identity = (String, String, u32, u64, String);
+/// What dead letters have in common that differ by their offset alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Stream {
+    pipeline: String,
+    topic: String,
+    partition: u32,
+    transform: String,
+}
+
+/// What was filed: by stream and offset, the sink that refused it.
+type Filed = HashMap<Stream, BTreeMap<u64, String>>;
+
+impl Stream {
+    fn new(pipeline: &str, partition: &TopicPartition, transform: &str) -> Self {
+        Self {
+            pipeline: pipeline.to_owned(),
+            topic: partition.topic.to_string(),
+            partition: partition.partition,
+            transform: transform.to_owned(),
+        }
+    }
+}
 
 impl DeadLetter<'_> {
-    fn identity(&self) -> Identity {
-        let partition = &self.record.partition;
-        let (pipeline, transform) = (self.pipeline.to_owned(), self.transform.to_owned());
-        (pipeline, partition.topic.to_string(), partition.partition, self.record.offset, transform)
-    }
-
     /// One line in the layout that the file source reads: the record as it was, with Kafka Connect's error headers
-    /// and our own after its headers. Bytes that are not UTF-8 are base64, with `"key_encoding"` or
-    /// `"value_encoding"` beside them, or `"base64"` as a header's third element.
+    /// and our own after its headers.
     fn line(&self, value_bytes: usize) -> String {
         let record = self.record;
         let partition = &record.partition;
@@ -97,6 +111,9 @@ impl DeadLetter<'_> {
         add("tidegate.transform", self.transform.to_owned());
         add("tidegate.digest", self.digest.to_owned());
         add("tidegate.fault", self.fault.label().to_owned());
+        if !self.sink.is_empty() {
+            add("tidegate.sink", self.sink.to_owned());
+        }
         let mut value = record.value.as_deref();
         if let Some(bytes) = value.filter(|bytes| bytes.len() > value_bytes) {
             add("tidegate.value-omitted", bytes.len().to_string());
@@ -110,10 +127,9 @@ impl DeadLetter<'_> {
             "headers": headers,
         });
         for (name, bytes) in [("key", record.key.as_deref()), ("value", value)] {
-            let (text, encoding) = text(bytes);
-            line[name] = text;
-            if let Some(encoding) = encoding {
-                line[format!("{name}_encoding")] = encoding.into();
+            match text(bytes) {
+                (text, None) => line[name] = text,
+                (text, Some(encoding)) => line[format!("{name}_{encoding}")] = text,
             }
         }
         format!("{line}\n")
@@ -142,7 +158,7 @@ struct State {
     file: File,
     /// Where the next line goes; behind it there may be the rest of a write that failed.
     length: u64,
-    filed: HashSet<Identity>,
+    filed: Filed,
 }
 
 impl DeadLetterFile {
@@ -168,21 +184,43 @@ impl DeadLetterFile {
     pub async fn file(&self, letters: &[DeadLetter<'_>]) -> io::Result<usize> {
         blocking(|| {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut fresh = HashSet::new();
-            let mut lines = String::new();
+            let mut fresh = Filed::new();
+            let (mut lines, mut count) = (String::new(), 0);
             for letter in letters {
-                let identity = letter.identity();
-                if !state.filed.contains(&identity) && fresh.insert(identity) {
+                let stream = Stream::new(letter.pipeline, &letter.record.partition, letter.transform);
+                let offset = letter.record.offset;
+                if state.filed.get(&stream).is_some_and(|filed| filed.contains_key(&offset)) {
+                    continue;
+                }
+                if let Entry::Vacant(entry) = fresh.entry(stream).or_default().entry(offset) {
+                    entry.insert(letter.sink.to_owned());
                     lines.push_str(&letter.line(self.value_bytes));
+                    count += 1;
                 }
             }
-            let count = fresh.len();
             if count > 0 {
                 state.append(lines.as_bytes()).map_err(|e| at(&self.path, &e))?;
-                state.filed.extend(fresh);
+                for (stream, offsets) in fresh {
+                    state.filed.entry(stream).or_default().extend(offsets);
+                }
             }
             Ok(count)
         })
+    }
+
+    /// The sinks that refused what a transform answered to records of a partition at these offsets, by offset; in
+    /// earlier runs too.
+    pub(super) fn refusals(
+        &self,
+        pipeline: &str,
+        partition: &TopicPartition,
+        transform: &str,
+        offsets: Range<u64>,
+    ) -> Vec<(u64, String)> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(filed) = state.filed.get(&Stream::new(pipeline, partition, transform)) else { return Vec::new() };
+        let refused = filed.range(offsets).filter(|(_, sink)| !sink.is_empty());
+        refused.map(|(offset, sink)| (*offset, sink.clone())).collect()
     }
 }
 
@@ -205,7 +243,7 @@ impl State {
             }
             Err(TryLockError::Error(e)) => return Err(e),
         }
-        let mut filed = HashSet::new();
+        let mut filed = Filed::new();
         let mut length = 0;
         let mut reader = BufReader::new(&file);
         let mut line = Vec::new();
@@ -221,8 +259,8 @@ impl State {
                 }
                 break;
             }
-            let identity = identity(&line).ok_or_else(foreign)?;
-            filed.insert(identity);
+            let (stream, offset, sink) = filed_in(&line).ok_or_else(foreign)?;
+            filed.entry(stream).or_default().insert(offset, sink);
             length += u64::try_from(read).unwrap_or_default();
         }
         file.set_len(length)?;
@@ -247,18 +285,20 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn identity(line: &[u8]) -> Option<Identity> {
+/// What a line has filed: its stream, offset and sink.
+fn filed_in(line: &[u8]) -> Option<(Stream, u64, String)> {
     let letter: Value = serde_json::from_slice(line).ok()?;
     let headers = letter["headers"].as_array()?;
     // Ours are behind the record's own, which may have the same names when it was a dead letter before.
-    let header = |name: &str| headers.iter().rev().find(|pair| pair[0] == name).and_then(|pair| pair[1].as_str());
-    Some((
-        header("__connect.errors.connector.name")?.to_owned(),
-        letter["topic"].as_str()?.to_owned(),
-        u32::try_from(letter["partition"].as_u64()?).ok()?,
-        letter["offset"].as_u64()?,
-        header("tidegate.transform")?.to_owned(),
-    ))
+    let ours = headers.iter().rposition(|pair| pair[0] == "__connect.errors.topic")?;
+    let header = |name: &str| headers.iter().skip(ours).find(|pair| pair[0] == name).and_then(|pair| pair[1].as_str());
+    let stream = Stream {
+        pipeline: header("__connect.errors.connector.name")?.to_owned(),
+        topic: letter["topic"].as_str()?.to_owned(),
+        partition: u32::try_from(letter["partition"].as_u64()?).ok()?,
+        transform: header("tidegate.transform")?.to_owned(),
+    };
+    Some((stream, letter["offset"].as_u64()?, header("tidegate.sink").unwrap_or_default().to_owned()))
 }
 
 fn at(path: &Path, error: &io::Error) -> io::Error {

@@ -63,7 +63,7 @@ impl Stage {
                 Ok(event) => event,
                 Err(why) => {
                     count(&mut made.summary.events, "undecodable");
-                    made.refused.push(Refused { place, transform: None, stage: Failed::Decode, why });
+                    made.refused.push(Refused { place, transform: None, stage: Failed::Decode, sink: None, why });
                     continue;
                 }
             };
@@ -128,7 +128,7 @@ impl Stage {
                         Tagged { offset: change.record.offset, transform: number, command }
                     })),
                     Err((stage, why)) => {
-                        made.refused.push(Refused { place: *place, transform: Some(number), stage, why });
+                        made.refused.push(Refused { place: *place, transform: Some(number), stage, sink: None, why });
                     }
                 }
             }

@@ -15,7 +15,7 @@ use super::progress::{Counts, PipelineSummary, count};
 use super::retry::Backoff;
 use super::stop::Stop;
 use crate::command::Port;
-use crate::command::collapse::{Tagged, collapse, judge};
+use crate::command::collapse::{Origin, Tagged, collapse, judge};
 use crate::contract::{Fault, Rejection};
 use crate::sink::{BadWrite, LedgerKey, Sink, SinkError, Step, Token, Write, Written};
 use crate::source::Record;
@@ -70,6 +70,8 @@ pub(super) struct Refused {
     pub(super) transform: Option<usize>,
     /// Where it failed.
     pub(super) stage: Stage,
+    /// The sink that refused it, by its place among the pipeline's.
+    pub(super) sink: Option<usize>,
     /// Why.
     pub(super) why: Rejection,
 }
@@ -132,12 +134,14 @@ impl Stores {
         let refused: Vec<_> = batch.refused.iter().collect();
         self.file(&batch.records, &refused, rejected).await?;
 
-        let mut left_out = HashSet::new();
+        let refused_before = self.refused_before(standing, batch);
+        let mut left_out: HashSet<Origin> = HashSet::new();
         for (place, bound) in self.sinks.iter().enumerate() {
             let from = standing.next[place];
             if from >= batch.to {
                 continue;
             }
+            left_out.extend(refused_before.iter().filter(|(by, _)| *by < place).map(|(_, origin)| *origin));
             let mine = |tagged: &&Tagged| tagged.offset >= from && bound.ports.contains(&tagged.command.port());
             let mut commands: Vec<&Tagged> = batch.commands.iter().filter(mine).collect();
             if commands.is_empty() {
@@ -161,9 +165,15 @@ impl Stores {
                     .into_iter()
                     .filter_map(|(origin, reason)| {
                         left_out.insert(origin);
-                        let place = batch.records.binary_search_by_key(&origin.offset, |record| record.offset).ok()?;
+                        let at = batch.records.binary_search_by_key(&origin.offset, |record| record.offset).ok()?;
                         let why = Rejection::new(Fault::Store, format!("sink `{}`: {reason}", bound.name));
-                        Some(Refused { place, transform: Some(origin.transform), stage: Stage::Write, why })
+                        Some(Refused {
+                            place: at,
+                            transform: Some(origin.transform),
+                            stage: Stage::Write,
+                            sink: Some(place),
+                            why,
+                        })
                     })
                     .collect();
                 self.file(&batch.records, &refused.iter().collect::<Vec<_>>(), rejected).await?;
@@ -172,6 +182,25 @@ impl Stores {
             standing.next[place] = batch.to;
         }
         Ok(Ended::Durable)
+    }
+
+    /// What sinks that are ahead have refused of this batch, in an earlier run or before the partition was set back, by
+    /// the sink's place: it goes to none of the later sinks this time either.
+    fn refused_before(&self, standing: &Standing, batch: &Prepared) -> Vec<(usize, Origin)> {
+        let mut refused = Vec::new();
+        let Some(first) = batch.commands.first() else { return refused };
+        if standing.next.iter().all(|next| *next <= first.offset) {
+            return refused;
+        }
+        let partition = &standing.key.partition;
+        for (transform, (name, _)) in self.transforms.iter().enumerate() {
+            for (offset, sink) in self.dead_letters.refusals(&self.pipeline, partition, name, first.offset..batch.to) {
+                let by = self.sinks.iter().position(|bound| bound.name == sink);
+                let ahead = by.filter(|by| standing.next.get(*by).is_some_and(|next| offset < *next));
+                refused.extend(ahead.map(|by| (by, Origin { offset, transform })));
+            }
+        }
+        refused
     }
 
     /// Moves the ledgers that lag behind `to`, since their sinks had nothing to write.
@@ -285,6 +314,7 @@ impl Stores {
                     digest,
                     fault: refused.why.fault,
                     stage: refused.stage,
+                    sink: refused.sink.and_then(|sink| self.sinks.get(sink)).map_or("", |bound| bound.name.as_str()),
                     reason: &refused.why.reason,
                 }
             })

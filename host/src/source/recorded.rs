@@ -2,7 +2,7 @@
 //! `{"topic","partition","offset","timestamp","headers":[[name,value],…],"key","value"}`.
 //!
 //! `key` and `value` are the exact wire text, or null. What is no UTF-8 stands in `key_base64` and `value_base64`
-//! instead; the value of a header is text or null. `timestamp` and `headers` may be left out. Lines end with "\n"
+//! instead; the value of a header is text or null, or its base64 with `"base64"` as a third element. `timestamp` and `headers` may be left out. Lines end with "\n"
 //! alone, since the text in them may hold every other kind of line end.
 
 use std::fs::File;
@@ -39,7 +39,7 @@ pub enum LineError {
         member: &'static str,
     },
     /// A member is no base64.
-    #[error("`{member}_base64` is not base64: {cause}")]
+    #[error("the base64 of `{member}` is none: {cause}")]
     NotBase64 {
         /// The member.
         member: &'static str,
@@ -81,11 +81,24 @@ struct Line {
     offset: u64,
     timestamp: Option<i64>,
     #[serde(default)]
-    headers: Vec<(String, Option<String>)>,
+    headers: Vec<LineHeader>,
     key: Option<String>,
     value: Option<String>,
     key_base64: Option<String>,
     value_base64: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a header is [name, value], the value text or null, or [name, value, \"base64\"]")]
+enum LineHeader {
+    Text(String, Option<String>),
+    Encoded(String, String, Encoding),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Encoding {
+    Base64,
 }
 
 /// Reads one line, without its "\n".
@@ -95,12 +108,19 @@ struct Line {
 pub fn parse_line(line: &str) -> Result<Record, LineError> {
     let malformed = |error: serde_json::Error| LineError::Malformed { cause: without_line(&error) };
     let line: Line = serde_json::from_str(line).map_err(malformed)?;
-    let header = |(name, value): (String, Option<String>)| Header { name, value: value.map(String::into_bytes) };
+    let header = |header| {
+        Ok(match header {
+            LineHeader::Text(name, value) => Header { name, value: value.map(String::into_bytes) },
+            LineHeader::Encoded(name, value, Encoding::Base64) => {
+                Header { name, value: bytes("header", None, Some(value))? }
+            }
+        })
+    };
     Ok(Record {
         partition: TopicPartition { topic: line.topic.into(), partition: line.partition },
         offset: line.offset,
         timestamp: line.timestamp,
-        headers: line.headers.into_iter().map(header).collect(),
+        headers: line.headers.into_iter().map(header).collect::<Result<_, _>>()?,
         key: bytes("key", line.key, line.key_base64)?,
         value: bytes("value", line.value, line.value_base64)?,
         claim: Claim(0),
@@ -220,7 +240,7 @@ mod tests {
         let twice = parse_line(r#"{"topic":"t","partition":0,"offset":0,"key":"a","key_base64":"/w=="}"#).unwrap_err();
         assert_eq!(twice.to_string(), "the line has both `key` and `key_base64`; leave one out");
         let wrong = parse_line(r#"{"topic":"t","partition":0,"offset":0,"value_base64":"?"}"#).unwrap_err();
-        assert!(wrong.to_string().starts_with("`value_base64` is not base64: "), "{wrong}");
+        assert!(wrong.to_string().starts_with("the base64 of `value` is none: "), "{wrong}");
     }
 
     #[test]

@@ -6,8 +6,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::contract::Fault;
-use crate::pipeline::dead_letter::{DeadLetter, DeadLetterFile, Stage, VALUE_BYTES};
-use crate::source::{Claim, Header, Record, TopicPartition};
+use crate::pipeline::dead_letter::{DeadLetter, DeadLetterFile, Stage};
+use crate::source::{Claim, Header, Record, TopicPartition, recorded};
+
+const VALUE_BYTES: usize = 1000;
 
 fn record(offset: u64) -> Record {
     Record {
@@ -29,6 +31,7 @@ fn letter(record: &Record) -> DeadLetter<'_> {
         digest: "ab12",
         fault: Fault::Undecodable,
         stage: Stage::Decode,
+        sink: "",
         reason: "the value ends in a string\nat byte 5",
     }
 }
@@ -56,7 +59,7 @@ async fn a_letter_is_the_record_as_it_was_with_the_reason_in_its_headers() {
     ] {
         assert_eq!(first[name], value, "{name}");
     }
-    assert_eq!((&second["value"], &second["value_encoding"]), (&json!("wyg="), &json!("base64")));
+    assert_eq!((second.get("value"), &second["value_base64"]), (None, &json!("wyg=")));
     let headers = first["headers"].as_array().unwrap();
     for header in [
         json!(["h", "/w==", "base64"]),
@@ -138,4 +141,45 @@ fn two_writers_of_one_file_are_one_too_many() {
     let path = folder.path().join("dead.jsonl");
     let _first = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
     assert!(DeadLetterFile::open(&path, VALUE_BYTES).unwrap_err().to_string().contains("another process"));
+}
+
+#[tokio::test]
+async fn a_letter_is_read_by_the_source_as_the_record_that_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let mut record = record(7);
+    (record.key, record.value) = (Some(vec![0xff]), Some(vec![0xc3, 0x28]));
+    DeadLetterFile::open(&path, VALUE_BYTES).unwrap().file(&[letter(&record)]).await.unwrap();
+    let mut read = recorded::read(&path).unwrap().next().unwrap().unwrap();
+    read.headers.truncate(record.headers.len());
+    read.claim = record.claim;
+    assert_eq!(read, record);
+}
+
+#[tokio::test]
+async fn what_a_sink_refused_is_known_to_later_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let records = [record(7), record(8), record(9)];
+    let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
+    let refused = |record| DeadLetter { sink: "warehouse", stage: Stage::Write, ..letter(record) };
+    file.file(&[refused(&records[0]), letter(&records[1]), refused(&records[2])]).await.unwrap();
+    drop(file);
+    let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
+    let from = |offset| file.refusals("orders", &records[0].partition, "order-cache", offset..10);
+    assert_eq!(from(0), [(7, "warehouse".to_owned()), (9, "warehouse".to_owned())]);
+    assert_eq!(from(8), [(9, "warehouse".to_owned())]);
+    assert_eq!(file.refusals("orders", &records[0].partition, "other", 0..10), []);
+}
+
+#[tokio::test]
+async fn what_could_not_be_written_is_not_taken_for_filed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let record = record(7);
+    let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
+    file.break_off();
+    for _ in 0..2 {
+        assert!(file.file(&[letter(&record)]).await.unwrap_err().to_string().contains("dead.jsonl"));
+    }
 }

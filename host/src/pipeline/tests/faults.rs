@@ -107,6 +107,18 @@ fn what_an_earlier_sink_rejects_goes_no_further() {
 }
 
 #[test]
+fn what_an_earlier_sink_rejected_before_a_crash_goes_no_further_after_it() {
+    let events = Events::new([vec![set("k", "1")], vec![bad_row(), set("k", "bad")]]);
+    let (tables, cache) = (Arc::new(Store::default()), Arc::new(Store::new([Goes::CrashBefore])));
+    let site = Site::new(vec![(TABLES, tables.clone()), (OTHERS, cache.clone())]);
+    assert!(site.run(&events, 2).1.is_some());
+    assert_eq!((tables.next(0), cache.next(0)), (Some(2), Some(0)), "it crashed between the two");
+    site.run_well(&events, 2);
+    assert_eq!(cache.model().cache["k"].0, "1");
+    assert_eq!(site.letters(), [1]);
+}
+
+#[test]
 fn a_rejection_names_its_transform_and_leaves_the_answers_of_others_alone() {
     let events = Events::new([vec![Command::RowUpsert(row("1", "1"))]]);
     let store = Arc::new(Store::default());

@@ -3,6 +3,7 @@
 
 mod dead_letter;
 mod faults;
+mod random;
 mod store;
 
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use self::store::Store;
 use super::Pipeline;
-use super::dead_letter::{DeadLetterFile, Stage, VALUE_BYTES};
+use super::dead_letter::{DeadLetterFile, Stage};
 use super::lane::{Lane, Prepare};
 use super::progress::{PipelineSummary, count};
 use super::stop::Stop;
@@ -61,7 +62,7 @@ fn answering(answer: impl Fn(&Record) -> Option<Vec<Command>> + Send + 'static) 
                 })),
                 None => {
                     let why = Rejection::new(Fault::Refused, "no");
-                    refused.push(Refused { place, transform: Some(0), stage: Stage::Transform, why });
+                    refused.push(Refused { place, transform: Some(0), stage: Stage::Transform, sink: None, why });
                 }
             }
         }
@@ -95,7 +96,7 @@ impl Site {
             ports: ports.to_vec(),
             sink: store.clone(),
         });
-        let letters = Arc::new(DeadLetterFile::open(self.letters_path(), VALUE_BYTES).unwrap());
+        let letters = Arc::new(DeadLetterFile::open(self.letters_path(), 1000).unwrap());
         let transforms = vec![("first".into(), "d1".into()), ("second".into(), "d2".into())];
         Arc::new(Stores::new("p", sinks.collect(), letters, transforms, Arc::new(Stop::default())))
     }
