@@ -32,6 +32,12 @@ pub enum LineError {
         /// What, and in which column.
         cause: String,
     },
+    /// Kafka counts offsets in 63 bits.
+    #[error("the offset {offset} is beyond what Kafka can have, {}", i64::MAX)]
+    Offset {
+        /// The offset.
+        offset: u64,
+    },
     /// A value stands there twice.
     #[error("the line has both `{member}` and `{member}_base64`; leave one out")]
     Twice {
@@ -105,9 +111,12 @@ enum Encoding {
 ///
 /// # Errors
 /// When it is no recorded event.
-pub fn parse_line(line: &str) -> Result<Record, LineError> {
+fn parse_line(line: &str) -> Result<Record, LineError> {
     let malformed = |error: serde_json::Error| LineError::Malformed { cause: without_line(&error) };
     let line: Line = serde_json::from_str(line).map_err(malformed)?;
+    if i64::try_from(line.offset).is_err() {
+        return Err(LineError::Offset { offset: line.offset });
+    }
     let header = |header| {
         Ok(match header {
             LineHeader::Text(name, value) => Header { name, value: value.map(String::into_bytes) },
@@ -168,11 +177,6 @@ pub fn read(path: &Path) -> io::Result<Records> {
 }
 
 impl Records {
-    /// The number of the line that the last record came from, from 1.
-    pub fn line(&self) -> u64 {
-        self.line
-    }
-
     fn next_line(&mut self) -> Result<Option<Record>, ReadError> {
         self.line += 1;
         self.buffer.clear();
@@ -257,6 +261,15 @@ mod tests {
             "FOLDER/events.jsonl:1: the line is not UTF-8 from byte 11; record such a value as `value_base64`"
         );
         assert!(records(b"\n")[0].is_err(), "an empty line is no record");
+    }
+
+    #[test]
+    fn an_offset_that_kafka_cannot_have_is_refused() {
+        let line = |offset: u64| parse_line(&LINE.replace("\"offset\":7", &format!("\"offset\":{offset}")));
+        assert!(line(i64::MAX as u64).is_ok());
+        for offset in [1 << 63, u64::MAX] {
+            assert!(line(offset).unwrap_err().to_string().contains("beyond what Kafka can have"));
+        }
     }
 
     #[test]
