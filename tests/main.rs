@@ -5,3 +5,4 @@ mod bad_events;
 mod bad_modules;
 mod crash;
 mod stop;
+mod store_away;

@@ -38,13 +38,16 @@ pub(super) struct Store {
     letters: Option<PathBuf>,
 }
 
+/// The ledger.
+type Rows = HashMap<LedgerKey, (Token, u64)>;
+
 #[derive(Default, Clone)]
 struct State {
     model: Model,
-    rows: HashMap<LedgerKey, (Token, u64)>,
+    rows: Rows,
     faults: VecDeque<Fault>,
     /// What was durable before each write, the oldest first.
-    history: Vec<(Model, HashMap<LedgerKey, (Token, u64)>)>,
+    history: Vec<(Model, Rows)>,
     /// For each durable write where the ledger came to, the offsets of its events, and the dead letters at that time.
     writes: Vec<Seen>,
 }
