@@ -13,9 +13,9 @@ use super::{Command, Fields, Port, Row};
 use crate::contract::{Description, Fault, RawCommand, RawDocument, RawRow, Rejection, Table};
 
 /// The longest cache key, bytes.
-pub const CACHE_KEY_BYTES: usize = 4096;
+const CACHE_KEY_BYTES: usize = 4096;
 /// The longest document id, bytes.
-pub const DOCUMENT_ID_BYTES: usize = 512;
+const DOCUMENT_ID_BYTES: usize = 512;
 
 /// Checks the commands of one transform.
 #[derive(Debug)]

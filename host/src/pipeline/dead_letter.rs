@@ -18,7 +18,7 @@ use crate::source::{Record, TopicPartition};
 
 /// Where in its way a record failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub(super) enum Stage {
     /// The record could not be understood.
     Decode,
     /// The transform refused it or failed.
@@ -31,7 +31,7 @@ pub enum Stage {
 
 impl Stage {
     /// Its name in a dead letter.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Decode => "DECODE",
             Self::Transform => "TRANSFORM",
@@ -43,23 +43,23 @@ impl Stage {
 
 /// A record that could not be handled, and why.
 #[derive(Debug, Clone, Copy)]
-pub struct DeadLetter<'a> {
+pub(super) struct DeadLetter<'a> {
     /// The record as it was on the wire.
-    pub record: &'a Record,
+    pub(super) record: &'a Record,
     /// The pipeline.
-    pub pipeline: &'a str,
+    pub(super) pipeline: &'a str,
     /// The transform; empty where the record came to none.
-    pub transform: &'a str,
+    pub(super) transform: &'a str,
     /// The digest of the transform's module; empty likewise.
-    pub digest: &'a str,
+    pub(super) digest: &'a str,
     /// The stable label.
-    pub fault: Fault,
+    pub(super) fault: Fault,
     /// Where it failed.
-    pub stage: Stage,
+    pub(super) stage: Stage,
     /// The sink that refused it; empty where it came to none.
-    pub sink: &'a str,
+    pub(super) sink: &'a str,
     /// For the operator: place, cause and remedy.
-    pub reason: &'a str,
+    pub(super) reason: &'a str,
 }
 
 /// What dead letters have in common that differ by their offset alone.
@@ -147,7 +147,7 @@ fn text(bytes: Option<&[u8]>) -> (Value, Option<&'static str>) {
 
 /// A file of dead letters, one JSON object a line. One process writes it at a time.
 #[derive(Debug)]
-pub struct DeadLetterFile {
+pub(super) struct DeadLetterFile {
     path: PathBuf,
     value_bytes: usize,
     state: Mutex<State>,
@@ -168,7 +168,7 @@ impl DeadLetterFile {
     ///
     /// # Errors
     /// When the file cannot be opened, is in use by another process, or has a line that is no dead letter.
-    pub fn open(path: impl Into<PathBuf>, value_bytes: usize) -> io::Result<Self> {
+    pub(super) fn open(path: impl Into<PathBuf>, value_bytes: usize) -> io::Result<Self> {
         let path = path.into();
         let state = blocking(|| State::open(&path)).map_err(|e| at(&path, &e))?;
         Ok(Self { path, value_bytes, state: Mutex::new(state) })
@@ -181,7 +181,7 @@ impl DeadLetterFile {
     /// When the file cannot be written. Nothing is filed then, and the same call may be tried again.
     // Async as every destination of dead letters is: another one waits for a broker.
     #[allow(clippy::unused_async)]
-    pub async fn file(&self, letters: &[DeadLetter<'_>]) -> io::Result<usize> {
+    pub(super) async fn file(&self, letters: &[DeadLetter<'_>]) -> io::Result<usize> {
         blocking(|| {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let mut fresh = Filed::new();

@@ -4,7 +4,7 @@
 //! grants and stores, then run each pipeline until its source ends, it is stopped, or it cannot go on. A pipeline is
 //! one fate; the pipelines of a configuration do not wait for each other.
 
-pub mod dead_letter;
+mod dead_letter;
 mod lane;
 mod prepare;
 mod progress;

@@ -110,9 +110,10 @@ impl Stage {
             };
             let outcomes = lane.transform.apply(batch, &changes).with_context(|| {
                 format!(
-                    "pipeline `{}`: transform `{}` cannot serve {}",
+                    "pipeline `{}`: transform `{}` (sha256:{}) cannot serve {}",
                     self.pipeline,
                     lane.name,
+                    lane.transform.module().digest(),
                     first.record.position()
                 )
             })?;

@@ -273,6 +273,7 @@ impl Stores {
         F: Future<Output = Result<T, SinkError>>,
     {
         let mut backoff = Backoff::default();
+        let mut told = String::new();
         loop {
             let cause = match attempt().await {
                 Ok(answer) => return Ok(answer),
@@ -281,8 +282,9 @@ impl Stores {
                     return Err(anyhow!("pipeline `{}`: sink `{}`: {cause}", self.pipeline, bound.name));
                 }
             };
-            if backoff.is_first() {
+            if cause != told {
                 tracing::warn!(pipeline = self.pipeline, sink = bound.name, cause, "waiting for the store");
+                told.clone_from(&cause);
             }
             if self.stop.wait(backoff.next()).await {
                 return Err(anyhow!(
