@@ -71,8 +71,21 @@ struct Stream {
     transform: String,
 }
 
-/// What was filed: by stream and offset, the sink that refused it.
-type Filed = HashMap<Stream, BTreeMap<u64, String>>;
+/// What was filed: by stream and offset, the sink that refused it, if one did.
+type Filed = HashMap<Stream, BTreeMap<u64, Option<Refusal>>>;
+
+/// A sink's refusal of what a module answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Refusal {
+    sink: String,
+    digest: String,
+}
+
+impl Refusal {
+    fn new(sink: &str, digest: &str) -> Option<Self> {
+        (!sink.is_empty()).then(|| Self { sink: sink.to_owned(), digest: digest.to_owned() })
+    }
+}
 
 impl Stream {
     fn new(pipeline: &str, partition: &TopicPartition, transform: &str) -> Self {
@@ -193,7 +206,7 @@ impl DeadLetterFile {
                     continue;
                 }
                 if let Entry::Vacant(entry) = fresh.entry(stream).or_default().entry(offset) {
-                    entry.insert(letter.sink.to_owned());
+                    entry.insert(Refusal::new(letter.sink, letter.digest));
                     lines.push_str(&letter.line(self.value_bytes));
                     count += 1;
                 }
@@ -208,19 +221,22 @@ impl DeadLetterFile {
         })
     }
 
-    /// The sinks that refused what a transform answered to records of a partition at these offsets, by offset; in
-    /// earlier runs too.
+    /// The sinks that refused what a transform's module of this digest answered to records of a partition at these
+    /// offsets, by offset; in earlier runs too.
     pub(super) fn refusals(
         &self,
         pipeline: &str,
         partition: &TopicPartition,
-        transform: &str,
+        (transform, digest): (&str, &str),
         offsets: Range<u64>,
     ) -> Vec<(u64, String)> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(filed) = state.filed.get(&Stream::new(pipeline, partition, transform)) else { return Vec::new() };
-        let refused = filed.range(offsets).filter(|(_, sink)| !sink.is_empty());
-        refused.map(|(offset, sink)| (*offset, sink.clone())).collect()
+        let refusal = |(offset, refusal): (&u64, &Option<Refusal>)| {
+            let Refusal { sink, digest: of } = refusal.as_ref()?;
+            (of == digest).then(|| (*offset, sink.clone()))
+        };
+        filed.range(offsets).filter_map(refusal).collect()
     }
 }
 
@@ -259,8 +275,8 @@ impl State {
                 }
                 break;
             }
-            let (stream, offset, sink) = filed_in(&line).ok_or_else(foreign)?;
-            filed.entry(stream).or_default().insert(offset, sink);
+            let (stream, offset, refusal) = filed_in(&line).ok_or_else(foreign)?;
+            filed.entry(stream).or_default().insert(offset, refusal);
             length += u64::try_from(read).unwrap_or_default();
         }
         file.set_len(length)?;
@@ -285,8 +301,8 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// What a line has filed: its stream, offset and sink.
-fn filed_in(line: &[u8]) -> Option<(Stream, u64, String)> {
+/// What a line has filed.
+fn filed_in(line: &[u8]) -> Option<(Stream, u64, Option<Refusal>)> {
     let letter: Value = serde_json::from_slice(line).ok()?;
     let headers = letter["headers"].as_array()?;
     // Ours are behind the record's own, which may have the same names when it was a dead letter before.
@@ -298,7 +314,8 @@ fn filed_in(line: &[u8]) -> Option<(Stream, u64, String)> {
         partition: u32::try_from(letter["partition"].as_u64()?).ok()?,
         transform: header("tidegate.transform")?.to_owned(),
     };
-    Some((stream, letter["offset"].as_u64()?, header("tidegate.sink").unwrap_or_default().to_owned()))
+    let refusal = header("tidegate.sink").and_then(|sink| Refusal::new(sink, header("tidegate.digest")?));
+    Some((stream, letter["offset"].as_u64()?, refusal))
 }
 
 fn at(path: &Path, error: &io::Error) -> io::Error {

@@ -185,7 +185,8 @@ impl Stores {
     }
 
     /// What sinks that are ahead have refused of this batch, in an earlier run or before the partition was set back, by
-    /// the sink's place: it goes to none of the later sinks this time either.
+    /// the sink's place: it goes to none of the later sinks this time either. Another module's answer is
+    /// another matter.
     fn refused_before(&self, standing: &Standing, batch: &Prepared) -> Vec<(usize, Origin)> {
         let mut refused = Vec::new();
         let Some(first) = batch.commands.first() else { return refused };
@@ -193,8 +194,10 @@ impl Stores {
             return refused;
         }
         let partition = &standing.key.partition;
-        for (transform, (name, _)) in self.transforms.iter().enumerate() {
-            for (offset, sink) in self.dead_letters.refusals(&self.pipeline, partition, name, first.offset..batch.to) {
+        for (transform, (name, digest)) in self.transforms.iter().enumerate() {
+            let module = (name.as_str(), digest.as_str());
+            for (offset, sink) in self.dead_letters.refusals(&self.pipeline, partition, module, first.offset..batch.to)
+            {
                 let by = self.sinks.iter().position(|bound| bound.name == sink);
                 let ahead = by.filter(|by| standing.next.get(*by).is_some_and(|next| offset < *next));
                 refused.extend(ahead.map(|by| (by, Origin { offset, transform })));

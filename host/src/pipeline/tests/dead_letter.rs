@@ -166,10 +166,12 @@ async fn what_a_sink_refused_is_known_to_later_runs() {
     file.file(&[refused(&records[0]), letter(&records[1]), refused(&records[2])]).await.unwrap();
     drop(file);
     let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
-    let from = |offset| file.refusals("orders", &records[0].partition, "order-cache", offset..10);
+    let from = |offset| file.refusals("orders", &records[0].partition, ("order-cache", "ab12"), offset..10);
     assert_eq!(from(0), [(7, "warehouse".to_owned()), (9, "warehouse".to_owned())]);
     assert_eq!(from(8), [(9, "warehouse".to_owned())]);
-    assert_eq!(file.refusals("orders", &records[0].partition, "other", 0..10), []);
+    for other in [("other", "ab12"), ("order-cache", "cd34")] {
+        assert_eq!(file.refusals("orders", &records[0].partition, other, 0..10), []);
+    }
 }
 
 #[tokio::test]
