@@ -6,3 +6,4 @@ mod bad_modules;
 mod crash;
 mod docs;
 mod stop;
+mod store_away;

@@ -29,16 +29,33 @@ pub struct Tagged {
     pub command: Command,
 }
 
-/// Folds the commands of one partition for one sink; offsets rise or stay. Targets in `unfolded` are left as they are.
+/// What a command comes from: the answer of one transform to one event. It is executed as a whole, or rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// The event's offset in its partition.
+    pub offset: u64,
+    /// The number of the transform.
+    pub transform: usize,
+}
+
+impl Tagged {
+    /// The answer that it is a part of.
+    pub fn origin(&self) -> Origin {
+        Origin { offset: self.offset, transform: self.transform }
+    }
+}
+
+/// Folds the commands of one partition for one sink; origins rise or stay. Targets in `unfolded` are left as they are.
 pub fn collapse<'a>(
     commands: impl IntoIterator<Item = &'a Tagged>,
     unfolded: &HashSet<Target<'static>>,
 ) -> Vec<Write<'a>> {
     let mut slots: Vec<Slot<'a>> = Vec::new();
     let mut last: HashMap<Target<'a>, usize> = HashMap::new();
-    for Tagged { offset, command, .. } in commands {
-        let mut slot =
-            Slot { write: Some(Write { command: Cow::Borrowed(command), offsets: vec![*offset] }), before: None };
+    for tagged in commands {
+        let Tagged { command, .. } = tagged;
+        let origins = vec![tagged.origin()];
+        let mut slot = Slot { write: Some(Write { command: Cow::Borrowed(command), origins }), before: None };
         let target = command.target().filter(|target| unfolded.is_empty() || !unfolded.contains(target));
         let Some(target) = target else {
             slots.push(slot);
@@ -50,7 +67,7 @@ pub fn collapse<'a>(
             }
             Entry::Occupied(mut entry) => {
                 if let Some(earlier) = slots.get_mut(*entry.get()).and_then(|slot| slot.write.as_mut())
-                    && fold(earlier, command, *offset)
+                    && fold(earlier, command, tagged.origin())
                 {
                     continue;
                 }
@@ -74,7 +91,7 @@ struct Slot<'a> {
 }
 
 impl<'a> Slot<'a> {
-    /// Empties the slots before this one, back to a merge that the store may refuse, and takes their events.
+    /// Empties the slots before this one, back to a merge that the store may refuse, and takes their origins.
     fn take_over(&mut self, slots: &mut [Slot<'a>]) {
         let Some(write) = &mut self.write else { return };
         while let Some(slot) = self.before.and_then(|at| slots.get_mut(at)) {
@@ -83,13 +100,13 @@ impl<'a> Slot<'a> {
                     slot.write = Some(earlier);
                     break;
                 }
-                Some(earlier) => write.offsets.extend(earlier.offsets),
+                Some(earlier) => write.origins.extend(earlier.origins),
                 None => {}
             }
             self.before = slot.before;
         }
-        write.offsets.sort_unstable();
-        write.offsets.dedup();
+        write.origins.sort_unstable();
+        write.origins.dedup();
     }
 }
 
@@ -110,7 +127,7 @@ fn replaces(command: &Command) -> bool {
 }
 
 /// Folds a command into the write before it, if the two come to one.
-fn fold(earlier: &mut Write<'_>, later: &Command, offset: u64) -> bool {
+fn fold(earlier: &mut Write<'_>, later: &Command, origin: Origin) -> bool {
     use Command as C;
     match (earlier.command.as_ref(), later) {
         (C::RowUpsert(_), C::RowUpsert(patch) | C::RowMerge(patch)) | (C::RowMerge(_), C::RowMerge(patch)) => {
@@ -142,8 +159,8 @@ fn fold(earlier: &mut Write<'_>, later: &Command, offset: u64) -> bool {
         }
         _ => return false,
     }
-    if earlier.offsets.last() != Some(&offset) {
-        earlier.offsets.push(offset);
+    if earlier.origins.last() != Some(&origin) {
+        earlier.origins.push(origin);
     }
     true
 }
@@ -153,42 +170,42 @@ fn fold(earlier: &mut Write<'_>, later: &Command, offset: u64) -> bool {
 pub struct Verdict {
     /// Folded writes were refused: leave these targets unfolded in the next try.
     pub unfold: Vec<Target<'static>>,
-    /// These events are bad for certain, with the reasons: file them, and leave all their commands out of the next
-    /// try.
-    pub rejected: Vec<(u64, String)>,
+    /// These answers are bad for certain, with the reasons: file their events, and leave all their commands out of the
+    /// next try.
+    pub rejected: Vec<(Origin, String)>,
 }
 
-/// Judges refused writes. An event is bad for certain when nothing that may yet be left out was there before it at the
+/// Judges refused writes. An answer is bad for certain when nothing that may yet be left out was there before it at the
 /// target where it failed; the others are tried again without the certain ones. Each round unfolds or rejects at least
 /// one, so trying again comes to an end.
 pub fn judge<'a>(commands: impl IntoIterator<Item = &'a Tagged>, writes: &[Write<'_>], bad: &[BadWrite]) -> Verdict {
     let mut verdict = Verdict::default();
-    let mut failed: BTreeMap<u64, Vec<(Option<Target<'_>>, &str)>> = BTreeMap::new();
-    let mut in_doubt: HashSet<u64> = HashSet::new();
+    let mut failed: BTreeMap<Origin, Vec<(Option<Target<'_>>, &str)>> = BTreeMap::new();
+    let mut in_doubt: HashSet<Origin> = HashSet::new();
     for BadWrite { index, reason } in bad {
         let Some(write) = writes.get(*index) else { continue };
-        match write.offsets.as_slice() {
-            [offset] => failed.entry(*offset).or_default().push((write.command.target(), reason)),
+        match write.origins.as_slice() {
+            [origin] => failed.entry(*origin).or_default().push((write.command.target(), reason)),
             folded => {
                 in_doubt.extend(folded);
                 verdict.unfold.extend(write.command.target().map(Target::into_owned));
             }
         }
     }
-    let mut events: BTreeMap<u64, Vec<Target<'a>>> = BTreeMap::new();
+    let mut answers: BTreeMap<Origin, Vec<Target<'a>>> = BTreeMap::new();
     for tagged in commands {
-        events.entry(tagged.offset).or_default().extend(tagged.command.target());
+        answers.entry(tagged.origin()).or_default().extend(tagged.command.target());
     }
-    // An event that is left out changes what later ones find at all its targets, and whether those fail in turn.
+    // An answer that is left out changes what later ones find at all its targets, and whether those fail in turn.
     let mut uncertain: HashSet<Target<'a>> = HashSet::new();
-    for (offset, targets) in events {
-        let failures = failed.get(&offset).map(Vec::as_slice).unwrap_or_default();
+    for (origin, targets) in answers {
+        let failures = failed.get(&origin).map(Vec::as_slice).unwrap_or_default();
         let certain =
             failures.iter().find(|(target, _)| !target.as_ref().is_some_and(|target| uncertain.contains(target)));
         if let Some((_, reason)) = certain {
-            verdict.rejected.push((offset, (*reason).to_owned()));
+            verdict.rejected.push((origin, (*reason).to_owned()));
         }
-        let doubtful = !failures.is_empty() || in_doubt.contains(&offset);
+        let doubtful = !failures.is_empty() || in_doubt.contains(&origin);
         if doubtful || targets.iter().any(|target| uncertain.contains(target)) {
             uncertain.extend(targets);
         }
@@ -245,7 +262,8 @@ mod tests {
                 Command::CacheMerge { fields, ttl_seconds, .. } => format!("{} {ttl_seconds:?}", write_object(fields)),
                 _ => String::new(),
             };
-            format!("{} {body} {:?}", write.command.kind(), write.offsets)
+            let offsets: Vec<u64> = write.origins.iter().map(|origin| origin.offset).collect();
+            format!("{} {body} {offsets:?}", write.command.kind())
         };
         collapse(&tagged, &HashSet::new()).iter().map(text).collect()
     }
@@ -300,7 +318,8 @@ mod tests {
             tagged.offset = 7;
         }
         let writes = collapse(&tagged, &HashSet::new());
-        assert_eq!(writes.iter().map(|w| w.offsets.clone()).collect::<Vec<_>>(), [[7], [7], [7]]);
+        let origin = Origin { offset: 7, transform: 0 };
+        assert_eq!(writes.iter().map(|w| w.origins.clone()).collect::<Vec<_>>(), [[origin], [origin], [origin]]);
     }
 
     #[test]
@@ -324,18 +343,27 @@ mod tests {
         let writes = collapse(&tagged, &HashSet::new());
         let bad = |index: usize| BadWrite { index, reason: format!("r{index}") };
         let verdict = judge(&tagged, &writes, &[bad(1), bad(2)]);
-        assert_eq!(verdict, Verdict { unfold: vec![], rejected: vec![(1, "r1".into())] });
-        assert_eq!(judge(&tagged, &writes, &[bad(2)]).rejected, [(2, "r2".into())]);
+        assert_eq!(
+            verdict,
+            Verdict { unfold: vec![], rejected: vec![(Origin { offset: 1, transform: 0 }, "r1".into())] }
+        );
+        assert_eq!(judge(&tagged, &writes, &[bad(2)]).rejected, [(Origin { offset: 2, transform: 0 }, "r2".into())]);
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// The state and the rejected events are those of one event after the other, wherever batches are cut.
+        /// The state and the rejected answers are those of one after the other, wherever batches are cut.
         #[test]
         fn the_result_never_depends_on_where_a_batch_was_cut(events in events(24), cuts in prop::collection::vec(1_usize..8, 0..24)) {
+            // Two transforms answer each event.
+            let answer = |(n, commands): (usize, Vec<Tagged>)| {
+                let (offset, transform) = (n as u64 / 2, n % 2);
+                commands.into_iter().map(|tagged| Tagged { offset, transform, ..tagged }).collect::<Vec<_>>()
+            };
+            let events: Vec<_> = events.into_iter().enumerate().map(answer).collect();
             let mut one_by_one = Model::default();
-            let rejected: Vec<u64> = events.iter().filter(|event| one_by_one.apply_event(event).is_err()).map(|e| e[0].offset).collect();
+            let rejected: Vec<Origin> = events.iter().filter(|event| one_by_one.apply_event(event).is_err()).map(|e| e[0].origin()).collect();
 
             let mut batched = Model::default();
             let mut batch_rejected = Vec::new();

@@ -12,7 +12,7 @@ use super::Fields;
 ///
 /// # Errors
 /// Text that is no JSON object, a name that occurs twice, half of a surrogate pair.
-pub fn parse_fields(text: &str) -> Result<Fields, String> {
+pub(crate) fn parse_fields(text: &str) -> Result<Fields, String> {
     let Members(mut fields) = serde_json::from_str(text).map_err(|e| format!("not a JSON object: {e}"))?;
     if let Some(name) = repeated_name(&fields) {
         return Err(format!("the name {name:?} occurs twice"));
@@ -32,7 +32,7 @@ pub fn parse_fields(text: &str) -> Result<Fields, String> {
 ///
 /// # Errors
 /// As [`parse_fields`].
-pub fn parse_object(text: &str) -> Result<Box<RawValue>, String> {
+pub(crate) fn parse_object(text: &str) -> Result<Box<RawValue>, String> {
     let Names(names) = serde_json::from_str(text).map_err(|e| format!("not a JSON object: {e}"))?;
     if let Some(name) = repeated(names.iter().map(String::as_str)) {
         return Err(format!("the name {name:?} occurs twice"));
@@ -46,7 +46,7 @@ pub fn parse_object(text: &str) -> Result<Box<RawValue>, String> {
 }
 
 /// Lays `patch` over `fields`: a name that is there gets the new value in its place, a new one comes at the end.
-pub fn overlay(fields: &mut Fields, patch: &Fields) {
+pub(crate) fn overlay(fields: &mut Fields, patch: &Fields) {
     for (place, (name, value)) in patch.iter().enumerate() {
         // Rows of one table mostly have their columns in one order.
         let found = match fields.get(place) {
@@ -61,7 +61,7 @@ pub fn overlay(fields: &mut Fields, patch: &Fields) {
 }
 
 /// The object's text, without white space between its members.
-pub fn write_object(fields: &Fields) -> String {
+pub(crate) fn write_object(fields: &Fields) -> String {
     let size = fields.iter().map(|(name, value)| name.len() + value.get().len() + 4).sum::<usize>();
     let mut text = String::with_capacity(size + 2);
     text.push('{');
@@ -81,7 +81,7 @@ pub fn write_object(fields: &Fields) -> String {
 ///
 /// # Errors
 /// When `stored` is not a JSON object with unique names; a merge into it is a bad write.
-pub fn merge_into(stored: &[u8], patch: &Fields) -> Result<String, String> {
+pub(crate) fn merge_into(stored: &[u8], patch: &Fields) -> Result<String, String> {
     let text = std::str::from_utf8(stored).map_err(|_| "not a JSON object: it is not UTF-8".to_owned())?;
     let mut fields = parse_fields(text)?;
     overlay(&mut fields, patch);

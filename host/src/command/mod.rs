@@ -10,7 +10,7 @@ use crate::source::Header;
 pub mod check;
 pub mod collapse;
 pub mod grants;
-pub mod json;
+pub(crate) mod json;
 
 /// The four kinds of store that commands go to. A pipeline binds each to one sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

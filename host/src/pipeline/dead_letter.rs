@@ -1,8 +1,10 @@
 //! Dead letters: records that could not be handled, kept whole with the reason, durable before the ledger moves on.
 
-use std::collections::HashSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -12,14 +14,11 @@ use serde_json::{Value, json};
 
 use crate::contract::Fault;
 use crate::sink::blocking;
-use crate::source::Record;
-
-/// The longest value that is kept by default, bytes.
-pub const VALUE_BYTES: usize = 1 << 20;
+use crate::source::{Record, TopicPartition};
 
 /// Where in its way a record failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub(super) enum Stage {
     /// The record could not be understood.
     Decode,
     /// The transform refused it or failed.
@@ -32,7 +31,7 @@ pub enum Stage {
 
 impl Stage {
     /// Its name in a dead letter.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Decode => "DECODE",
             Self::Transform => "TRANSFORM",
@@ -44,36 +43,64 @@ impl Stage {
 
 /// A record that could not be handled, and why.
 #[derive(Debug, Clone, Copy)]
-pub struct DeadLetter<'a> {
+pub(super) struct DeadLetter<'a> {
     /// The record as it was on the wire.
-    pub record: &'a Record,
+    pub(super) record: &'a Record,
     /// The pipeline.
-    pub pipeline: &'a str,
+    pub(super) pipeline: &'a str,
     /// The transform; empty where the record came to none.
-    pub transform: &'a str,
+    pub(super) transform: &'a str,
     /// The digest of the transform's module; empty likewise.
-    pub digest: &'a str,
+    pub(super) digest: &'a str,
     /// The stable label.
-    pub fault: Fault,
+    pub(super) fault: Fault,
     /// Where it failed.
-    pub stage: Stage,
+    pub(super) stage: Stage,
+    /// The sink that refused it; empty where it came to none.
+    pub(super) sink: &'a str,
     /// For the operator: place, cause and remedy.
-    pub reason: &'a str,
+    pub(super) reason: &'a str,
 }
 
-/// What makes a dead letter the same as another: pipeline, topic, partition, offset, transform.
-type Identity = (String, String, u32, u64, String);
+/// What dead letters have in common that differ by their offset alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Stream {
+    pipeline: String,
+    topic: String,
+    partition: u32,
+    transform: String,
+}
+
+/// What was filed: by stream and offset, the sink that refused it, if one did.
+type Filed = HashMap<Stream, BTreeMap<u64, Option<Refusal>>>;
+
+/// A sink's refusal of what a module answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Refusal {
+    sink: String,
+    digest: String,
+}
+
+impl Refusal {
+    fn new(sink: &str, digest: &str) -> Option<Self> {
+        (!sink.is_empty()).then(|| Self { sink: sink.to_owned(), digest: digest.to_owned() })
+    }
+}
+
+impl Stream {
+    fn new(pipeline: &str, partition: &TopicPartition, transform: &str) -> Self {
+        Self {
+            pipeline: pipeline.to_owned(),
+            topic: partition.topic.to_string(),
+            partition: partition.partition,
+            transform: transform.to_owned(),
+        }
+    }
+}
 
 impl DeadLetter<'_> {
-    fn identity(&self) -> Identity {
-        let partition = &self.record.partition;
-        let (pipeline, transform) = (self.pipeline.to_owned(), self.transform.to_owned());
-        (pipeline, partition.topic.to_string(), partition.partition, self.record.offset, transform)
-    }
-
     /// One line in the layout that the file source reads: the record as it was, with Kafka Connect's error headers
-    /// and our own after its headers. Bytes that are not UTF-8 are base64, with `"key_encoding"` or
-    /// `"value_encoding"` beside them, or `"base64"` as a header's third element.
+    /// and our own after its headers.
     fn line(&self, value_bytes: usize) -> String {
         let record = self.record;
         let partition = &record.partition;
@@ -97,6 +124,9 @@ impl DeadLetter<'_> {
         add("tidegate.transform", self.transform.to_owned());
         add("tidegate.digest", self.digest.to_owned());
         add("tidegate.fault", self.fault.label().to_owned());
+        if !self.sink.is_empty() {
+            add("tidegate.sink", self.sink.to_owned());
+        }
         let mut value = record.value.as_deref();
         if let Some(bytes) = value.filter(|bytes| bytes.len() > value_bytes) {
             add("tidegate.value-omitted", bytes.len().to_string());
@@ -110,10 +140,9 @@ impl DeadLetter<'_> {
             "headers": headers,
         });
         for (name, bytes) in [("key", record.key.as_deref()), ("value", value)] {
-            let (text, encoding) = text(bytes);
-            line[name] = text;
-            if let Some(encoding) = encoding {
-                line[format!("{name}_encoding")] = encoding.into();
+            match text(bytes) {
+                (text, None) => line[name] = text,
+                (text, Some(encoding)) => line[format!("{name}_{encoding}")] = text,
             }
         }
         format!("{line}\n")
@@ -131,7 +160,7 @@ fn text(bytes: Option<&[u8]>) -> (Value, Option<&'static str>) {
 
 /// A file of dead letters, one JSON object a line. One process writes it at a time.
 #[derive(Debug)]
-pub struct DeadLetterFile {
+pub(super) struct DeadLetterFile {
     path: PathBuf,
     value_bytes: usize,
     state: Mutex<State>,
@@ -142,7 +171,7 @@ struct State {
     file: File,
     /// Where the next line goes; behind it there may be the rest of a write that failed.
     length: u64,
-    filed: HashSet<Identity>,
+    filed: Filed,
 }
 
 impl DeadLetterFile {
@@ -152,7 +181,7 @@ impl DeadLetterFile {
     ///
     /// # Errors
     /// When the file cannot be opened, is in use by another process, or has a line that is no dead letter.
-    pub fn open(path: impl Into<PathBuf>, value_bytes: usize) -> io::Result<Self> {
+    pub(super) fn open(path: impl Into<PathBuf>, value_bytes: usize) -> io::Result<Self> {
         let path = path.into();
         let state = blocking(|| State::open(&path)).map_err(|e| at(&path, &e))?;
         Ok(Self { path, value_bytes, state: Mutex::new(state) })
@@ -165,24 +194,58 @@ impl DeadLetterFile {
     /// When the file cannot be written. Nothing is filed then, and the same call may be tried again.
     // Async as every destination of dead letters is: another one waits for a broker.
     #[allow(clippy::unused_async)]
-    pub async fn file(&self, letters: &[DeadLetter<'_>]) -> io::Result<usize> {
+    pub(super) async fn file(&self, letters: &[DeadLetter<'_>]) -> io::Result<usize> {
         blocking(|| {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut fresh = HashSet::new();
-            let mut lines = String::new();
+            let mut fresh = Filed::new();
+            let (mut lines, mut count) = (String::new(), 0);
             for letter in letters {
-                let identity = letter.identity();
-                if !state.filed.contains(&identity) && fresh.insert(identity) {
+                let stream = Stream::new(letter.pipeline, &letter.record.partition, letter.transform);
+                let offset = letter.record.offset;
+                if state.filed.get(&stream).is_some_and(|filed| filed.contains_key(&offset)) {
+                    continue;
+                }
+                if let Entry::Vacant(entry) = fresh.entry(stream).or_default().entry(offset) {
+                    entry.insert(Refusal::new(letter.sink, letter.digest));
                     lines.push_str(&letter.line(self.value_bytes));
+                    count += 1;
                 }
             }
-            let count = fresh.len();
             if count > 0 {
                 state.append(lines.as_bytes()).map_err(|e| at(&self.path, &e))?;
-                state.filed.extend(fresh);
+                for (stream, offsets) in fresh {
+                    state.filed.entry(stream).or_default().extend(offsets);
+                }
             }
             Ok(count)
         })
+    }
+
+    /// The sinks that refused what a transform's module of this digest answered to records of a partition at these
+    /// offsets, by offset; in earlier runs too.
+    pub(super) fn refusals(
+        &self,
+        pipeline: &str,
+        partition: &TopicPartition,
+        (transform, digest): (&str, &str),
+        offsets: Range<u64>,
+    ) -> Vec<(u64, String)> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(filed) = state.filed.get(&Stream::new(pipeline, partition, transform)) else { return Vec::new() };
+        let refusal = |(offset, refusal): (&u64, &Option<Refusal>)| {
+            let Refusal { sink, digest: of } = refusal.as_ref()?;
+            (of == digest).then(|| (*offset, sink.clone()))
+        };
+        filed.range(offsets).filter_map(refusal).collect()
+    }
+}
+
+#[cfg(test)]
+impl DeadLetterFile {
+    /// From now on the file cannot be written.
+    pub(super) fn break_off(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.file = File::open(&self.path).unwrap_or_else(|e| unreachable!("{e}"));
     }
 }
 
@@ -196,7 +259,7 @@ impl State {
             }
             Err(TryLockError::Error(e)) => return Err(e),
         }
-        let mut filed = HashSet::new();
+        let mut filed = Filed::new();
         let mut length = 0;
         let mut reader = BufReader::new(&file);
         let mut line = Vec::new();
@@ -212,8 +275,8 @@ impl State {
                 }
                 break;
             }
-            let identity = identity(&line).ok_or_else(foreign)?;
-            filed.insert(identity);
+            let (stream, offset, refusal) = filed_in(&line).ok_or_else(foreign)?;
+            filed.entry(stream).or_default().insert(offset, refusal);
             length += u64::try_from(read).unwrap_or_default();
         }
         file.set_len(length)?;
@@ -238,163 +301,23 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn identity(line: &[u8]) -> Option<Identity> {
+/// What a line has filed.
+fn filed_in(line: &[u8]) -> Option<(Stream, u64, Option<Refusal>)> {
     let letter: Value = serde_json::from_slice(line).ok()?;
     let headers = letter["headers"].as_array()?;
     // Ours are behind the record's own, which may have the same names when it was a dead letter before.
-    let header = |name: &str| headers.iter().rev().find(|pair| pair[0] == name).and_then(|pair| pair[1].as_str());
-    Some((
-        header("__connect.errors.connector.name")?.to_owned(),
-        letter["topic"].as_str()?.to_owned(),
-        u32::try_from(letter["partition"].as_u64()?).ok()?,
-        letter["offset"].as_u64()?,
-        header("tidegate.transform")?.to_owned(),
-    ))
+    let ours = headers.iter().rposition(|pair| pair[0] == "__connect.errors.topic")?;
+    let header = |name: &str| headers.iter().skip(ours).find(|pair| pair[0] == name).and_then(|pair| pair[1].as_str());
+    let stream = Stream {
+        pipeline: header("__connect.errors.connector.name")?.to_owned(),
+        topic: letter["topic"].as_str()?.to_owned(),
+        partition: u32::try_from(letter["partition"].as_u64()?).ok()?,
+        transform: header("tidegate.transform")?.to_owned(),
+    };
+    let refusal = header("tidegate.sink").and_then(|sink| Refusal::new(sink, header("tidegate.digest")?));
+    Some((stream, letter["offset"].as_u64()?, refusal))
 }
 
 fn at(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("dead letters {}: {error}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::fs;
-
-    use super::*;
-    use crate::source::{Claim, Header, TopicPartition};
-
-    fn record(offset: u64) -> Record {
-        Record {
-            partition: TopicPartition { topic: "db.public.orders".into(), partition: 2 },
-            offset,
-            timestamp: Some(1_795_247_493_144),
-            headers: vec![
-                Header { name: "h".into(), value: Some(vec![0xff]) },
-                Header { name: "n".into(), value: None },
-            ],
-            key: Some(br#"{"id":1}"#.to_vec()),
-            value: Some(b"{\"cut".to_vec()),
-            claim: Claim(1),
-        }
-    }
-
-    fn letter(record: &Record) -> DeadLetter<'_> {
-        DeadLetter {
-            record,
-            pipeline: "orders",
-            transform: "order-cache",
-            digest: "ab12",
-            fault: Fault::Undecodable,
-            stage: Stage::Decode,
-            reason: "the value ends in a string\nat byte 5",
-        }
-    }
-
-    fn lines(path: &Path) -> Vec<Value> {
-        fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    #[tokio::test]
-    async fn a_letter_is_the_record_as_it_was_with_the_reason_in_its_headers() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("dead.jsonl");
-        let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
-        let (first, mut second) = (record(7), record(8));
-        second.value = Some(vec![0xc3, 0x28]);
-        assert_eq!(file.file(&[letter(&first), letter(&second)]).await.unwrap(), 2);
-        let [first, second] = <[Value; 2]>::try_from(lines(&path)).unwrap();
-        for (name, value) in [
-            ("topic", json!("db.public.orders")),
-            ("partition", json!(2)),
-            ("offset", json!(7)),
-            ("timestamp", json!(1_795_247_493_144_u64)),
-            ("key", json!("{\"id\":1}")),
-            ("value", json!("{\"cut")),
-        ] {
-            assert_eq!(first[name], value, "{name}");
-        }
-        assert_eq!((&second["value"], &second["value_encoding"]), (&json!("wyg="), &json!("base64")));
-        let headers = first["headers"].as_array().unwrap();
-        for header in [
-            json!(["h", "/w==", "base64"]),
-            json!(["n", null]),
-            json!(["__connect.errors.topic", "db.public.orders"]),
-            json!(["__connect.errors.partition", "2"]),
-            json!(["__connect.errors.offset", "7"]),
-            json!(["__connect.errors.connector.name", "orders"]),
-            json!(["__connect.errors.stage", "DECODE"]),
-            json!(["__connect.errors.exception.message", "the value ends in a string\nat byte 5"]),
-            json!(["tidegate.transform", "order-cache"]),
-            json!(["tidegate.digest", "ab12"]),
-            json!(["tidegate.fault", "undecodable"]),
-        ] {
-            assert!(headers.contains(&header), "{header}");
-        }
-    }
-
-    #[tokio::test]
-    async fn what_was_filed_is_not_filed_again_by_this_process_or_the_next() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("dead.jsonl");
-        let (first, second) = (record(7), record(8));
-        let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
-        assert_eq!(file.file(&[letter(&first), letter(&first)]).await.unwrap(), 1);
-        drop(file);
-        let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
-        let other = DeadLetter { transform: "other", ..letter(&first) };
-        assert_eq!(file.file(&[letter(&first), other, letter(&second)]).await.unwrap(), 2);
-        assert_eq!(lines(&path).len(), 3);
-    }
-
-    #[tokio::test]
-    async fn a_line_that_a_crash_cut_off_is_removed_and_filed_anew() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("dead.jsonl");
-        let (first, second) = (record(7), record(8));
-        let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
-        file.file(&[letter(&first), letter(&second)]).await.unwrap();
-        drop(file);
-        let whole = fs::read(&path).unwrap();
-        for cut in [whole.len() - 1, whole.len() - 40] {
-            fs::write(&path, &whole[..cut]).unwrap();
-            let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
-            assert_eq!(lines(&path).len(), 1);
-            assert_eq!(file.file(&[letter(&first), letter(&second)]).await.unwrap(), 1);
-            drop(file);
-            assert_eq!(fs::read(&path).unwrap(), whole);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_value_beyond_the_limit_is_left_out_and_marked() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("dead.jsonl");
-        let mut record = record(7);
-        record.value = Some(vec![b'x'; 11]);
-        DeadLetterFile::open(&path, 10).unwrap().file(&[letter(&record)]).await.unwrap();
-        let line = &lines(&path)[0];
-        assert_eq!(line["value"], Value::Null);
-        assert!(line["headers"].as_array().unwrap().contains(&json!(["tidegate.value-omitted", "11"])));
-    }
-
-    #[test]
-    fn a_file_that_is_something_else_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("dead.jsonl");
-        for content in ["{\"topic\":\"t\"}\n{\"rest", "some text"] {
-            fs::write(&path, content).unwrap();
-            let error = DeadLetterFile::open(&path, VALUE_BYTES).unwrap_err().to_string();
-            assert!(error.contains("line 1") && error.contains("dead.jsonl"), "{error}");
-            assert_eq!(fs::read_to_string(&path).unwrap(), content);
-        }
-    }
-
-    #[test]
-    fn two_writers_of_one_file_are_one_too_many() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("dead.jsonl");
-        let _first = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
-        assert!(DeadLetterFile::open(&path, VALUE_BYTES).unwrap_err().to_string().contains("another process"));
-    }
 }

@@ -12,8 +12,8 @@ use anyhow::anyhow;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::prepare::Stage;
-use super::progress::{Counts, PipelineSummary};
+use super::progress::PipelineSummary;
+use super::retry::Backoff;
 use super::write::{Ended, Prepared, Standing, Stores};
 use crate::sink::LedgerKey;
 use crate::source::{Bounds, Claim, Control, Item, LaneQueue, Record, TopicPartition};
@@ -21,11 +21,14 @@ use crate::source::{Bounds, Claim, Control, Item, LaneQueue, Record, TopicPartit
 /// Sinks that got no commands are moved along after this long, so that a restart does not read days again.
 const ADVANCE_AFTER: Duration = Duration::from_secs(1);
 
+/// The first half of a lane: records of one partition in, checked commands out.
+pub(super) type Prepare = Box<dyn FnMut(Vec<Record>) -> anyhow::Result<Prepared> + Send>;
+
 /// A lane before it runs.
 pub(super) struct Lane {
     pub(super) queue: Arc<LaneQueue>,
     pub(super) control: Sender<Control>,
-    pub(super) stage: Stage,
+    pub(super) prepare: Prepare,
     pub(super) stores: Arc<Stores>,
     pub(super) runtime: Handle,
     /// What one batch may hold.
@@ -39,15 +42,16 @@ struct Held {
     standing: Standing,
     /// Everything below is durable.
     done: u64,
-    /// When all ledgers were last moved.
-    advanced: Instant,
 }
 
 struct Running {
     lane: Lane,
     held: HashMap<TopicPartition, Held>,
     in_flight: Option<JoinHandle<Finished>>,
-    rejected: Counts,
+    /// What has become durable.
+    summary: PipelineSummary,
+    /// When the ledgers of all partitions were last moved along.
+    advanced: Instant,
 }
 
 /// A batch that has been written, or not.
@@ -56,25 +60,44 @@ struct Finished {
     standing: Standing,
     to: u64,
     stop: Option<anyhow::Error>,
-    rejected: Counts,
+    /// What the batch came to, if it is durable.
+    summary: PipelineSummary,
     ended: anyhow::Result<Ended>,
 }
 
-impl Lane {
-    /// Runs until the queue is closed or the pipeline is stopped. Answers what was done, and why it failed if it did;
-    /// a failure stops the pipeline.
-    pub(super) fn run(self) -> (PipelineSummary, anyhow::Result<()>) {
-        let mut running = Running { lane: self, held: HashMap::new(), in_flight: None, rejected: Counts::new() };
-        let result = running.serve();
-        if result.is_err() {
-            running.lane.stores.stop.set();
+/// Lets go of the source when a lane ends, however it ends: nobody else would free one that waits for room.
+struct Closing {
+    queue: Arc<LaneQueue>,
+    stores: Arc<Stores>,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let pipeline = &self.stores.pipeline;
+            self.stores.stop.fail(anyhow!("pipeline `{pipeline}`: a lane panicked, as said above; please report this"));
         }
-        running.lane.queue.close();
+        self.queue.close();
+    }
+}
+
+impl Lane {
+    /// Runs until the queue is closed or the pipeline is stopped, and answers what has become durable. A failure
+    /// stops the pipeline.
+    pub(super) fn run(self) -> PipelineSummary {
+        let stores = self.stores.clone();
+        let closing = Closing { queue: self.queue.clone(), stores: stores.clone() };
+        let summary = PipelineSummary { name: stores.pipeline.clone(), ..PipelineSummary::default() };
+        let mut running =
+            Running { lane: self, held: HashMap::new(), in_flight: None, summary, advanced: Instant::now() };
+        let served = running.serve();
+        let failed = served.is_err();
+        stores.stop.fail_with(served);
+        drop(closing);
         // What is in flight is awaited even after a failure: no write goes on behind the back of a stopped lane.
         let settled = running.settle();
-        let mut summary = running.lane.stage.summary();
-        summary.rejected = running.rejected;
-        (summary, result.and(settled))
+        stores.stop.fail_with(settled.and_then(|()| if failed { Ok(()) } else { running.advance() }));
+        running.summary
     }
 }
 
@@ -95,10 +118,11 @@ impl Running {
                     // The source may have ended in the meantime; then nobody waits for this.
                     let _ = self.lane.control.send(Control::Drained);
                 }
-                Item::Idle => {
-                    self.settle()?;
-                    self.advance()?;
-                }
+                Item::Idle => {}
+            }
+            if self.advanced.elapsed() >= ADVANCE_AFTER {
+                self.settle()?;
+                self.advance()?;
             }
         }
         Ok(())
@@ -112,30 +136,24 @@ impl Running {
         if records.is_empty() {
             return Ok(());
         }
-        let batch = self.lane.stage.prepare(records)?;
+        let batch = (self.lane.prepare)(records)?;
         self.settle()?;
-        match self.held.get_mut(&partition) {
-            // Set back by the batch before: the source will give these records again.
-            Some(held) if held.claim != claim => Ok(()),
-            Some(held) => {
-                let advance_all = held.advanced.elapsed() >= ADVANCE_AFTER;
-                if advance_all {
-                    held.advanced = Instant::now();
-                }
-                let standing = held.standing.clone();
-                self.begin(partition, standing, batch, advance_all);
-                Ok(())
-            }
-            None => Ok(()),
+        // Else the batch before has set the partition back: the source will give these records again.
+        if let Some(held) = self.held.get(&partition)
+            && held.claim == claim
+        {
+            let standing = held.standing.clone();
+            self.begin(partition, standing, batch);
         }
+        Ok(())
     }
 
-    fn begin(&mut self, partition: TopicPartition, mut standing: Standing, mut batch: Prepared, advance_all: bool) {
+    fn begin(&mut self, partition: TopicPartition, mut standing: Standing, mut batch: Prepared) {
         let stores = self.lane.stores.clone();
         self.in_flight = Some(self.lane.runtime.spawn(async move {
-            let mut rejected = Counts::new();
-            let ended = stores.write(&mut standing, &batch, advance_all, &mut rejected).await;
-            Finished { partition, standing, to: batch.to, stop: batch.stop.take(), rejected, ended }
+            let mut summary = std::mem::take(&mut batch.summary);
+            let ended = stores.write(&mut standing, &batch, &mut summary.rejected).await;
+            Finished { partition, standing, to: batch.to, stop: batch.stop.take(), summary, ended }
         }));
     }
 
@@ -145,13 +163,13 @@ impl Running {
         let finished = self.lane.runtime.block_on(task).map_err(|panic| {
             anyhow!("pipeline `{}`: writing a batch failed unexpectedly: {panic}", self.lane.stores.pipeline)
         })?;
-        super::progress::add(&mut self.rejected, &finished.rejected);
         match finished.ended? {
             Ended::Durable => {
                 if let Some(held) = self.held.get_mut(&finished.partition) {
                     held.standing = finished.standing;
                     held.done = finished.to;
                 }
+                self.summary.add(&finished.summary);
             }
             Ended::ClaimAgain(why) => return self.claim_again(finished.partition, &why),
         }
@@ -160,9 +178,9 @@ impl Running {
 
     /// Moves the ledgers of sinks that had nothing to write.
     fn advance(&mut self) -> anyhow::Result<()> {
+        self.advanced = Instant::now();
         let mut again = Vec::new();
         for (partition, held) in &mut self.held {
-            held.advanced = Instant::now();
             let ended = self.lane.runtime.block_on(self.lane.stores.advance(&mut held.standing, held.done))?;
             if let Ended::ClaimAgain(why) = ended {
                 again.push((partition.clone(), why));
@@ -174,6 +192,10 @@ impl Running {
     fn claim_again(&mut self, partition: TopicPartition, why: &str) -> anyhow::Result<()> {
         let Some(held) = self.held.get(&partition) else { return Ok(()) };
         tracing::warn!(pipeline = self.lane.stores.pipeline, %partition, why, "claiming the partition again");
+        // Two owners that take it from each other must not do so in step.
+        if self.lane.runtime.block_on(self.lane.stores.stop.wait(Backoff::default().next())) {
+            return Ok(());
+        }
         let (log_start, claim) = (held.log_start, Claim(held.claim.0 + 1));
         self.claim(partition, log_start, claim)
     }
@@ -184,8 +206,7 @@ impl Running {
         let standing = self.lane.runtime.block_on(self.lane.stores.claim(key, log_start))?;
         let offset = standing.next.iter().copied().min().unwrap_or(log_start);
         tracing::info!(pipeline = self.lane.stores.pipeline, %partition, offset, "claimed");
-        self.held
-            .insert(partition.clone(), Held { claim, log_start, standing, done: offset, advanced: Instant::now() });
+        self.held.insert(partition.clone(), Held { claim, log_start, standing, done: offset });
         // The source may have ended in the meantime; then nothing will come.
         let _ = self.lane.control.send(Control::Begin { partition, offset, claim });
         Ok(())

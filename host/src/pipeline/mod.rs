@@ -4,12 +4,14 @@
 //! grants and stores, then run each pipeline until its source ends, it is stopped, or it cannot go on. A pipeline is
 //! one fate; the pipelines of a configuration do not wait for each other.
 
-pub mod dead_letter;
+mod dead_letter;
 mod lane;
 mod prepare;
 mod progress;
 mod retry;
 mod stop;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::collections::BTreeMap;
@@ -71,9 +73,9 @@ pub fn run(config: &Config, stops: &Stops) -> anyhow::Result<Outcome> {
         let running: Vec<_> = prepared.into_iter().map(|pipeline| scope.spawn(|| pipeline.run())).collect();
         for pipeline in running {
             match pipeline.join() {
-                Ok((summary, failures)) => {
+                Ok((summary, failure)) => {
                     outcome.summary.pipelines.push(summary);
-                    outcome.failures.extend(failures);
+                    outcome.failures.extend(failure);
                 }
                 Err(_) => outcome.failures.push(anyhow!("a pipeline failed unexpectedly: see the message above")),
             }
@@ -130,10 +132,11 @@ impl Pipeline {
         let (to_source, control) = mpsc::channel();
         let lanes = (0..pipeline.lanes)
             .map(|_| {
+                let mut stage = stage(pipeline, &started)?;
                 Ok(Lane {
                     queue: Arc::new(LaneQueue::new(batch)),
                     control: to_source.clone(),
-                    stage: stage(pipeline, &started)?,
+                    prepare: Box::new(move |records| stage.prepare(records)),
                     stores: stores.clone(),
                     runtime: shared.runtime.clone(),
                     batch,
@@ -149,28 +152,33 @@ impl Pipeline {
     }
 
     /// Runs to the end of the source, to the wish to stop, or to the first failure.
-    fn run(self) -> (PipelineSummary, Vec<anyhow::Error>) {
+    fn run(self) -> (PipelineSummary, Option<anyhow::Error>) {
         let mut summary = PipelineSummary { name: self.name.clone(), ..PipelineSummary::default() };
-        let mut failures = Vec::new();
         let queues: Vec<_> = self.lanes.iter().map(|lane| lane.queue.clone()).collect();
         thread::scope(|scope| {
             let lanes: Vec<_> = self.lanes.into_iter().map(|lane| scope.spawn(|| lane.run())).collect();
-            let read = self.source.run(&queues, &self.control, self.stop.flag());
-            failures.extend(read.err().map(|cause| cause.context(format!("pipeline `{}`", self.name))));
-            // Nothing more will come; what is in flight is finished.
-            queues.iter().for_each(|queue| queue.close());
+            {
+                // When nothing more will come, or the source panics, what is in flight is finished.
+                let _closing = Closing(&queues);
+                let read = self.source.run(&queues, &self.control, self.stop.flag());
+                self.stop.fail_with(read.with_context(|| format!("pipeline `{}`", self.name)));
+            }
             drop(self.control);
-            for lane in lanes {
-                match lane.join() {
-                    Ok((done, result)) => {
-                        summary.add(&done);
-                        failures.extend(result.err());
-                    }
-                    Err(_) => failures.push(anyhow!("pipeline `{}`: a lane failed unexpectedly", self.name)),
-                }
+            // A lane that panicked has said so to `stop`.
+            for done in lanes.into_iter().filter_map(|lane| lane.join().ok()) {
+                summary.add(&done);
             }
         });
-        (summary, failures)
+        (summary, self.stop.take_failure())
+    }
+}
+
+/// Closes the queues of the lanes.
+struct Closing<'a>(&'a [Arc<LaneQueue>]);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|queue| queue.close());
     }
 }
 

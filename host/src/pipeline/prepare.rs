@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 
 use super::dead_letter::Stage as Failed;
-use super::progress::{Counts, PipelineSummary, count};
+use super::progress::{PipelineSummary, count};
 use super::write::{Prepared, Refused};
 use crate::command::check::Checker;
 use crate::command::collapse::Tagged;
@@ -36,8 +36,6 @@ pub(super) struct Stage {
     decoder: Decoder,
     transforms: Vec<LaneTransform>,
     on_truncate: OnTruncate,
-    events: Counts,
-    commands: Counts,
 }
 
 impl Stage {
@@ -48,18 +46,7 @@ impl Stage {
         transforms: Vec<LaneTransform>,
         on_truncate: OnTruncate,
     ) -> Self {
-        let (events, commands) = (Counts::new(), Counts::new());
-        Self { pipeline: pipeline.to_owned(), decoder, transforms, on_truncate, events, commands }
-    }
-
-    /// What this lane has seen and made so far; what was rejected is counted where it is filed.
-    pub(super) fn summary(&self) -> PipelineSummary {
-        PipelineSummary {
-            name: self.pipeline.clone(),
-            events: self.events.clone(),
-            commands: self.commands.clone(),
-            rejected: Counts::new(),
-        }
+        Self { pipeline: pipeline.to_owned(), decoder, transforms, on_truncate }
     }
 
     /// Turns records of one partition into commands.
@@ -75,12 +62,12 @@ impl Stage {
             let event = match self.decoder.decode(record) {
                 Ok(event) => event,
                 Err(why) => {
-                    count(&mut self.events, "undecodable");
-                    made.refused.push(Refused { place, transform: None, stage: Failed::Decode, why });
+                    count(&mut made.summary.events, "undecodable");
+                    made.refused.push(Refused { place, transform: None, stage: Failed::Decode, sink: None, why });
                     continue;
                 }
             };
-            count(&mut self.events, kind(&event));
+            let kind = kind(&event);
             match event {
                 Event::Change(change) => {
                     if run.last().is_some_and(|(_, last)| !same_batch(last, &change)) {
@@ -100,13 +87,14 @@ impl Stage {
                 }
                 Event::Truncate | Event::Control(_) => {}
             }
+            count(&mut made.summary.events, kind);
         }
         self.apply(&mut run, &mut made)?;
         drop(run);
         if self.transforms.len() > 1 {
             made.commands.sort_by_key(|tagged| tagged.offset);
         }
-        Ok(Prepared { records, to, commands: made.commands, refused: made.refused, stop })
+        Ok(Prepared { records, to, commands: made.commands, refused: made.refused, summary: made.summary, stop })
     }
 
     /// Has every transform handle the changes.
@@ -122,9 +110,10 @@ impl Stage {
             };
             let outcomes = lane.transform.apply(batch, &changes).with_context(|| {
                 format!(
-                    "pipeline `{}`: transform `{}` cannot serve {}",
+                    "pipeline `{}`: transform `{}` (sha256:{}) cannot serve {}",
                     self.pipeline,
                     lane.name,
+                    lane.transform.module().digest(),
                     first.record.position()
                 )
             })?;
@@ -136,11 +125,11 @@ impl Stage {
                 });
                 match checked {
                     Ok(commands) => made.commands.extend(commands.into_iter().map(|command| {
-                        count(&mut self.commands, command.kind());
+                        count(&mut made.summary.commands, command.kind());
                         Tagged { offset: change.record.offset, transform: number, command }
                     })),
                     Err((stage, why)) => {
-                        made.refused.push(Refused { place: *place, transform: Some(number), stage, why });
+                        made.refused.push(Refused { place: *place, transform: Some(number), stage, sink: None, why });
                     }
                 }
             }
@@ -154,6 +143,7 @@ impl Stage {
 struct Made {
     commands: Vec<Tagged>,
     refused: Vec<Refused>,
+    summary: PipelineSummary,
 }
 
 /// Whether two changes may go to a transform in one call.

@@ -1,4 +1,4 @@
-//! What a run has done, counted by kind, for reports and for the summary file.
+//! What a run has made durable, counted by kind, for reports and for the summary file.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,8 @@ use serde::Serialize;
 /// Counts by name.
 pub(super) type Counts = BTreeMap<&'static str, u64>;
 
-/// What one pipeline has done in this run. What an earlier run had made durable is not in it.
+/// What one pipeline has made durable in this run. A batch that had to be tried again counts once; one that a store
+/// lost after it was durable counts again.
 #[derive(Debug, Clone, Default, Serialize, PartialEq, Eq)]
 pub struct PipelineSummary {
     /// The pipeline.

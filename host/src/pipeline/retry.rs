@@ -21,11 +21,6 @@ impl Backoff {
         let half = full / 2;
         half + half.mul_f64(f64::from(jitter()) / f64::from(u32::MAX))
     }
-
-    /// Whether this is the first try that failed: the one to report.
-    pub(super) fn is_first(&self) -> bool {
-        self.tries == 0
-    }
 }
 
 /// Any number. Without a source of randomness there is no jitter, and nothing worse.

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 pub(super) struct Stop {
     set: AtomicBool,
     changed: Notify,
+    failure: Mutex<Option<anyhow::Error>>,
 }
 
 /// The pipelines of a run, to be stopped together.
@@ -24,6 +25,30 @@ impl Stop {
     pub(super) fn set(&self) {
         self.set.store(true, Ordering::Release);
         self.changed.notify_waiters();
+    }
+
+    /// Asks for the end because of a failure. The first one is why the pipeline failed; later ones follow from it, or
+    /// are the same seen by another lane, and are told to the log alone.
+    pub(super) fn fail(&self, failure: anyhow::Error) {
+        let mut first = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*first {
+            None => *first = Some(failure),
+            Some(_) => tracing::debug!("a further failure: {failure:#}"),
+        }
+        drop(first);
+        self.set();
+    }
+
+    /// [`Stop::fail`], if this failed.
+    pub(super) fn fail_with(&self, result: anyhow::Result<()>) {
+        if let Err(failure) = result {
+            self.fail(failure);
+        }
+    }
+
+    /// Why the pipeline failed, if it did.
+    pub(super) fn take_failure(&self) -> Option<anyhow::Error> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whether the end was asked for.

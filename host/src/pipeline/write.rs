@@ -1,7 +1,8 @@
 //! The second half of a lane: brings a batch into each sink in turn, and files what is rejected.
 //!
 //! The sinks are written in the order tables, documents, cache, messages. A record that one of them rejects is filed
-//! as a dead letter before that sink's ledger moves, and goes to none of the later ones. A sink whose ledger is
+//! as a dead letter before that sink's ledger moves, and goes to none of the later ones. What other transforms answered
+//! to the same record is not touched by that. A sink whose ledger is
 //! already past a part of the batch gets the rest alone.
 
 use std::collections::HashSet;
@@ -10,13 +11,13 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 
 use super::dead_letter::{DeadLetter, DeadLetterFile, Stage};
-use super::progress::{Counts, count};
+use super::progress::{Counts, PipelineSummary, count};
 use super::retry::Backoff;
 use super::stop::Stop;
 use crate::command::Port;
-use crate::command::collapse::{Tagged, collapse, judge};
+use crate::command::collapse::{Origin, Tagged, collapse, judge};
 use crate::contract::{Fault, Rejection};
-use crate::sink::{LedgerKey, Sink, SinkError, Step, Token, Written};
+use crate::sink::{BadWrite, LedgerKey, Sink, SinkError, Step, Token, Write, Written};
 use crate::source::Record;
 
 /// A sink, and what a pipeline sends there.
@@ -55,6 +56,8 @@ pub(super) struct Prepared {
     pub(super) commands: Vec<Tagged>,
     /// The records that were refused so far.
     pub(super) refused: Vec<Refused>,
+    /// What it comes to, to be counted once it is durable; what is rejected is counted where it is filed.
+    pub(super) summary: PipelineSummary,
     /// Why the pipeline must stop after this batch.
     pub(super) stop: Option<anyhow::Error>,
 }
@@ -67,6 +70,8 @@ pub(super) struct Refused {
     pub(super) transform: Option<usize>,
     /// Where it failed.
     pub(super) stage: Stage,
+    /// The sink that refused it, by its place among the pipeline's.
+    pub(super) sink: Option<usize>,
     /// Why.
     pub(super) why: Rejection,
 }
@@ -80,6 +85,16 @@ pub(super) struct Standing {
     pub(super) token: Token,
     /// The next offset that each sink wants, in the order of the sinks.
     pub(super) next: Vec<u64>,
+}
+
+/// What one sink made of a write.
+enum Answer {
+    /// It is durable.
+    Durable,
+    /// Nothing is changed, and these are bad.
+    Rejected(Vec<BadWrite>),
+    /// Nothing is changed: the ledger stands elsewhere, or is another's.
+    Elsewhere(String),
 }
 
 /// How a write ended.
@@ -105,8 +120,8 @@ impl Stores {
         Self { pipeline: pipeline.to_owned(), sinks, dead_letters, transforms, digests, stop }
     }
 
-    /// Makes a batch durable. Sinks without a command in it are moved along when `advance_all` is set; else they are
-    /// left where they stand, which costs a restart some reading and saves a write.
+    /// Makes a batch durable. Sinks without a command in it are left where they stand, which costs a restart some
+    /// reading and saves a write; [`Stores::advance`] moves them along.
     ///
     /// # Errors
     /// When the pipeline has to stop. The partition's ledgers then stand where they stood, or at the batch's end.
@@ -114,52 +129,51 @@ impl Stores {
         &self,
         standing: &mut Standing,
         batch: &Prepared,
-        advance_all: bool,
         rejected: &mut Counts,
     ) -> anyhow::Result<Ended> {
         let refused: Vec<_> = batch.refused.iter().collect();
         self.file(&batch.records, &refused, rejected).await?;
 
-        let mut left_out = HashSet::new();
+        let refused_before = self.refused_before(standing, batch);
+        let mut left_out: HashSet<Origin> = HashSet::new();
         for (place, bound) in self.sinks.iter().enumerate() {
             let from = standing.next[place];
             if from >= batch.to {
                 continue;
             }
+            left_out.extend(refused_before.iter().filter(|(by, _)| *by < place).map(|(_, origin)| *origin));
             let mine = |tagged: &&Tagged| tagged.offset >= from && bound.ports.contains(&tagged.command.port());
             let mut commands: Vec<&Tagged> = batch.commands.iter().filter(mine).collect();
-            if commands.is_empty() && !advance_all {
+            if commands.is_empty() {
                 continue;
             }
-            let step = Step { key: &standing.key, token: standing.token, from, to: batch.to, digest: &self.digests };
             let mut unfolded = HashSet::new();
             loop {
-                commands.retain(|tagged| !left_out.contains(&tagged.offset));
+                commands.retain(|tagged| !left_out.contains(&tagged.origin()));
                 let writes = collapse(commands.iter().copied(), &unfolded);
-                let bad = match self.patiently(bound, || bound.sink.write(&step, &writes)).await? {
-                    Written::Applied | Written::AlreadyApplied => break,
-                    Written::Rejected(bad) => bad,
-                    Written::StandsAt(at) => {
-                        return Ok(Ended::ClaimAgain(format!(
-                            "the ledger of sink `{}` stands at {at}, not at {from}",
-                            bound.name
-                        )));
-                    }
-                    Written::Fenced => {
-                        return Ok(Ended::ClaimAgain(format!("another claim owns it in sink `{}`", bound.name)));
-                    }
-                    Written::LedgerMissing => return Err(self.ledger_missing(bound, &standing.key)),
+                let bad = match self.execute(standing, place, batch.to, &writes).await? {
+                    Answer::Durable => break,
+                    Answer::Rejected(bad) => bad,
+                    Answer::Elsewhere(why) => return Ok(Ended::ClaimAgain(why)),
                 };
                 let verdict = judge(commands.iter().copied(), &writes, &bad);
+                if verdict.rejected.is_empty() && verdict.unfold.is_empty() {
+                    return Err(self.refused_nothing(bound));
+                }
                 let refused: Vec<Refused> = verdict
                     .rejected
                     .into_iter()
-                    .filter_map(|(offset, reason)| {
-                        left_out.insert(offset);
-                        let transform = commands.iter().find(|tagged| tagged.offset == offset)?.transform;
-                        let place = batch.records.binary_search_by_key(&offset, |record| record.offset).ok()?;
+                    .filter_map(|(origin, reason)| {
+                        left_out.insert(origin);
+                        let at = batch.records.binary_search_by_key(&origin.offset, |record| record.offset).ok()?;
                         let why = Rejection::new(Fault::Store, format!("sink `{}`: {reason}", bound.name));
-                        Some(Refused { place, transform: Some(transform), stage: Stage::Write, why })
+                        Some(Refused {
+                            place: at,
+                            transform: Some(origin.transform),
+                            stage: Stage::Write,
+                            sink: Some(place),
+                            why,
+                        })
                     })
                     .collect();
                 self.file(&batch.records, &refused.iter().collect::<Vec<_>>(), rejected).await?;
@@ -170,10 +184,65 @@ impl Stores {
         Ok(Ended::Durable)
     }
 
+    /// What sinks that are ahead have refused of this batch, in an earlier run or before the partition was set back, by
+    /// the sink's place: it goes to none of the later sinks this time either. Another module's answer is
+    /// another matter.
+    fn refused_before(&self, standing: &Standing, batch: &Prepared) -> Vec<(usize, Origin)> {
+        let mut refused = Vec::new();
+        let Some(first) = batch.commands.first() else { return refused };
+        if standing.next.iter().all(|next| *next <= first.offset) {
+            return refused;
+        }
+        let partition = &standing.key.partition;
+        for (transform, (name, digest)) in self.transforms.iter().enumerate() {
+            let module = (name.as_str(), digest.as_str());
+            for (offset, sink) in self.dead_letters.refusals(&self.pipeline, partition, module, first.offset..batch.to)
+            {
+                let by = self.sinks.iter().position(|bound| bound.name == sink);
+                let ahead = by.filter(|by| standing.next.get(*by).is_some_and(|next| offset < *next));
+                refused.extend(ahead.map(|by| (by, Origin { offset, transform })));
+            }
+        }
+        refused
+    }
+
     /// Moves the ledgers that lag behind `to`, since their sinks had nothing to write.
+    ///
+    /// # Errors
+    /// As [`Stores::write`].
     pub(super) async fn advance(&self, standing: &mut Standing, to: u64) -> anyhow::Result<Ended> {
-        let batch = Prepared { records: Vec::new(), to, commands: Vec::new(), refused: Vec::new(), stop: None };
-        self.write(standing, &batch, true, &mut Counts::new()).await
+        for place in 0..self.sinks.len() {
+            if standing.next[place] >= to {
+                continue;
+            }
+            match self.execute(standing, place, to, &[]).await? {
+                Answer::Durable => standing.next[place] = to,
+                Answer::Rejected(_) => return Err(self.refused_nothing(&self.sinks[place])),
+                Answer::Elsewhere(why) => return Ok(Ended::ClaimAgain(why)),
+            }
+        }
+        Ok(Ended::Durable)
+    }
+
+    /// Has one sink execute what is left for it and move its ledger.
+    async fn execute(
+        &self,
+        standing: &Standing,
+        place: usize,
+        to: u64,
+        writes: &[Write<'_>],
+    ) -> anyhow::Result<Answer> {
+        let (bound, from) = (&self.sinks[place], standing.next[place]);
+        let step = Step { key: &standing.key, token: standing.token, from, to, digest: &self.digests };
+        Ok(match self.patiently(bound, || bound.sink.write(&step, writes)).await? {
+            Written::Applied | Written::AlreadyApplied => Answer::Durable,
+            Written::Rejected(bad) => Answer::Rejected(bad),
+            Written::StandsAt(at) => {
+                Answer::Elsewhere(format!("the ledger of sink `{}` stands at {at}, not at {from}", bound.name))
+            }
+            Written::Fenced => Answer::Elsewhere(format!("another claim owns it in sink `{}`", bound.name)),
+            Written::LedgerMissing => return Err(self.ledger_missing(bound, &standing.key)),
+        })
     }
 
     /// Takes a partition over in every sink, under one new token.
@@ -207,6 +276,7 @@ impl Stores {
         F: Future<Output = Result<T, SinkError>>,
     {
         let mut backoff = Backoff::default();
+        let mut told = String::new();
         loop {
             let cause = match attempt().await {
                 Ok(answer) => return Ok(answer),
@@ -215,8 +285,9 @@ impl Stores {
                     return Err(anyhow!("pipeline `{}`: sink `{}`: {cause}", self.pipeline, bound.name));
                 }
             };
-            if backoff.is_first() {
+            if cause != told {
                 tracing::warn!(pipeline = self.pipeline, sink = bound.name, cause, "waiting for the store");
+                told.clone_from(&cause);
             }
             if self.stop.wait(backoff.next()).await {
                 return Err(anyhow!(
@@ -248,6 +319,7 @@ impl Stores {
                     digest,
                     fault: refused.why.fault,
                     stage: refused.stage,
+                    sink: refused.sink.and_then(|sink| self.sinks.get(sink)).map_or("", |bound| bound.name.as_str()),
                     reason: &refused.why.reason,
                 }
             })
@@ -267,6 +339,15 @@ impl Stores {
             .await
             .map(drop)
             .with_context(|| format!("pipeline `{}`: cannot file dead letters; nothing was lost", self.pipeline))
+    }
+
+    /// Trying again would come to the same for ever.
+    fn refused_nothing(&self, bound: &BoundSink) -> anyhow::Error {
+        anyhow!(
+            "pipeline `{}`: sink `{}` refuses a batch and names no command of it; please report this",
+            self.pipeline,
+            bound.name
+        )
     }
 
     fn ledger_missing(&self, bound: &BoundSink, key: &LedgerKey) -> anyhow::Error {

@@ -15,7 +15,7 @@ use super::model::{Model, events, settle};
 use super::null::Null;
 use super::sqlite::testing::SqliteBench;
 use super::{BadWrite, Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, Write, Written};
-use crate::command::collapse::Tagged;
+use crate::command::collapse::{Origin, Tagged};
 use crate::command::{Command, Port, Row};
 use crate::contract::{Index, Table};
 use crate::source::TopicPartition;
@@ -56,7 +56,11 @@ fn row(id: &str, column: &str, value: &str) -> Row {
 }
 
 fn writes(commands: &[Command]) -> Vec<Write<'_>> {
-    commands.iter().zip(0..).map(|(c, offset)| Write { command: Cow::Borrowed(c), offsets: vec![offset] }).collect()
+    commands
+        .iter()
+        .zip(0..)
+        .map(|(c, offset)| Write { command: Cow::Borrowed(c), origins: vec![Origin { offset, transform: 0 }] })
+        .collect()
 }
 
 /// One claim of partition 0 of pipeline `p`, and steps under it.

@@ -19,6 +19,7 @@ use std::borrow::Cow;
 
 use async_trait::async_trait;
 
+use crate::command::collapse::Origin;
 use crate::command::{Command, Port};
 use crate::contract::{Index, Table};
 use crate::source::TopicPartition;
@@ -107,13 +108,13 @@ impl Step<'_> {
     }
 }
 
-/// A command to execute, and the events it came from.
+/// A command to execute, and what it came from.
 #[derive(Debug)]
 pub struct Write<'a> {
     /// The command; owned where several were folded into it.
     pub command: Cow<'a, Command>,
-    /// The offsets of its events, rising. More than one when commands were folded.
-    pub offsets: Vec<u64>,
+    /// The events and transforms it came from, rising. More than one when commands were folded.
+    pub origins: Vec<Origin>,
 }
 
 /// What became of a write.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 
 use super::{BadWrite, Write, Written};
-use crate::command::collapse::{Tagged, collapse, judge};
+use crate::command::collapse::{Origin, Tagged, collapse, judge};
 use crate::command::json::merge_into;
 use crate::command::{Command, Fields, Row};
 
@@ -99,21 +99,21 @@ fn set_columns(row: &mut BTreeMap<String, String>, values: &Fields) {
     }
 }
 
-/// Writes a batch until it is through, as the pipeline does; the rejected events' offsets.
+/// Writes a batch until it is through, as the pipeline does; the answers that are rejected.
 pub(crate) fn settle<'a>(
     commands: &(impl Iterator<Item = &'a Tagged> + Clone),
     mut write: impl FnMut(&[Write<'_>]) -> Written,
-) -> Vec<u64> {
+) -> Vec<Origin> {
     let (mut rejected, mut unfolded) = (Vec::new(), HashSet::new());
     loop {
-        let left = commands.clone().filter(|tagged| !rejected.contains(&tagged.offset));
+        let left = commands.clone().filter(|tagged| !rejected.contains(&tagged.origin()));
         let writes = collapse(left.clone(), &unfolded);
         match write(&writes) {
             Written::Rejected(bad) => {
                 let verdict = judge(left, &writes, &bad);
                 assert!(!verdict.unfold.is_empty() || !verdict.rejected.is_empty(), "no progress over {bad:?}");
                 unfolded.extend(verdict.unfold);
-                rejected.extend(verdict.rejected.into_iter().map(|(offset, _)| offset));
+                rejected.extend(verdict.rejected.into_iter().map(|(origin, _)| origin));
             }
             written => {
                 assert_eq!(written, Written::Applied);

@@ -86,6 +86,7 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
+    use crate::command::collapse::Origin;
     use crate::source::TopicPartition;
 
     #[tokio::test]
@@ -95,7 +96,10 @@ mod tests {
         sink.prepare("p", &Declared::default()).await.unwrap();
         sink.claim(&key, Token(1), 0).await.unwrap();
         let writes: Vec<_> = (0..3)
-            .map(|i| Write { command: Cow::Owned(Command::CacheDelete { key: "k".into() }), offsets: vec![i] })
+            .map(|i| Write {
+                command: Cow::Owned(Command::CacheDelete { key: "k".into() }),
+                origins: vec![Origin { offset: i, transform: 0 }],
+            })
             .collect();
         let step = Step { key: &key, token: Token(1), from: 0, to: 3, digest: "" };
         assert_eq!(sink.write(&step, &writes).await.unwrap(), Written::Applied);

@@ -2,7 +2,7 @@
 //! `{"topic","partition","offset","timestamp","headers":[[name,value],…],"key","value"}`.
 //!
 //! `key` and `value` are the exact wire text, or null. What is no UTF-8 stands in `key_base64` and `value_base64`
-//! instead; the value of a header is text or null. `timestamp` and `headers` may be left out. Lines end with "\n"
+//! instead; the value of a header is text or null, or its base64 with `"base64"` as a third element. `timestamp` and `headers` may be left out. Lines end with "\n"
 //! alone, since the text in them may hold every other kind of line end.
 
 use std::fs::File;
@@ -32,6 +32,12 @@ pub enum LineError {
         /// What, and in which column.
         cause: String,
     },
+    /// Kafka counts offsets in 63 bits.
+    #[error("the offset {offset} is beyond what Kafka can have, {}", i64::MAX)]
+    Offset {
+        /// The offset.
+        offset: u64,
+    },
     /// A value stands there twice.
     #[error("the line has both `{member}` and `{member}_base64`; leave one out")]
     Twice {
@@ -39,7 +45,7 @@ pub enum LineError {
         member: &'static str,
     },
     /// A member is no base64.
-    #[error("`{member}_base64` is not base64: {cause}")]
+    #[error("the base64 of `{member}` is none: {cause}")]
     NotBase64 {
         /// The member.
         member: &'static str,
@@ -81,26 +87,49 @@ struct Line {
     offset: u64,
     timestamp: Option<i64>,
     #[serde(default)]
-    headers: Vec<(String, Option<String>)>,
+    headers: Vec<LineHeader>,
     key: Option<String>,
     value: Option<String>,
     key_base64: Option<String>,
     value_base64: Option<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a header is [name, value], the value text or null, or [name, value, \"base64\"]")]
+enum LineHeader {
+    Text(String, Option<String>),
+    Encoded(String, String, Encoding),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Encoding {
+    Base64,
+}
+
 /// Reads one line, without its "\n".
 ///
 /// # Errors
 /// When it is no recorded event.
-pub fn parse_line(line: &str) -> Result<Record, LineError> {
+fn parse_line(line: &str) -> Result<Record, LineError> {
     let malformed = |error: serde_json::Error| LineError::Malformed { cause: without_line(&error) };
     let line: Line = serde_json::from_str(line).map_err(malformed)?;
-    let header = |(name, value): (String, Option<String>)| Header { name, value: value.map(String::into_bytes) };
+    if i64::try_from(line.offset).is_err() {
+        return Err(LineError::Offset { offset: line.offset });
+    }
+    let header = |header| {
+        Ok(match header {
+            LineHeader::Text(name, value) => Header { name, value: value.map(String::into_bytes) },
+            LineHeader::Encoded(name, value, Encoding::Base64) => {
+                Header { name, value: bytes("header", None, Some(value))? }
+            }
+        })
+    };
     Ok(Record {
         partition: TopicPartition { topic: line.topic.into(), partition: line.partition },
         offset: line.offset,
         timestamp: line.timestamp,
-        headers: line.headers.into_iter().map(header).collect(),
+        headers: line.headers.into_iter().map(header).collect::<Result<_, _>>()?,
         key: bytes("key", line.key, line.key_base64)?,
         value: bytes("value", line.value, line.value_base64)?,
         claim: Claim(0),
@@ -148,11 +177,6 @@ pub fn read(path: &Path) -> io::Result<Records> {
 }
 
 impl Records {
-    /// The number of the line that the last record came from, from 1.
-    pub fn line(&self) -> u64 {
-        self.line
-    }
-
     fn next_line(&mut self) -> Result<Option<Record>, ReadError> {
         self.line += 1;
         self.buffer.clear();
@@ -220,7 +244,7 @@ mod tests {
         let twice = parse_line(r#"{"topic":"t","partition":0,"offset":0,"key":"a","key_base64":"/w=="}"#).unwrap_err();
         assert_eq!(twice.to_string(), "the line has both `key` and `key_base64`; leave one out");
         let wrong = parse_line(r#"{"topic":"t","partition":0,"offset":0,"value_base64":"?"}"#).unwrap_err();
-        assert!(wrong.to_string().starts_with("`value_base64` is not base64: "), "{wrong}");
+        assert!(wrong.to_string().starts_with("the base64 of `value` is none: "), "{wrong}");
     }
 
     #[test]
@@ -237,6 +261,15 @@ mod tests {
             "FOLDER/events.jsonl:1: the line is not UTF-8 from byte 11; record such a value as `value_base64`"
         );
         assert!(records(b"\n")[0].is_err(), "an empty line is no record");
+    }
+
+    #[test]
+    fn an_offset_that_kafka_cannot_have_is_refused() {
+        let line = |offset: u64| parse_line(&LINE.replace("\"offset\":7", &format!("\"offset\":{offset}")));
+        assert!(line(i64::MAX as u64).is_ok());
+        for offset in [1 << 63, u64::MAX] {
+            assert!(line(offset).unwrap_err().to_string().contains("beyond what Kafka can have"));
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::testing::SqliteBench;
 use super::{Options, Sqlite};
+use crate::command::collapse::Origin;
 use crate::command::json::parse_fields;
 use crate::command::{Command, Row};
 use crate::contract::Table;
@@ -42,8 +43,10 @@ impl Run {
     }
 
     async fn write(&mut self, commands: &[Command]) -> Written {
-        let writes: Vec<_> =
-            commands.iter().map(|c| Write { command: Cow::Borrowed(c), offsets: vec![self.next] }).collect();
+        let writes: Vec<_> = commands
+            .iter()
+            .map(|c| Write { command: Cow::Borrowed(c), origins: vec![Origin { offset: self.next, transform: 0 }] })
+            .collect();
         let step = Step { key: &self.key, token: Token(1), from: self.next, to: self.next + 1, digest: "d" };
         let written = self.sink.write(&step, &writes).await.unwrap();
         self.next += u64::from(written == Written::Applied);

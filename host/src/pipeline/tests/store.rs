@@ -1,0 +1,166 @@
+//! A store in memory that keeps the contract of a sink, and fails as it is told.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+
+use async_trait::async_trait;
+
+use crate::sink::model::Model;
+use crate::sink::{Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, Write, Written};
+
+/// What goes wrong with one write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Nothing.
+    None,
+    /// The store is away.
+    Away,
+    /// The write is applied, and its answer lost.
+    AnswerLost,
+    /// The store comes back as it was before its last writes, as after a failover.
+    SetBack(usize),
+    /// Another claim has taken the partition, and is gone again.
+    Taken,
+    /// The row of the ledger is deleted.
+    Emptied,
+    /// The process dies before the write.
+    CrashBefore,
+    /// The process dies after it.
+    CrashAfter,
+}
+
+/// The store.
+#[derive(Default)]
+pub(super) struct Store {
+    state: Mutex<State>,
+    /// Where the dead letters are filed, to see which were there when a write became durable.
+    letters: Option<PathBuf>,
+}
+
+/// The ledger.
+type Rows = HashMap<LedgerKey, (Token, u64)>;
+
+#[derive(Default, Clone)]
+struct State {
+    model: Model,
+    rows: Rows,
+    faults: VecDeque<Fault>,
+    /// What was durable before each write, the oldest first.
+    history: Vec<(Model, Rows)>,
+    /// For each durable write where the ledger came to, the offsets of its events, and the dead letters at that time.
+    writes: Vec<Seen>,
+}
+
+/// A write that became durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) to: u64,
+    pub(super) offsets: Vec<u64>,
+    pub(super) letters: Vec<u64>,
+    pub(super) after: Model,
+}
+
+impl Store {
+    pub(super) fn new(faults: impl IntoIterator<Item = Fault>) -> Self {
+        let store = Self::default();
+        store.state().faults.extend(faults);
+        store
+    }
+
+    pub(super) fn watching(letters: PathBuf) -> Self {
+        Self { letters: Some(letters), ..Self::default() }
+    }
+
+    pub(super) fn model(&self) -> Model {
+        self.state().model.clone()
+    }
+
+    pub(super) fn writes(&self) -> Vec<Seen> {
+        self.state().writes.clone()
+    }
+
+    /// Where the ledger stands in a partition of the topic `t`.
+    pub(super) fn next(&self, partition: u32) -> Option<u64> {
+        self.state().rows.iter().find(|(key, _)| key.partition.partition == partition).map(|(_, row)| row.1)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+impl State {
+    fn write(&mut self, step: &Step<'_>, writes: &[Write<'_>], letters: Vec<u64>) -> Written {
+        match self.rows.get(step.key) {
+            None => return Written::LedgerMissing,
+            Some((token, next)) if *token == step.token && *next == step.from => {}
+            Some((token, next)) => return step.refused(*token, *next),
+        }
+        self.history.push((self.model.clone(), self.rows.clone()));
+        let written = self.model.write(writes);
+        if written == Written::Applied {
+            self.rows.insert(step.key.clone(), (step.token, step.to));
+            let offsets = writes.iter().flat_map(|write| &write.origins).map(|origin| origin.offset).collect();
+            self.writes.push(Seen { to: step.to, offsets, letters, after: self.model.clone() });
+        }
+        written
+    }
+}
+
+#[async_trait]
+impl Sink for Store {
+    async fn prepare(&self, _pipeline: &str, _declared: &Declared) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    async fn claim(&self, key: &LedgerKey, token: Token, start: u64) -> Result<Standing, SinkError> {
+        let mut state = self.state();
+        let known = state.rows.get(key).map(|row| row.1);
+        let next = known.unwrap_or(start);
+        state.rows.insert(key.clone(), (token, next));
+        Ok(Standing { next, known: known.is_some() })
+    }
+
+    async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
+        step.check()?;
+        let letters = self.letters.as_deref().map(letters).unwrap_or_default();
+        let mut state = self.state();
+        let fault = state.faults.pop_front().unwrap_or(Fault::None);
+        match fault {
+            Fault::Away => return Err(SinkError::Retry("away".into())),
+            Fault::CrashBefore => return Err(SinkError::Stop("crashed".into())),
+            Fault::SetBack(writes) => {
+                let kept = state.history.len().saturating_sub(writes);
+                state.history.truncate(kept + 1);
+                if let Some((model, mut rows)) = state.history.pop() {
+                    // The claims of the stream's beginning are durable: the rows never vanish.
+                    rows.entry(step.key.clone()).or_insert((step.token, 0)).0 = step.token;
+                    (state.model, state.rows) = (model, rows);
+                }
+            }
+            Fault::Taken => {
+                if let Some(row) = state.rows.get_mut(step.key) {
+                    row.0 = Token(row.0.0.wrapping_add(1));
+                }
+            }
+            Fault::Emptied => {
+                state.rows.remove(step.key);
+            }
+            Fault::None | Fault::AnswerLost | Fault::CrashAfter => {}
+        }
+        let written = state.write(step, writes, letters);
+        match (fault, &written) {
+            (Fault::AnswerLost, Written::Applied) => Err(SinkError::Retry("no answer".into())),
+            (Fault::CrashAfter, Written::Applied) => Err(SinkError::Stop("crashed".into())),
+            _ => Ok(written),
+        }
+    }
+}
+
+/// The offsets of the dead letters in a file.
+pub(super) fn letters(path: &Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let offset = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["offset"].as_u64().unwrap();
+    text.lines().map(offset).collect()
+}
