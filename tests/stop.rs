@@ -138,3 +138,13 @@ fn a_signal_ends_the_run_between_two_batches_and_the_next_goes_on() {
     assert_eq!(site.query("store.db", standing), whole.query("store.db", standing));
     assert_eq!(site.query("store.db", entries), whole.query("store.db", entries));
 }
+
+#[test]
+fn a_topic_that_no_file_has_is_told() {
+    let site = Site::new(&ORDERS.replace("dbserver1.public.orders", "dbserver1.public.order"));
+    site.write("events.jsonl", orders().join("\n").as_bytes());
+    let output = site.run();
+    assert!(output.status.success(), "{}", text(&output));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("no file has a record of this topic") && said.contains("dbserver1.public.order"), "{said}");
+}

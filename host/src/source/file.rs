@@ -70,10 +70,23 @@ impl FileSource {
                     }
                 }
             }
+            if reading.pass == 1 {
+                self.tell_missing_topics(&reading);
+            }
             match reading.finish() {
                 Ok(true) => {}
                 Ok(false) | Err(RecvError) => return Ok(()),
             }
+        }
+    }
+}
+
+impl FileSource {
+    /// A topic may be misspelt, or have had no events yet: only the operator knows.
+    fn tell_missing_topics(&self, reading: &Reading<'_>) {
+        let missing = |topic: &&String| !reading.positions.keys().any(|met| *met.topic == ***topic);
+        for topic in self.topics.iter().filter(missing) {
+            tracing::warn!(topic, "no file has a record of this topic: is its name spelt as in the events?");
         }
     }
 }

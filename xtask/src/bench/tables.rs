@@ -28,7 +28,7 @@ fn ratios(figures: &Figures) -> String {
         let (typed, value, both) = (of("native", "typed"), of("native", "value"), of("scan+wasm", "64"));
         text += &row(
             title,
-            [
+            &[
                 micros(typed),
                 micros(value),
                 micros(of("scan", "64")),
@@ -52,7 +52,7 @@ fn batches(figures: &Figures) -> String {
             let of = |function| micros(figures.get(group, function, size));
             format!("{} · {}", of("wasm"), of("scan+wasm"))
         };
-        text += &row(title, BATCHES.map(cell));
+        text += &row(title, &BATCHES.map(cell));
     }
     text
 }
@@ -70,7 +70,7 @@ fn parts(figures: &Figures) -> String {
         let both = of("scan+wasm");
         text += &row(
             title,
-            [
+            &[
                 of("scan"),
                 of("wasm-call"),
                 less(of("wasm-read"), of("wasm-call")),
@@ -89,12 +89,12 @@ fn paths(figures: &Figures) -> String {
     let mut text = "### Whole paths on one core or lane: events a second\n\n| | |\n|---|--:|\n".to_owned();
     for (group, title, _) in READINGS {
         let all = figures.get(group, "scan+wasm+check+collapse", "64");
-        text += &row(&format!("decode, Wasm, check, collapse: {title}"), [a_second(all)]);
+        text += &row(&format!("decode, Wasm, check, collapse: {title}"), &[a_second(all)]);
     }
-    text += &row("a file of recorded orders, read and parsed alone", [a_second(figures.get("file", "read", ""))]);
+    text += &row("a file of recorded orders, read and parsed alone", &[a_second(figures.get("file", "read", ""))]);
     text += &row(
         "the same file to the null sink, one lane, 4 of 12 columns",
-        [a_second(figures.get("file", "file to null", ""))],
+        &[a_second(figures.get("file", "file to null", ""))],
     );
     text
 }
@@ -102,12 +102,12 @@ fn paths(figures: &Figures) -> String {
 fn events(figures: &Figures) -> String {
     let mut text = "### Decoding and projecting: µs an event\n\n| | |\n|---|--:|\n".to_owned();
     for (name, nanos) in figures.group("event") {
-        text += &row(name, [micros(Some(nanos))]);
+        text += &row(name, &[micros(Some(nanos))]);
     }
     text
 }
 
-fn row<const N: usize>(title: &str, cells: [String; N]) -> String {
+fn row<const N: usize>(title: &str, cells: &[String; N]) -> String {
     format!("| {title} | {} |\n", cells.join(" | "))
 }
 

@@ -54,6 +54,8 @@ pub fn run(workspace: &Workspace, corpus: &Path, out: &Path, keep: bool) -> anyh
 fn host(binary: &Path, folder: &Folder) -> Command {
     let mut command = Command::new(binary);
     command.arg("run").arg(&folder.config).arg("--summary").arg(&folder.summary);
+    // What each pipeline has done, without a line for each partition that it claims.
+    command.args(["--log", "warn,tidegate::cli=info"]);
     command
 }
 
