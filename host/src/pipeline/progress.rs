@@ -43,7 +43,7 @@ pub(super) fn count(counts: &mut Counts, kind: &'static str) {
 }
 
 /// Adds one table of counts to another.
-pub(super) fn add(counts: &mut Counts, more: &Counts) {
+fn add(counts: &mut Counts, more: &Counts) {
     for (kind, number) in more {
         *counts.entry(kind).or_default() += number;
     }

@@ -2,8 +2,8 @@
 //!
 //! The sinks are written in the order tables, documents, cache, messages. A record that one of them rejects is filed
 //! as a dead letter before that sink's ledger moves, and goes to none of the later ones. What other transforms answered
-//! to the same record is not touched by that. A sink whose ledger is
-//! already past a part of the batch gets the rest alone.
+//! to the same record is not touched by that. A sink whose ledger is already past a part of the batch gets the rest
+//! alone.
 
 use std::collections::HashSet;
 use std::sync::Arc;
