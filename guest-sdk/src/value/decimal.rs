@@ -141,6 +141,7 @@ mod tests {
     use proptest::prelude::*;
     use serde::de::DeserializeOwned;
 
+    use super::super::expect::error;
     use super::*;
     use crate::schema::{ColumnType, with_type};
 
@@ -151,10 +152,6 @@ mod tests {
     fn under<T: DeserializeOwned + Serialize>(scale: i32, json: &str) -> String {
         let of = ColumnType::new("bytes", Some("org.apache.kafka.connect.data.Decimal"), Some(scale), None);
         with_type(Some(of), || bare::<T>(json))
-    }
-
-    fn error<T: DeserializeOwned>(json: &str) -> String {
-        serde_json::from_str::<T>(json).err().expect("it is refused").to_string()
     }
 
     #[test]

@@ -32,6 +32,8 @@ mod calendar;
 mod corpus;
 mod date;
 mod decimal;
+#[cfg(test)]
+mod expect;
 mod float;
 mod geometry;
 mod interval;

@@ -241,18 +241,10 @@ impl Visitor<'_> for MomentVisitor {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use proptest::prelude::*;
-    use serde::de::DeserializeOwned;
 
+    use super::super::expect::{error, stored};
     use super::*;
     use crate::schema::{ColumnType, with_type};
-
-    fn stored<T: DeserializeOwned + Serialize>(json: &str) -> String {
-        serde_json::to_value(serde_json::from_str::<T>(json).unwrap()).unwrap().as_str().unwrap().to_owned()
-    }
-
-    fn error<T: DeserializeOwned>(json: &str) -> String {
-        serde_json::from_str::<T>(json).err().expect("it is refused").to_string()
-    }
 
     #[test]
     fn the_unit_is_that_of_the_type() {
