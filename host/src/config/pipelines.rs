@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
+use std::time::Duration;
 
 use super::block::{Block, Document, Place, Placed, suggestion};
 use super::sinks::Sinks;
@@ -12,6 +13,7 @@ use crate::event::{self, Format};
 
 const DEFAULT_MAX_EVENTS: u64 = 500;
 const DEFAULT_MAX_BYTES: u64 = 4 << 20;
+const DEFAULT_CLASH_PATIENCE_SECONDS: u64 = 30;
 const DEFAULT_IN_A_ROW: u64 = 100;
 const DEFAULT_PERCENT: u64 = 50;
 
@@ -34,6 +36,8 @@ pub struct Pipeline {
     pub on_changed_topic: OnLost,
     /// What to do when a cache, and nothing but a cache, has lost its ledger.
     pub on_lost_cache: OnLostCache,
+    /// How long a command is tried again that clashes with what another partition may still change.
+    pub clash_patience: Duration,
     /// When so much is rejected that the fault must lie elsewhere.
     pub breaker: Breaker,
     /// Debezium's `unavailable.value.placeholder`.
@@ -151,6 +155,7 @@ fn read_one(mut block: Block<'_>, sinks: &Sinks) -> Option<Pipeline> {
     let on_changed_topic = choice(&mut block, "on_changed_topic", &lost).unwrap_or_default();
     let on_lost_cache =
         choice(&mut block, "on_lost_cache", &[("rebuild", OnLostCache::Rebuild), ("stop", OnLostCache::Stop)]);
+    let clash_patience = block.number("clash_patience_seconds", &(0..=3600)).unwrap_or(DEFAULT_CLASH_PATIENCE_SECONDS);
     let breaker = read_breaker(&mut block);
     let group = block.text("group");
     if let Some(group) = group.as_ref() {
@@ -175,6 +180,7 @@ fn read_one(mut block: Block<'_>, sinks: &Sinks) -> Option<Pipeline> {
         on_lost_records,
         on_changed_topic,
         on_lost_cache: on_lost_cache.unwrap_or_default(),
+        clash_patience: Duration::from_secs(clash_patience),
         breaker,
         unavailable_placeholder,
         flattened_prefix: flattened_prefix.map_or_else(|| Text::plain(event.flattened_prefix), |prefix| prefix.value),

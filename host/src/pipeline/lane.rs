@@ -12,14 +12,16 @@ use anyhow::anyhow;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use super::claim::Standing;
 use super::progress::PipelineSummary;
 use super::retry::Backoff;
-use super::write::{Ended, Prepared, Standing, Stores};
-use crate::sink::LedgerKey;
+use super::write::{Ended, Prepared, Stores};
 use crate::source::{Assigned, Bounds, Claim, Control, Item, LaneQueue, Record, TopicPartition};
 
 /// Sinks that got no commands are moved along after this long, so that a restart does not read days again.
 const ADVANCE_AFTER: Duration = Duration::from_secs(1);
+/// How long a partition rests that clashes with another one.
+const REST: Duration = Duration::from_millis(200);
 
 /// The first half of a lane: records of one partition in, checked commands out.
 pub(super) type Prepare = Box<dyn FnMut(Vec<Record>) -> anyhow::Result<Prepared> + Send>;
@@ -37,16 +39,27 @@ pub(super) struct Lane {
 
 /// A partition that the lane has claimed.
 struct Held {
+    /// Records under another claim are not taken.
     claim: Claim,
     log_start: u64,
     standing: Standing,
-    /// Everything below is durable.
+    /// Everything below is durable, or was nobody's to give.
     done: u64,
+    /// To be claimed anew: the source has been asked to assign it again.
+    lost: bool,
+    /// Since when it clashes with another partition, if it does.
+    clashing: Option<Instant>,
+    /// When it is to be given again, while it rests.
+    rests_until: Option<Instant>,
+    /// What the source was last told of it.
+    told: Option<(u64, String)>,
 }
 
 struct Running {
     lane: Lane,
     held: HashMap<TopicPartition, Held>,
+    /// The number of the last claim.
+    claims: u64,
     in_flight: Option<JoinHandle<Finished>>,
     /// What has become durable.
     summary: PipelineSummary,
@@ -89,7 +102,7 @@ impl Lane {
         let closing = Closing { queue: self.queue.clone(), stores: stores.clone() };
         let summary = PipelineSummary { name: stores.pipeline.clone(), ..PipelineSummary::default() };
         let mut running =
-            Running { lane: self, held: HashMap::new(), in_flight: None, summary, advanced: Instant::now() };
+            Running { lane: self, held: HashMap::new(), claims: 0, in_flight: None, summary, advanced: Instant::now() };
         let served = running.serve();
         let failed = served.is_err();
         stores.stop.fail_with(served);
@@ -97,6 +110,7 @@ impl Lane {
         // What is in flight is awaited even after a failure: no write goes on behind the back of a stopped lane.
         let settled = running.settle();
         stores.stop.fail_with(settled.and_then(|()| if failed { Ok(()) } else { running.advance() }));
+        running.release_all();
         running.summary
     }
 }
@@ -104,23 +118,34 @@ impl Lane {
 impl Running {
     fn serve(&mut self) -> anyhow::Result<()> {
         while !self.lane.stores.stop.is_set()
-            && let Some(item) = self.lane.queue.take(self.lane.batch, ADVANCE_AFTER)
+            && let Some(item) = self.lane.queue.take(self.lane.batch, self.patience())
         {
             match item {
-                Item::Assigned(Assigned { partition, log_start, .. }) => {
+                Item::Assigned(assigned) => {
                     self.settle()?;
-                    self.claim(partition, log_start, Claim(1))?;
+                    self.claim(&assigned)?;
                 }
-                Item::Revoked(_) | Item::Reached { .. } => {}
+                Item::Revoked(partition) => {
+                    self.settle()?;
+                    self.release(&partition)?;
+                }
                 Item::Records(records) => self.handle(records)?,
+                Item::Reached { partition, offset, claim } => {
+                    self.settle()?;
+                    if let Some(held) = self.held.get_mut(&partition).filter(|held| held.claim == claim) {
+                        held.done = held.done.max(offset);
+                    }
+                }
                 Item::End => {
                     self.settle()?;
                     self.advance()?;
+                    self.end_rests();
                     // The source may have ended in the meantime; then nobody waits for this.
                     let _ = self.lane.control.send(Control::Drained);
                 }
                 Item::Idle => {}
             }
+            self.wake(Instant::now());
             if self.advanced.elapsed() >= ADVANCE_AFTER {
                 self.settle()?;
                 self.advance()?;
@@ -144,16 +169,18 @@ impl Running {
             && held.claim == claim
         {
             let standing = held.standing.clone();
-            self.begin(partition, standing, batch);
+            let patience = self.lane.stores.policies.clash_patience;
+            let patient = held.clashing.is_none_or(|since| since.elapsed() < patience);
+            self.begin(partition, standing, batch, patient);
         }
         Ok(())
     }
 
-    fn begin(&mut self, partition: TopicPartition, mut standing: Standing, mut batch: Prepared) {
+    fn begin(&mut self, partition: TopicPartition, mut standing: Standing, mut batch: Prepared, patient: bool) {
         let stores = self.lane.stores.clone();
         self.in_flight = Some(self.lane.runtime.spawn(async move {
             let mut summary = std::mem::take(&mut batch.summary);
-            let ended = stores.write(&mut standing, &batch, &mut summary.rejected).await;
+            let ended = stores.write(&mut standing, &batch, patient, &mut summary.rejected).await;
             Finished { partition, standing, to: batch.to, stop: batch.stop.take(), summary, ended }
         }));
     }
@@ -169,10 +196,13 @@ impl Running {
                 if let Some(held) = self.held.get_mut(&finished.partition) {
                     held.standing = finished.standing;
                     held.done = finished.to;
+                    held.clashing = None;
                 }
                 self.summary.add(&finished.summary);
+                self.tell(&finished.partition);
             }
-            Ended::ClaimAgain(why) => return self.claim_again(finished.partition, &why),
+            Ended::ClaimAgain(why) => self.claim_again(&finished.partition, &why),
+            Ended::Rest(why) => self.rest(&finished.partition, finished.standing, &why),
         }
         finished.stop.map_or(Ok(()), Err)
     }
@@ -180,36 +210,135 @@ impl Running {
     /// Moves the ledgers of sinks that had nothing to write.
     fn advance(&mut self) -> anyhow::Result<()> {
         self.advanced = Instant::now();
-        let mut again = Vec::new();
-        for (partition, held) in &mut self.held {
-            let ended = self.lane.runtime.block_on(self.lane.stores.advance(&mut held.standing, held.done))?;
-            if let Ended::ClaimAgain(why) = ended {
-                again.push((partition.clone(), why));
-            }
-        }
-        again.into_iter().try_for_each(|(partition, why)| self.claim_again(partition, &why))
+        let partitions: Vec<_> = self.held.keys().cloned().collect();
+        partitions.iter().try_for_each(|partition| self.advance_one(partition))
     }
 
-    fn claim_again(&mut self, partition: TopicPartition, why: &str) -> anyhow::Result<()> {
-        let Some(held) = self.held.get(&partition) else { return Ok(()) };
-        tracing::warn!(pipeline = self.lane.stores.pipeline, %partition, why, "claiming the partition again");
-        // Two owners that take it from each other must not do so in step.
-        if self.lane.runtime.block_on(self.lane.stores.stop.wait(Backoff::default().next())) {
+    fn advance_one(&mut self, partition: &TopicPartition) -> anyhow::Result<()> {
+        let Some(held) = self.held.get_mut(partition).filter(|held| !held.lost && held.rests_until.is_none()) else {
             return Ok(());
+        };
+        match self.lane.runtime.block_on(self.lane.stores.advance(&mut held.standing, held.done))? {
+            Ended::Durable => self.tell(partition),
+            Ended::ClaimAgain(why) | Ended::Rest(why) => self.claim_again(partition, &why),
         }
-        let (log_start, claim) = (held.log_start, Claim(held.claim.0 + 1));
-        self.claim(partition, log_start, claim)
+        Ok(())
+    }
+
+    /// Tells the source how far a partition has become durable, where that is new.
+    fn tell(&mut self, partition: &TopicPartition) {
+        let Some(held) = self.held.get_mut(partition).filter(|held| !held.lost) else { return };
+        let durable = (held.standing.lowest(), self.lane.stores.commit_metadata(&held.standing));
+        if held.told.as_ref() == Some(&durable) {
+            return;
+        }
+        let (offset, metadata) = durable.clone();
+        held.told = Some(durable);
+        // The source may have ended in the meantime; then nobody commits.
+        let _ = self.lane.control.send(Control::Durable { partition: partition.clone(), offset, metadata });
     }
 
     /// Takes the partition over in all sinks, and has the source begin where the one furthest behind stands.
-    fn claim(&mut self, partition: TopicPartition, log_start: u64, claim: Claim) -> anyhow::Result<()> {
-        let key = LedgerKey { pipeline: self.lane.stores.pipeline.clone(), partition: partition.clone() };
-        let standing = self.lane.runtime.block_on(self.lane.stores.claim(key, log_start))?;
-        let offset = standing.next.iter().copied().min().unwrap_or(log_start);
-        tracing::info!(pipeline = self.lane.stores.pipeline, %partition, offset, "claimed");
-        self.held.insert(partition.clone(), Held { claim, log_start, standing, done: offset });
-        // The source may have ended in the meantime; then nothing will come.
-        let _ = self.lane.control.send(Control::Begin { partition, offset, claim });
+    fn claim(&mut self, assigned: &Assigned) -> anyhow::Result<()> {
+        let partition = &assigned.partition;
+        let before = self.held.remove(partition);
+        let stores = &self.lane.stores;
+        let claimed = stores.claim(assigned, before.as_ref().map(|before| &before.standing));
+        let standing = self.lane.runtime.block_on(claimed)?;
+        // Where records were lost, the source has none before its start.
+        let offset = standing.lowest().max(assigned.log_start);
+        tracing::info!(pipeline = stores.pipeline, %partition, offset, "claimed");
+        self.claims += 1;
+        let held = Held {
+            claim: Claim(self.claims),
+            log_start: assigned.log_start,
+            standing,
+            done: offset,
+            lost: false,
+            clashing: before.and_then(|before| before.clashing),
+            rests_until: None,
+            told: None,
+        };
+        self.held.insert(partition.clone(), held);
+        self.give(partition, offset);
         Ok(())
+    }
+
+    /// Has the source give a partition from an offset on, under the claim that is held.
+    fn give(&self, partition: &TopicPartition, offset: u64) {
+        let Some(claim) = self.held.get(partition).map(|held| held.claim) else { return };
+        // The source may have ended in the meantime; then nothing will come.
+        let _ = self.lane.control.send(Control::Begin { partition: partition.clone(), offset, claim });
+    }
+
+    /// Asks the source to assign a partition again: it knows whether it is still this process's to claim.
+    fn claim_again(&mut self, partition: &TopicPartition, why: &str) {
+        let Some(held) = self.held.get_mut(partition) else { return };
+        tracing::warn!(pipeline = self.lane.stores.pipeline, %partition, why, "claiming the partition again");
+        self.claims += 1;
+        (held.claim, held.lost) = (Claim(self.claims), true);
+        // Two owners that take it from each other must not do so in step.
+        if !self.lane.runtime.block_on(self.lane.stores.stop.wait(Backoff::default().next())) {
+            let _ = self.lane.control.send(Control::ClaimAgain { partition: partition.clone() });
+        }
+    }
+
+    /// Lets a partition wait for another one, while the others go on.
+    fn rest(&mut self, partition: &TopicPartition, standing: Standing, why: &str) {
+        let Some(held) = self.held.get_mut(partition) else { return };
+        if held.clashing.is_none() {
+            tracing::warn!(pipeline = self.lane.stores.pipeline, %partition, why, "waiting for what it clashes with");
+        }
+        self.claims += 1;
+        held.claim = Claim(self.claims);
+        held.standing = standing;
+        held.clashing.get_or_insert_with(Instant::now);
+        held.rests_until = Some(Instant::now() + REST);
+    }
+
+    /// Has the partitions given again that have rested by then.
+    fn wake(&mut self, now: Instant) {
+        let mut woken = Vec::new();
+        for (partition, held) in &mut self.held {
+            if held.rests_until.is_some_and(|until| until <= now) {
+                held.rests_until = None;
+                woken.push((partition.clone(), held.standing.lowest().max(held.log_start)));
+            }
+        }
+        for (partition, offset) in woken {
+            self.give(&partition, offset);
+        }
+    }
+
+    /// Waits for the partitions that rest, and has them given again.
+    fn end_rests(&mut self) {
+        while let Some(until) = self.held.values().filter_map(|held| held.rests_until).min() {
+            let stopped = self.lane.stores.stop.wait(until.saturating_duration_since(Instant::now()));
+            if self.lane.runtime.block_on(stopped) {
+                return;
+            }
+            self.wake(until);
+        }
+    }
+
+    /// How long to wait for records, before something else is to be done.
+    fn patience(&self) -> Duration {
+        let next = self.held.values().filter_map(|held| held.rests_until).min();
+        next.map_or(ADVANCE_AFTER, |next| next.saturating_duration_since(Instant::now()).min(ADVANCE_AFTER))
+    }
+
+    /// Gives a partition back: what is durable is told before.
+    fn release(&mut self, partition: &TopicPartition) -> anyhow::Result<()> {
+        self.advance_one(partition)?;
+        self.held.remove(partition);
+        let _ = self.lane.control.send(Control::Released { partition: partition.clone() });
+        Ok(())
+    }
+
+    /// Gives everything back at the end.
+    fn release_all(&mut self) {
+        for partition in std::mem::take(&mut self.held).into_keys() {
+            let _ = self.lane.control.send(Control::Released { partition });
+        }
     }
 }

@@ -4,8 +4,13 @@
 //! grants and stores, then run each pipeline until its source ends, it is stopped, or it cannot go on. A pipeline is
 //! one fate; the pipelines of a configuration do not wait for each other.
 
+mod breaker;
+mod claim;
+mod commit;
 mod dead_letter;
 mod lane;
+mod left_out;
+mod one_writer;
 mod open;
 mod prepare;
 mod progress;
@@ -22,20 +27,25 @@ use std::thread;
 use anyhow::{Context, anyhow, bail};
 use tokio::runtime::{Builder, Handle};
 
+use self::breaker::Breaker;
+use self::commit::CommitMetadata;
 use self::dead_letter::DeadLetterFile;
 use self::lane::Lane;
+use self::one_writer::OneWriter;
+use self::open::Source;
 use self::prepare::{LaneTransform, Stage};
 pub use self::progress::{PipelineSummary, Summary};
 use self::stop::Stop;
 pub use self::stop::Stops;
-use self::write::{BoundSink, Stores};
+use self::write::{BoundSink, Policies, Stores};
 use crate::command::Port;
 use crate::command::check::Checker;
 use crate::config::{self, Config};
+use crate::contract::Description;
 use crate::engine::{Engine, Module, Transform};
 use crate::event::{Decoder, Projection};
 use crate::sink::{Declared, Sink};
-use crate::source::{Bounds, FileSource, LaneQueue};
+use crate::source::{Bounds, LaneQueue};
 
 /// How a run ended.
 #[derive(Debug)]
@@ -102,7 +112,7 @@ struct Pipeline {
     name: String,
     lanes: Vec<Lane>,
     control: mpsc::Receiver<crate::source::Control>,
-    source: FileSource,
+    source: Source,
     stop: Arc<Stop>,
 }
 
@@ -114,16 +124,26 @@ impl Pipeline {
             .iter()
             .map(|transform| start(shared, transform).with_context(|| format!("pipeline `{name}`")))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let stores = Arc::new(Stores::new(
-            &name,
-            bind(pipeline, &shared.sinks),
-            shared.dead_letters.clone(),
-            started.iter().map(|one| (one.name.clone(), one.transform.module().digest().to_owned())).collect(),
-            stop.clone(),
-        ));
+        let source = open::source(shared.config, pipeline).with_context(|| format!("pipeline `{name}`"))?;
+        let transforms: Vec<_> =
+            started.iter().map(|one| (one.name.clone(), one.transform.module().digest().to_owned())).collect();
+        let digests: Vec<_> = transforms.iter().map(|(_, digest)| digest.as_str()).collect();
+        let stores = Arc::new(Stores {
+            pipeline: name.clone(),
+            sinks: bind(pipeline, &shared.sinks, &started),
+            dead_letters: shared.dead_letters.clone(),
+            digests: digests.join(","),
+            transforms,
+            stop: stop.clone(),
+            policies: Policies::of(pipeline),
+            breaker: Breaker::new(pipeline.breaker),
+            one_writer: OneWriter::default(),
+            beginning_afresh: tokio::sync::Mutex::default(),
+        });
+        let commits = source.committed(stop.flag()).with_context(|| format!("pipeline `{name}`"))?;
+        let commits: Vec<_> = commits.iter().map(|commit| CommitMetadata::read(commit)).collect();
         for bound in &stores.sinks {
-            let declared = declared(bound, &started);
-            shared.runtime.block_on(stores.patiently(bound, || bound.sink.prepare(&name, &declared)))?;
+            shared.runtime.block_on(stores.prepare(bound, &commits))?;
         }
         let batch = Bounds { records: pipeline.batch.max_events, bytes: pipeline.batch.max_bytes };
         let (to_source, control) = mpsc::channel();
@@ -140,11 +160,6 @@ impl Pipeline {
                 })
             })
             .collect::<anyhow::Result<_>>()?;
-        let config::Source::File(files) = &shared.config.source else { bail!("Kafka cannot be read yet") };
-        let source = FileSource {
-            paths: files.files().with_context(|| format!("pipeline `{name}`"))?,
-            topics: pipeline.topics.iter().map(|topic| topic.as_str().to_owned()).collect(),
-        };
         Ok(Self { name, lanes, control, source, stop })
     }
 
@@ -211,25 +226,44 @@ fn load(shared: &Shared<'_>, transform: &config::Transform) -> anyhow::Result<Mo
     Ok(module)
 }
 
+impl Policies {
+    fn of(pipeline: &config::Pipeline) -> Self {
+        Self {
+            on_lost_records: pipeline.on_lost_records,
+            on_changed_topic: pipeline.on_changed_topic,
+            on_lost_cache: pipeline.on_lost_cache,
+            clash_patience: pipeline.clash_patience,
+        }
+    }
+}
+
 /// The sinks of a pipeline with their ports, in the order in which they are written.
-fn bind(pipeline: &config::Pipeline, sinks: &BTreeMap<String, Arc<dyn Sink>>) -> Vec<BoundSink> {
+fn bind(pipeline: &config::Pipeline, sinks: &BTreeMap<String, Arc<dyn Sink>>, started: &[Started]) -> Vec<BoundSink> {
     let mut bound: Vec<BoundSink> = Vec::new();
     for port in Port::ALL {
         let Some(name) = pipeline.sinks.get(&port) else { continue };
         let Some(sink) = sinks.get(name) else { continue };
         match bound.iter_mut().find(|bound| bound.name == *name) {
             Some(bound) => bound.ports.push(port),
-            None => bound.push(BoundSink { name: name.clone(), ports: vec![port], sink: sink.clone() }),
+            None => bound.push(BoundSink {
+                name: name.clone(),
+                ports: vec![port],
+                declared: Declared::default(),
+                sink: sink.clone(),
+            }),
         }
+    }
+    for bound in &mut bound {
+        bound.declared = declared(&bound.ports, started.iter().map(|one| one.transform.description()));
     }
     bound
 }
 
-/// What the transforms will write through one sink.
-fn declared(bound: &BoundSink, started: &[Started]) -> Declared {
-    let mut declared = Declared { ports: bound.ports.clone(), ..Declared::default() };
-    for description in started.iter().map(|one| one.transform.description()) {
-        for port in &bound.ports {
+/// What transforms will write through the ports of one sink.
+fn declared<'a>(ports: &[Port], descriptions: impl Iterator<Item = &'a Description>) -> Declared {
+    let mut declared = Declared { ports: ports.to_vec(), ..Declared::default() };
+    for description in descriptions {
+        for port in ports {
             match port {
                 Port::Tables => declared.tables.extend_from_slice(&description.tables),
                 Port::Documents => declared.indexes.extend_from_slice(&description.indexes),

@@ -1,13 +1,54 @@
-//! Opens what a configuration names: the stores, each once, and the place for dead letters.
+//! Opens what a configuration names: the source of a pipeline, the stores, each once, and the place for dead letters.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::Receiver;
 
 use anyhow::{Context, bail};
 
 use super::dead_letter::DeadLetterFile;
 use crate::config::{self, Config, DeadLetterStore};
 use crate::sink::{self, Sink};
+use crate::source::{Control, FileSource, LaneQueue};
+
+/// Where a pipeline's records come from.
+pub(super) enum Source {
+    /// Recorded events.
+    File(FileSource),
+}
+
+impl Source {
+    /// The metadata of the commits that the pipeline's group has made, empty ones left out.
+    pub(super) fn committed(&self, _stop: &AtomicBool) -> anyhow::Result<Vec<String>> {
+        match self {
+            Self::File(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Reads until the lanes stop, `stop` is set, or nothing more will ever come.
+    pub(super) fn run(
+        self,
+        lanes: &[Arc<LaneQueue>],
+        control: &Receiver<Control>,
+        stop: &AtomicBool,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::File(source) => source.run(lanes, control, stop),
+        }
+    }
+}
+
+/// Opens the source of a pipeline. One of the network is not connected yet.
+pub(super) fn source(config: &Config, pipeline: &config::Pipeline) -> anyhow::Result<Source> {
+    match &config.source {
+        config::Source::File(files) => Ok(Source::File(FileSource {
+            paths: files.files()?,
+            topics: pipeline.topics.iter().map(|topic| topic.as_str().to_owned()).collect(),
+        })),
+        config::Source::Kafka(_) => bail!("Kafka cannot be read yet"),
+    }
+}
 
 /// Opens the stores, each once. Those of the network are not connected yet.
 pub(super) fn sinks(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<dyn Sink>>> {

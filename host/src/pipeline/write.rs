@@ -1,23 +1,29 @@
 //! The second half of a lane: brings a batch into each sink in turn, and files what is rejected.
 //!
 //! The sinks are written in the order tables, documents, cache, messages. A record that one of them rejects is filed
-//! as a dead letter before that sink's ledger moves, and goes to none of the later ones. What other transforms answered
-//! to the same record is not touched by that. A sink whose ledger is already past a part of the batch gets the rest
-//! alone.
+//! as a dead letter before that sink's ledger moves, and goes to none of the later ones: a note in the ledger says so,
+//! for a process that dies between the two. What other transforms answered to the same record is not touched by that.
+//! A sink whose ledger is already past a part of the batch gets the rest alone.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
+use super::breaker::Breaker;
+use super::claim::Standing;
 use super::dead_letter::{DeadLetter, DeadLetterFile, Stage};
+use super::left_out;
+use super::one_writer::OneWriter;
 use super::progress::{Counts, PipelineSummary, count};
 use super::retry::Backoff;
 use super::stop::Stop;
 use crate::command::Port;
-use crate::command::collapse::{Origin, Tagged, collapse, judge};
+use crate::command::collapse::{Origin, Tagged, Verdict, collapse, judge};
+use crate::config::{OnLost, OnLostCache};
 use crate::contract::{Fault, Rejection};
-use crate::sink::{BadWrite, LedgerKey, Sink, SinkError, Step, Token, Write, Written};
+use crate::sink::{BadWrite, Declared, Sink, SinkError, Step, Write, Written};
 use crate::source::Record;
 
 /// A sink, and what a pipeline sends there.
@@ -26,8 +32,23 @@ pub(super) struct BoundSink {
     pub(super) name: String,
     /// The ports that are bound to it.
     pub(super) ports: Vec<Port>,
+    /// What the transforms declared of these ports.
+    pub(super) declared: Declared,
     /// The store.
     pub(super) sink: Arc<dyn Sink>,
+}
+
+/// What the operator decided for the sad cases.
+#[derive(Debug, Clone)]
+pub(super) struct Policies {
+    /// The source lacks records that a sink lacks too.
+    pub(super) on_lost_records: OnLost,
+    /// A topic is not what it was.
+    pub(super) on_changed_topic: OnLost,
+    /// A cache has lost its ledger.
+    pub(super) on_lost_cache: OnLostCache,
+    /// How long a clash is tried again, before it is rejected.
+    pub(super) clash_patience: Duration,
 }
 
 /// Where a pipeline's batches go.
@@ -44,6 +65,14 @@ pub(super) struct Stores {
     pub(super) digests: String,
     /// Ends the waiting for a store.
     pub(super) stop: Arc<Stop>,
+    /// What the operator decided.
+    pub(super) policies: Policies,
+    /// Stops what rejects too much.
+    pub(super) breaker: Breaker,
+    /// Looks out for targets of two partitions.
+    pub(super) one_writer: OneWriter,
+    /// Held while a cache that lost its ledger is cleared.
+    pub(super) beginning_afresh: tokio::sync::Mutex<()>,
 }
 
 /// A batch of one partition, transformed and checked.
@@ -76,25 +105,14 @@ pub(super) struct Refused {
     pub(super) why: Rejection,
 }
 
-/// Where a lane stands in a partition.
-#[derive(Debug, Clone)]
-pub(super) struct Standing {
-    /// The row of the ledgers.
-    pub(super) key: LedgerKey,
-    /// The token of the claim.
-    pub(super) token: Token,
-    /// The next offset that each sink wants, in the order of the sinks.
-    pub(super) next: Vec<u64>,
-}
-
 /// What one sink made of a write.
 enum Answer {
     /// It is durable.
     Durable,
     /// Nothing is changed, and these are bad.
     Rejected(Vec<BadWrite>),
-    /// Nothing is changed: the ledger stands elsewhere, or is another's.
-    Elsewhere(String),
+    /// Nothing is changed, and the partition cannot go on from here.
+    Not(Ended),
 }
 
 /// How a write ended.
@@ -104,24 +122,13 @@ pub(super) enum Ended {
     Durable,
     /// A sink stands elsewhere, or another claim took the partition: claim it again.
     ClaimAgain(String),
+    /// It clashes with what another partition may still change: let it rest, and give it again.
+    Rest(String),
 }
 
 impl Stores {
-    /// Stores of a pipeline with these sinks, in the order in which they are written.
-    pub(super) fn new(
-        pipeline: &str,
-        sinks: Vec<BoundSink>,
-        dead_letters: Arc<DeadLetterFile>,
-        transforms: Vec<(String, String)>,
-        stop: Arc<Stop>,
-    ) -> Self {
-        let digests: Vec<_> = transforms.iter().map(|(_, digest)| digest.as_str()).collect();
-        let digests = digests.join(",");
-        Self { pipeline: pipeline.to_owned(), sinks, dead_letters, transforms, digests, stop }
-    }
-
     /// Makes a batch durable. Sinks without a command in it are left where they stand, which costs a restart some
-    /// reading and saves a write; [`Stores::advance`] moves them along.
+    /// reading and saves a write; [`Stores::advance`] moves them along. A clash is rejected unless `patient`.
     ///
     /// # Errors
     /// When the pipeline has to stop. The partition's ledgers then stand where they stood, or at the batch's end.
@@ -129,81 +136,80 @@ impl Stores {
         &self,
         standing: &mut Standing,
         batch: &Prepared,
+        patient: bool,
         rejected: &mut Counts,
     ) -> anyhow::Result<Ended> {
+        let mut places: HashSet<usize> = batch.refused.iter().map(|refused| refused.place).collect();
         let refused: Vec<_> = batch.refused.iter().collect();
-        self.file(&batch.records, &refused, rejected).await?;
+        self.file(batch, standing.letters, &refused, &places, rejected).await?;
 
-        let refused_before = self.refused_before(standing, batch);
-        let mut left_out: HashSet<Origin> = HashSet::new();
+        let refused_before = self.refused_before(standing);
+        let mut omitted: HashSet<Origin> = HashSet::new();
         for (place, bound) in self.sinks.iter().enumerate() {
             let from = standing.next[place];
             if from >= batch.to {
                 continue;
             }
-            left_out.extend(refused_before.iter().filter(|(by, _)| *by < place).map(|(_, origin)| *origin));
+            omitted.extend(refused_before.iter().filter(|(by, _)| *by < place).map(|(_, origin)| *origin));
             let mine = |tagged: &&Tagged| tagged.offset >= from && bound.ports.contains(&tagged.command.port());
             let mut commands: Vec<&Tagged> = batch.commands.iter().filter(mine).collect();
             if commands.is_empty() {
                 continue;
             }
+            for command in &commands {
+                if let Some(two) = self.one_writer.look(&command.command, &standing.key.partition) {
+                    self.tell_two_writers(bound, &two);
+                }
+            }
             let mut unfolded = HashSet::new();
+            let mut note = standing.notes[place].clone();
             loop {
-                commands.retain(|tagged| !left_out.contains(&tagged.origin()));
+                commands.retain(|tagged| !omitted.contains(&tagged.origin()));
                 let writes = collapse(commands.iter().copied(), &unfolded);
-                let bad = match self.execute(standing, place, batch.to, &writes).await? {
+                let bad = match self.execute(standing, place, batch.to, &writes, &note, patient).await? {
                     Answer::Durable => break,
                     Answer::Rejected(bad) => bad,
-                    Answer::Elsewhere(why) => return Ok(Ended::ClaimAgain(why)),
+                    Answer::Not(ended) => return Ok(ended),
                 };
                 let verdict = judge(commands.iter().copied(), &writes, &bad);
                 if verdict.rejected.is_empty() && verdict.unfold.is_empty() {
                     return Err(self.refused_nothing(bound));
                 }
-                let refused: Vec<Refused> = verdict
-                    .rejected
-                    .into_iter()
-                    .filter_map(|(origin, reason)| {
-                        left_out.insert(origin);
-                        let at = batch.records.binary_search_by_key(&origin.offset, |record| record.offset).ok()?;
-                        let why = Rejection::new(Fault::Store, format!("sink `{}`: {reason}", bound.name));
-                        Some(Refused {
-                            place: at,
-                            transform: Some(origin.transform),
-                            stage: Stage::Write,
-                            sink: Some(place),
-                            why,
-                        })
-                    })
-                    .collect();
-                self.file(&batch.records, &refused.iter().collect::<Vec<_>>(), rejected).await?;
-                unfolded.extend(verdict.unfold);
+                unfolded.extend(verdict.unfold.iter().cloned());
+                let refused = refused_by(place, bound, batch, verdict);
+                let origins: Vec<Origin> = refused.iter().map(|(origin, _)| *origin).collect();
+                note = left_out::add(&note, &origins, &self.transforms);
+                omitted.extend(origins);
+                places.extend(refused.iter().map(|(_, refused)| refused.place));
+                let refused: Vec<_> = refused.iter().map(|(_, refused)| refused).collect();
+                self.file(batch, standing.letters, &refused, &places, rejected).await?;
             }
-            standing.next[place] = batch.to;
+            (standing.next[place], standing.notes[place]) = (batch.to, note);
         }
+        standing.letters = standing.letters.max(batch.to);
+        self.breaker.passed(batch.records.len(), &places);
         Ok(Ended::Durable)
     }
 
-    /// What sinks that are ahead have refused of this batch, in an earlier run or before the partition was set back, by
-    /// the sink's place: it goes to none of the later sinks this time either. Another module's answer is
-    /// another matter.
-    fn refused_before(&self, standing: &Standing, batch: &Prepared) -> Vec<(usize, Origin)> {
+    /// What sinks have refused that are ahead of others, by the sink's place: it goes to none of the later sinks.
+    fn refused_before(&self, standing: &Standing) -> Vec<(usize, Origin)> {
+        let lowest = standing.lowest();
         let mut refused = Vec::new();
-        let Some(first) = batch.commands.first() else { return refused };
-        if standing.next.iter().all(|next| *next <= first.offset) {
-            return refused;
-        }
-        let partition = &standing.key.partition;
-        for (transform, (name, digest)) in self.transforms.iter().enumerate() {
-            let module = (name.as_str(), digest.as_str());
-            for (offset, sink) in self.dead_letters.refusals(&self.pipeline, partition, module, first.offset..batch.to)
-            {
-                let by = self.sinks.iter().position(|bound| bound.name == sink);
-                let ahead = by.filter(|by| standing.next.get(*by).is_some_and(|next| offset < *next));
-                refused.extend(ahead.map(|by| (by, Origin { offset, transform })));
+        for (place, (note, next)) in standing.notes.iter().zip(&standing.next).enumerate() {
+            if *next > lowest {
+                let ahead = left_out::of(note, &self.transforms).into_iter().filter(|origin| origin.offset < *next);
+                refused.extend(ahead.map(|origin| (place, origin)));
             }
         }
         refused
+    }
+
+    fn tell_two_writers(&self, bound: &BoundSink, two: &str) {
+        tracing::warn!(
+            pipeline = self.pipeline,
+            sink = bound.name,
+            "{two}: whichever comes last stands, older or not. Derive the target from the record's key alone"
+        );
     }
 
     /// Moves the ledgers that lag behind `to`, since their sinks had nothing to write.
@@ -211,15 +217,18 @@ impl Stores {
     /// # Errors
     /// As [`Stores::write`].
     pub(super) async fn advance(&self, standing: &mut Standing, to: u64) -> anyhow::Result<Ended> {
-        for place in 0..self.sinks.len() {
+        for (place, bound) in self.sinks.iter().enumerate() {
             if standing.next[place] >= to {
                 continue;
             }
-            match self.execute(standing, place, to, &[]).await? {
-                Answer::Durable => standing.next[place] = to,
-                Answer::Rejected(_) => return Err(self.refused_nothing(&self.sinks[place])),
-                Answer::Elsewhere(why) => return Ok(Ended::ClaimAgain(why)),
+            if bound.sink.keeps_ledger() {
+                match self.execute(standing, place, to, &[], &standing.notes[place], true).await? {
+                    Answer::Durable => {}
+                    Answer::Rejected(_) => return Err(self.refused_nothing(bound)),
+                    Answer::Not(ended) => return Ok(ended),
+                }
             }
+            standing.next[place] = to;
         }
         Ok(Ended::Durable)
     }
@@ -231,44 +240,28 @@ impl Stores {
         place: usize,
         to: u64,
         writes: &[Write<'_>],
+        note: &str,
+        patient: bool,
     ) -> anyhow::Result<Answer> {
         let (bound, from) = (&self.sinks[place], standing.next[place]);
-        let step =
-            Step { key: &standing.key, token: standing.token, from, to, epoch: 0, digest: &self.digests, note: "" };
+        let (key, token, epoch) = (&standing.key, standing.token, standing.epochs[place]);
+        let step = Step { key, token, from, to, epoch, digest: &self.digests, note };
         Ok(match self.patiently(bound, || bound.sink.write(&step, writes)).await? {
             Written::Applied | Written::AlreadyApplied => Answer::Durable,
+            Written::Clashes(bad) if patient => {
+                let first = bad.first().map_or("", |bad| bad.reason.as_str());
+                Answer::Not(Ended::Rest(format!("sink `{}`: {first}", bound.name)))
+            }
             Written::Rejected(bad) | Written::Clashes(bad) => Answer::Rejected(bad),
-            Written::StandsAt(at) => {
-                Answer::Elsewhere(format!("the ledger of sink `{}` stands at {at}, not at {from}", bound.name))
+            Written::StandsAt(at) => Answer::Not(Ended::ClaimAgain(format!(
+                "the ledger of sink `{}` stands at {at}, not at {from}",
+                bound.name
+            ))),
+            Written::Fenced => {
+                Answer::Not(Ended::ClaimAgain(format!("another claim owns it in sink `{}`", bound.name)))
             }
-            Written::Fenced => Answer::Elsewhere(format!("another claim owns it in sink `{}`", bound.name)),
-            Written::LedgerMissing => return Err(self.ledger_missing(bound, &standing.key)),
+            Written::LedgerMissing => Answer::Not(self.ledger_missing(bound, key).await?),
         })
-    }
-
-    /// Takes a partition over in every sink, under one new token.
-    pub(super) async fn claim(&self, key: LedgerKey, log_start: u64) -> anyhow::Result<Standing> {
-        let token = Token(
-            u128::from(getrandom::u64().context("the system gives no random numbers, which a claim needs")?) << 64
-                | u128::from(getrandom::u64().context("the system gives no random numbers, which a claim needs")?),
-        );
-        let mut next = Vec::new();
-        for bound in &self.sinks {
-            let found = self.patiently(bound, || bound.sink.claim(&key, token, log_start)).await?;
-            if found.known && found.next < log_start {
-                return Err(anyhow!(
-                    "pipeline `{}`: {} begins at offset {log_start}, but sink `{}` has come to {} only: {} offsets are \
-                     gone from the source. Bring the missing records back, or give the sink a fresh target",
-                    self.pipeline,
-                    key.partition,
-                    bound.name,
-                    found.next,
-                    log_start - found.next
-                ));
-            }
-            next.push(found.next);
-        }
-        Ok(Standing { key, token, next })
     }
 
     /// Tries until the store answers, the pipeline is stopped, or the store says that waiting will not help.
@@ -300,10 +293,28 @@ impl Stores {
         }
     }
 
-    /// Files records as dead letters; they are durable when this returns.
-    async fn file(&self, records: &[Record], refused: &[&Refused], rejected: &mut Counts) -> anyhow::Result<()> {
-        if refused.is_empty() {
-            return Ok(());
+    /// Files records as dead letters; they are durable when this returns. Those below `filed` were filed before.
+    /// `places` are all that are rejected of the batch so far: when they are too many, nothing is filed.
+    async fn file(
+        &self,
+        batch: &Prepared,
+        filed: u64,
+        refused: &[&Refused],
+        places: &HashSet<usize>,
+        rejected: &mut Counts,
+    ) -> anyhow::Result<()> {
+        let records = &batch.records;
+        let new = |refused: &&&Refused| records.get(refused.place).is_some_and(|record| record.offset >= filed);
+        let refused: Vec<&Refused> = refused.iter().filter(new).copied().collect();
+        let Some(first) = refused.first() else { return Ok(()) };
+        if let Some(too_much) = self.breaker.trips(records.len(), places) {
+            return Err(anyhow!(
+                "pipeline `{}`: {too_much}, which is no matter of single records. At {}: {}: {}. Is `format` right, does                  the module fit these events? Mend it and start again: nothing of this batch was filed or written. Or                  raise [pipelines.breaker]",
+                self.pipeline,
+                records[first.place].position(),
+                first.why.fault.label(),
+                first.why.reason
+            ));
         }
         let letters: Vec<DeadLetter<'_>> = refused
             .iter()
@@ -350,14 +361,15 @@ impl Stores {
             bound.name
         )
     }
+}
 
-    fn ledger_missing(&self, bound: &BoundSink, key: &LedgerKey) -> anyhow::Error {
-        anyhow!(
-            "pipeline `{}`: the ledger of sink `{}` does not know {} any more: the store was emptied or replaced. \
-             Restore it, or give the sink a fresh target and start again",
-            self.pipeline,
-            bound.name,
-            key.partition
-        )
-    }
+/// The records that a sink refuses, with the answers that it refuses.
+fn refused_by(place: usize, bound: &BoundSink, batch: &Prepared, verdict: Verdict) -> Vec<(Origin, Refused)> {
+    let refused = |(origin, reason): (Origin, String)| {
+        let at = batch.records.binary_search_by_key(&origin.offset, |record| record.offset).ok()?;
+        let why = Rejection::new(Fault::Store, format!("sink `{}`: {reason}", bound.name));
+        let transform = Some(origin.transform);
+        Some((origin, Refused { place: at, transform, stage: Stage::Write, sink: Some(place), why }))
+    };
+    verdict.rejected.into_iter().filter_map(refused).collect()
 }

@@ -9,7 +9,7 @@
 //!   offsets have gaps.
 //! - **All or nothing.** Either every command is durable and the ledger stands at `to`, or nothing has changed.
 //! - **Rejects come first.** When commands are bad, nothing is changed and all the bad ones of the batch are named
-//!   at once. The caller files their records as dead letters, and only then writes the rest, with a note of what was
+//!   at once. The caller files their records as dead letters, and only then writes the rest, with a note of what is
 //!   left out ([`Step::note`]).
 //! - **A ledger that is gone is told**, and never made up for by a sink itself: whether a store is begun afresh is the
 //!   pipeline's to say ([`Sink::knows`], [`Sink::clear_cache`]).

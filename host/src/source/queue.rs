@@ -65,6 +65,8 @@ struct State {
     turns: VecDeque<TopicPartition>,
     records: usize,
     bytes: usize,
+    /// Where partitions have come to beyond their records.
+    reached: HashMap<TopicPartition, (u64, Claim)>,
     ended: bool,
     closed: bool,
 }
@@ -119,6 +121,36 @@ impl LaneQueue {
         Ok(())
     }
 
+    /// Takes a partition from the lane: what waits of it is dropped, and the lane is told.
+    ///
+    /// # Errors
+    /// When the lane has stopped.
+    pub fn revoke(&self, partition: TopicPartition) -> Result<(), Closed> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Closed);
+        }
+        state.drop_waiting(&partition);
+        state.signals.push_back(Item::Revoked(partition));
+        self.arrived.notify_one();
+        self.room.notify_all();
+        Ok(())
+    }
+
+    /// Tells the lane, after the records that wait, that the partition has none below this offset.
+    ///
+    /// # Errors
+    /// When the lane has stopped.
+    pub fn reached(&self, partition: TopicPartition, offset: u64, claim: Claim) -> Result<(), Closed> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Closed);
+        }
+        state.reached.insert(partition, (offset, claim));
+        self.arrived.notify_one();
+        Ok(())
+    }
+
     /// Marks the end of what the source has; the lane learns of it when all that waits is taken.
     pub fn end(&self) {
         self.lock().ended = true;
@@ -148,12 +180,22 @@ impl LaneQueue {
                 self.room.notify_all();
                 return Some(Item::Records(records));
             }
+            if let Some(partition) = state.reached.keys().next().cloned()
+                && let Some((offset, claim)) = state.reached.remove(&partition)
+            {
+                return Some(Item::Reached { partition, offset, claim });
+            }
             if std::mem::take(&mut state.ended) {
                 return Some(Item::End);
             }
             let (after, waited) = self.arrived.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
             state = after;
-            if waited.timed_out() && state.turns.is_empty() && state.signals.is_empty() && !state.ended {
+            if waited.timed_out()
+                && state.turns.is_empty()
+                && state.signals.is_empty()
+                && state.reached.is_empty()
+                && !state.ended
+            {
                 return if state.closed { None } else { Some(Item::Idle) };
             }
         }
@@ -165,6 +207,15 @@ impl LaneQueue {
 }
 
 impl State {
+    /// Drops what waits of a partition.
+    fn drop_waiting(&mut self, partition: &TopicPartition) {
+        let dropped = self.waiting.remove(partition).unwrap_or_default();
+        self.records -= dropped.len();
+        self.bytes -= dropped.iter().map(Record::size).sum::<usize>();
+        self.turns.retain(|turn| turn != partition);
+        self.reached.remove(partition);
+    }
+
     fn take_records(&mut self, bounds: Bounds) -> Option<Vec<Record>> {
         let partition = self.turns.pop_front()?;
         let waiting = self.waiting.get_mut(&partition)?;

@@ -157,24 +157,6 @@ async fn a_letter_is_read_by_the_source_as_the_record_that_it_was() {
 }
 
 #[tokio::test]
-async fn what_a_sink_refused_is_known_to_later_runs() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("dead.jsonl");
-    let records = [record(7), record(8), record(9)];
-    let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
-    let refused = |record| DeadLetter { sink: "warehouse", stage: Stage::Write, ..letter(record) };
-    file.file(&[refused(&records[0]), letter(&records[1]), refused(&records[2])]).await.unwrap();
-    drop(file);
-    let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
-    let from = |offset| file.refusals("orders", &records[0].partition, ("order-cache", "ab12"), offset..10);
-    assert_eq!(from(0), [(7, "warehouse".to_owned()), (9, "warehouse".to_owned())]);
-    assert_eq!(from(8), [(9, "warehouse".to_owned())]);
-    for other in [("other", "ab12"), ("order-cache", "cd34")] {
-        assert_eq!(file.refusals("orders", &records[0].partition, other, 0..10), []);
-    }
-}
-
-#[tokio::test]
 async fn what_could_not_be_written_is_not_taken_for_filed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");

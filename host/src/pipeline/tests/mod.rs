@@ -1,6 +1,7 @@
 //! Lanes over scripted stores: what comes of a stream when stores fail in every way that the contract knows.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod claims;
 mod dead_letter;
 mod faults;
 mod random;
@@ -9,20 +10,26 @@ mod store;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, mpsc};
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::runtime::{Builder, Runtime};
 
 use self::store::Store;
 use super::Pipeline;
+use super::breaker::Breaker;
 use super::dead_letter::{DeadLetterFile, Stage};
 use super::lane::{Lane, Prepare};
+use super::one_writer::OneWriter;
+use super::open::Source;
 use super::progress::{PipelineSummary, count};
 use super::stop::Stop;
-use super::write::{BoundSink, Prepared, Refused, Stores};
+use super::write::{BoundSink, Policies, Prepared, Refused, Stores};
 use crate::command::collapse::Tagged;
 use crate::command::{Command, Port, Row};
+use crate::config::{self, OnLost, OnLostCache};
 use crate::contract::{Fault, Rejection};
+use crate::sink::Declared;
 use crate::source::{Bounds, FileSource, LaneQueue, Record};
 
 static RUNTIME: LazyLock<Runtime> =
@@ -74,11 +81,20 @@ fn answering(answer: impl Fn(&Record) -> Option<Vec<Command>> + Send + 'static) 
 struct Site {
     folder: tempfile::TempDir,
     sinks: Vec<(&'static [Port], Arc<Store>)>,
+    policies: Policies,
+    breaker: config::Breaker,
 }
 
 impl Site {
     fn new(sinks: Vec<(&'static [Port], Arc<Store>)>) -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), sinks }
+        let policies = Policies {
+            on_lost_records: OnLost::Stop,
+            on_changed_topic: OnLost::Stop,
+            on_lost_cache: OnLostCache::Rebuild,
+            clash_patience: Duration::from_secs(30),
+        };
+        let breaker = config::Breaker { in_a_row: 0, percent: 0 };
+        Self { folder: tempfile::tempdir().unwrap(), sinks, policies, breaker }
     }
 
     fn letters_path(&self) -> PathBuf {
@@ -94,11 +110,23 @@ impl Site {
         let sinks = self.sinks.iter().zip(0..).map(|((ports, store), number)| BoundSink {
             name: format!("s{number}"),
             ports: ports.to_vec(),
+            declared: Declared::default(),
             sink: store.clone(),
         });
         let letters = Arc::new(DeadLetterFile::open(self.letters_path(), 1000).unwrap());
         let transforms = vec![("first".into(), "d1".into()), ("second".into(), "d2".into())];
-        Arc::new(Stores::new("p", sinks.collect(), letters, transforms, Arc::new(Stop::default())))
+        Arc::new(Stores {
+            pipeline: "p".into(),
+            sinks: sinks.collect(),
+            dead_letters: letters,
+            transforms,
+            digests: "d1,d2".into(),
+            stop: Arc::new(Stop::default()),
+            policies: self.policies.clone(),
+            breaker: Breaker::new(self.breaker),
+            one_writer: OneWriter::default(),
+            beginning_afresh: tokio::sync::Mutex::default(),
+        })
     }
 
     /// A pipeline over the stores, with lanes that do this with their records.
@@ -115,7 +143,7 @@ impl Site {
             name: "p".into(),
             lanes: prepare.into_iter().map(lane).collect(),
             control: receiver,
-            source: FileSource { paths: vec![path], topics: vec!["t".into()] },
+            source: Source::File(FileSource { paths: vec![path], topics: vec!["t".into()] }),
             stop: stores.stop.clone(),
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use async_trait::async_trait;
 
 use crate::sink::model::Model;
-use crate::sink::{Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
+use crate::sink::{BadWrite, Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
 
 /// What goes wrong with one write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub(super) enum Fault {
     Taken,
     /// The row of the ledger is deleted.
     Emptied,
+    /// Another partition has what the first command needs.
+    Clash,
     /// The process dies before the write.
     CrashBefore,
     /// The process dies after it.
@@ -36,16 +38,29 @@ pub(super) struct Store {
     state: Mutex<State>,
     /// Where the dead letters are filed, to see which were there when a write became durable.
     letters: Option<PathBuf>,
+    /// Whether it keeps no ledger.
+    silent: bool,
+}
+
+/// Whether the ledger has its head.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Head {
+    #[default]
+    There,
+    Lost,
 }
 
 /// The ledger.
-type Rows = HashMap<LedgerKey, (Token, u64)>;
+type Rows = HashMap<LedgerKey, (Token, u64, String)>;
 
 #[derive(Default, Clone)]
 struct State {
     model: Model,
     rows: Rows,
     topics: HashMap<String, TopicHead>,
+    head: Head,
+    /// How often it was cleared.
+    cleared: usize,
     faults: VecDeque<Fault>,
     /// What was durable before each write, the oldest first.
     history: Vec<(Model, Rows)>,
@@ -73,6 +88,11 @@ impl Store {
         Self { letters: Some(letters), ..Self::default() }
     }
 
+    /// A store without a ledger.
+    pub(super) fn silent() -> Self {
+        Self { silent: true, ..Self::default() }
+    }
+
     pub(super) fn model(&self) -> Model {
         self.state().model.clone()
     }
@@ -86,6 +106,17 @@ impl Store {
         self.state().rows.iter().find(|(key, _)| key.partition.partition == partition).map(|(_, row)| row.1)
     }
 
+    /// How often it was cleared as a cache.
+    pub(super) fn cleared(&self) -> usize {
+        self.state().cleared
+    }
+
+    /// The ledger's head is gone, as everything else.
+    pub(super) fn lose_everything(&self) {
+        let mut state = self.state();
+        (state.model, state.rows, state.head) = (Model::default(), Rows::new(), Head::Lost);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -95,13 +126,13 @@ impl State {
     fn write(&mut self, step: &Step<'_>, writes: &[Write<'_>], letters: Vec<u64>) -> Written {
         match self.rows.get(step.key) {
             None => return Written::LedgerMissing,
-            Some((token, next)) if *token == step.token && *next == step.from => {}
-            Some((token, next)) => return step.refused(*token, *next),
+            Some((token, next, _)) if *token == step.token && *next == step.from => {}
+            Some((token, next, _)) => return step.refused(*token, *next),
         }
         self.history.push((self.model.clone(), self.rows.clone()));
         let written = self.model.write(writes);
         if written == Written::Applied {
-            self.rows.insert(step.key.clone(), (step.token, step.to));
+            self.rows.insert(step.key.clone(), (step.token, step.to, step.note.to_owned()));
             let offsets = writes.iter().flat_map(|write| &write.origins).map(|origin| origin.offset).collect();
             self.writes.push(Seen { to: step.to, offsets, letters, after: self.model.clone() });
         }
@@ -111,8 +142,12 @@ impl State {
 
 #[async_trait]
 impl Sink for Store {
+    fn keeps_ledger(&self) -> bool {
+        !self.silent
+    }
+
     async fn knows(&self, _pipeline: &str) -> Result<bool, SinkError> {
-        Ok(true)
+        Ok(self.state().head != Head::Lost)
     }
 
     async fn enter_topic(
@@ -134,6 +169,7 @@ impl Sink for Store {
         let mut state = self.state();
         state.model.cache.clear();
         state.rows.clear();
+        (state.head, state.cleared) = (Head::There, state.cleared + 1);
         Ok(())
     }
 
@@ -147,16 +183,19 @@ impl Sink for Store {
 
     async fn claim(&self, key: &LedgerKey, token: Token, start: u64) -> Result<Standing, SinkError> {
         let mut state = self.state();
-        let known = state.rows.get(key).map(|row| row.1);
-        let next = known.unwrap_or(start);
-        state.rows.insert(key.clone(), (token, next));
-        Ok(Standing { next, known: known.is_some(), note: String::new() })
+        let known = state.rows.contains_key(key);
+        let row = state.rows.entry(key.clone()).or_insert((token, start, String::new()));
+        row.0 = token;
+        Ok(Standing { next: row.1, known, note: row.2.clone() })
     }
 
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
         step.check()?;
         let letters = self.letters.as_deref().map(letters).unwrap_or_default();
         let mut state = self.state();
+        if self.silent {
+            return Ok(state.model.write(writes));
+        }
         let fault = state.faults.pop_front().unwrap_or(Fault::None);
         match fault {
             Fault::Away => return Err(SinkError::Retry("away".into())),
@@ -166,7 +205,7 @@ impl Sink for Store {
                 state.history.truncate(kept + 1);
                 if let Some((model, mut rows)) = state.history.pop() {
                     // The claims of the stream's beginning are durable: the rows never vanish.
-                    rows.entry(step.key.clone()).or_insert((step.token, 0)).0 = step.token;
+                    rows.entry(step.key.clone()).or_insert((step.token, 0, String::new())).0 = step.token;
                     (state.model, state.rows) = (model, rows);
                 }
             }
@@ -177,6 +216,9 @@ impl Sink for Store {
             }
             Fault::Emptied => {
                 state.rows.remove(step.key);
+            }
+            Fault::Clash => {
+                return Ok(Written::Clashes(vec![BadWrite { index: 0, reason: "taken".into() }]));
             }
             Fault::None | Fault::AnswerLost | Fault::CrashAfter => {}
         }

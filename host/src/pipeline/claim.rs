@@ -1,0 +1,204 @@
+//! Taking a partition over in every sink, and what to do when a ledger is not as it was left.
+//!
+//! - Every start is explicit: a partition that no ledger knows begins at the start of the log, another one where the
+//!   sink that is furthest behind stands.
+//! - A ledger that is gone stops the pipeline, for the rows and documents may still be there and nobody knows of when.
+//!   A cache alone is cleared and filled again.
+//! - Offsets mean something as long as the topic is the same: one that has grown or was made anew stops the pipeline.
+
+use anyhow::{Context, anyhow};
+
+use super::commit::CommitMetadata;
+use super::write::{BoundSink, Ended, Stores};
+use crate::command::Port;
+use crate::config::{OnLost, OnLostCache};
+use crate::sink::{LedgerKey, Token, TopicHead};
+use crate::source::Assigned;
+
+/// Where a lane stands in a partition.
+#[derive(Debug, Clone)]
+pub(super) struct Standing {
+    /// The row of the ledgers.
+    pub(super) key: LedgerKey,
+    /// The token of the claim.
+    pub(super) token: Token,
+    /// The next offset that each sink wants, in the order of the sinks.
+    pub(super) next: Vec<u64>,
+    /// The epoch of the topic in each sink.
+    pub(super) epochs: Vec<u16>,
+    /// What each sink's ledger says that its last write left out.
+    pub(super) notes: Vec<String>,
+    /// Everything below that had to be filed as a dead letter is filed.
+    pub(super) letters: u64,
+}
+
+impl Standing {
+    /// The lowest offset that a sink wants.
+    pub(super) fn lowest(&self) -> u64 {
+        self.next.iter().copied().min().unwrap_or_default()
+    }
+}
+
+impl Stores {
+    /// What a sink needs before its first claim: its tables and indexes held against the declaration, its head in the
+    /// ledger. `committed` is what the group's commits say, read before this.
+    ///
+    /// # Errors
+    /// When the sink is not as declared, or has lost its ledger.
+    pub(super) async fn prepare(&self, bound: &BoundSink, committed: &[CommitMetadata]) -> anyhow::Result<()> {
+        if bound.sink.keeps_ledger()
+            && committed.iter().any(|commit| commit.sinks.contains(&bound.name))
+            && !self.patiently(bound, || bound.sink.knows(&self.pipeline)).await?
+        {
+            self.begin_afresh(bound, "is gone").await?;
+        }
+        self.patiently(bound, || bound.sink.prepare(&self.pipeline, &bound.declared)).await
+    }
+
+    /// Takes a partition over in every sink, under one new token. `before` is where this process stood in it, if it
+    /// did.
+    ///
+    /// # Errors
+    /// When the pipeline has to stop: records are lost, a topic is another one, a store says so.
+    pub(super) async fn claim(&self, assigned: &Assigned, before: Option<&Standing>) -> anyhow::Result<Standing> {
+        let key = LedgerKey { pipeline: self.pipeline.clone(), partition: assigned.partition.clone() };
+        let committed = assigned.committed.as_deref().map(CommitMetadata::read).unwrap_or_default();
+        let mut standing = Standing {
+            key,
+            token: token()?,
+            next: Vec::new(),
+            epochs: Vec::new(),
+            notes: Vec::new(),
+            letters: committed.dead_letters.max(before.map_or(0, |before| before.letters)),
+        };
+        for (place, bound) in self.sinks.iter().enumerate() {
+            let (mut next, mut epoch, mut note) = (assigned.log_start, 0, String::new());
+            if bound.sink.keeps_ledger() {
+                epoch = self.enter_topic(bound, assigned).await?;
+                let claim = || bound.sink.claim(&standing.key, standing.token, assigned.log_start);
+                let found = self.patiently(bound, claim).await?;
+                if found.known {
+                    self.compare(bound, assigned, found.next)?;
+                }
+                (next, note) = (found.next, found.note);
+            } else if let Some(position) = committed.positions.get(&bound.name) {
+                next = *position;
+            }
+            if let Some(before) = before.filter(|_| !bound.sink.keeps_ledger()) {
+                next = next.max(before.next[place]);
+            }
+            standing.next.push(next);
+            standing.epochs.push(epoch);
+            standing.notes.push(note);
+        }
+        Ok(standing)
+    }
+
+    /// Holds the topic against what the sink's ledger knows of it, and answers its epoch.
+    async fn enter_topic(&self, bound: &BoundSink, assigned: &Assigned) -> anyhow::Result<u16> {
+        let Some(facts) = &assigned.topic else { return Ok(0) };
+        let topic = &assigned.partition.topic;
+        let enter = async |head: TopicHead, replace: bool| {
+            self.patiently(bound, || bound.sink.enter_topic(&self.pipeline, topic, &head, replace)).await
+        };
+        let held = enter(TopicHead { facts: facts.clone(), epoch: 0 }, false).await?;
+        let another = held.facts.id.is_some() && facts.id.is_some() && held.facts.id != facts.id;
+        let changed = if held.facts.partitions != facts.partitions {
+            format!(
+                "has {} partitions, and had {}: its keys lie elsewhere now",
+                facts.partitions, held.facts.partitions
+            )
+        } else if another {
+            "was made anew: its offsets begin again".to_owned()
+        } else {
+            return Ok(held.epoch);
+        };
+        if self.policies.on_changed_topic == OnLost::Stop {
+            return Err(anyhow!(
+                "pipeline `{}`: the topic {topic} {changed}, so that sink `{}` cannot tell older from newer. If every \
+                 record of before was handled when it changed, start once with `on_changed_topic = \"continue\"`; else \
+                 give the pipeline another name and its sinks fresh targets",
+                self.pipeline,
+                bound.name
+            ));
+        }
+        tracing::warn!(pipeline = self.pipeline, sink = bound.name, %topic, changed, "going on with a changed topic");
+        let epoch = held.epoch.checked_add(1).context("a topic cannot change more than 65,535 times")?;
+        Ok(enter(TopicHead { facts: facts.clone(), epoch }, true).await?.epoch)
+    }
+
+    /// Holds where a ledger stands against what the source has.
+    fn compare(&self, bound: &BoundSink, assigned: &Assigned, next: u64) -> anyhow::Result<()> {
+        let Assigned { partition, log_start, log_end, .. } = assigned;
+        let (pipeline, sink) = (&self.pipeline, &bound.name);
+        if let Some(log_end) = log_end.filter(|end| next > *end) {
+            return Err(anyhow!(
+                "pipeline `{pipeline}`: {partition} ends at offset {log_end}, but sink `{sink}` has come to {next} \
+                 already: the topic was made anew, or the cluster has lost records. Give the pipeline another name and \
+                 its sinks fresh targets"
+            ));
+        }
+        if next >= *log_start {
+            return Ok(());
+        }
+        let lost = log_start - next;
+        if self.policies.on_lost_records == OnLost::Continue {
+            tracing::warn!(pipeline, sink, %partition, lost, "going on without records that the source has lost");
+            return Ok(());
+        }
+        Err(anyhow!(
+            "pipeline `{pipeline}`: {partition} begins at offset {log_start}, but sink `{sink}` has come to {next} \
+             only: {lost} offsets are gone from the source. Bring the missing records back, give the sink a fresh \
+             target, or start once with `on_lost_records = \"continue\"`"
+        ))
+    }
+
+    /// A ledger was found missing while a partition was written.
+    ///
+    /// # Errors
+    /// When that stops the pipeline.
+    pub(super) async fn ledger_missing(&self, bound: &BoundSink, key: &LedgerKey) -> anyhow::Result<Ended> {
+        // Lanes that find it at once must not clear what one of them has filled already.
+        let _one = self.beginning_afresh.lock().await;
+        if !self.rebuilds(bound) || !self.patiently(bound, || bound.sink.knows(&self.pipeline)).await? {
+            self.begin_afresh(bound, &format!("does not know {} any more", key.partition)).await?;
+        }
+        Ok(Ended::ClaimAgain(format!("the ledger of sink `{}` does not know it any more", bound.name)))
+    }
+
+    /// Whether a sink may be cleared and filled again: one that holds a cache and nothing else.
+    fn rebuilds(&self, bound: &BoundSink) -> bool {
+        bound.ports == [Port::Cache] && self.policies.on_lost_cache == OnLostCache::Rebuild
+    }
+
+    /// Clears a cache that has lost its ledger; refuses for any other store.
+    async fn begin_afresh(&self, bound: &BoundSink, what: &str) -> anyhow::Result<()> {
+        let (pipeline, sink) = (&self.pipeline, &bound.name);
+        if !self.rebuilds(bound) {
+            return Err(anyhow!(
+                "pipeline `{pipeline}`: the ledger of sink `{sink}` {what}: the store was emptied, replaced, or restored \
+                 from elsewhere. Restore it; or begin anew with a pipeline of another name and a fresh target"
+            ));
+        }
+        tracing::warn!(pipeline, sink, "the ledger of the cache is gone: clearing it, and filling it from the start");
+        self.patiently(bound, || bound.sink.clear_cache(pipeline, &bound.declared.cache_keys)).await
+    }
+
+    /// What goes with the next commit of a partition.
+    pub(super) fn commit_metadata(&self, standing: &Standing) -> String {
+        let mut metadata = CommitMetadata { dead_letters: standing.letters, ..CommitMetadata::default() };
+        for (bound, next) in self.sinks.iter().zip(&standing.next) {
+            if bound.sink.keeps_ledger() {
+                metadata.sinks.insert(bound.name.clone());
+            } else {
+                metadata.positions.insert(bound.name.clone(), *next);
+            }
+        }
+        metadata.write()
+    }
+}
+
+fn token() -> anyhow::Result<Token> {
+    let half = || getrandom::u64().context("the system gives no random numbers, which a claim needs");
+    Ok(Token(u128::from(half()?) << 64 | u128::from(half()?)))
+}

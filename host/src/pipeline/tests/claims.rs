@@ -1,0 +1,301 @@
+//! What a lane makes of partitions that come and go, and of ledgers that are not as they were left.
+
+use std::sync::mpsc::Receiver;
+use std::thread::JoinHandle;
+
+use super::store::Fault as Goes;
+use super::*;
+use crate::pipeline::commit::CommitMetadata;
+use crate::sink::Sink;
+use crate::source::{Assigned, Claim, Control, TopicFacts, TopicPartition};
+
+const CACHE: &[Port] = &[Port::Cache];
+
+/// A source played by the test, over one lane that sets the key of each record's offset.
+struct Played {
+    queue: Arc<LaneQueue>,
+    control: Receiver<Control>,
+    stores: Arc<Stores>,
+    lane: JoinHandle<PipelineSummary>,
+}
+
+fn of(partition: u32) -> TopicPartition {
+    TopicPartition { topic: "t".into(), partition }
+}
+
+fn assigned(partition: u32) -> Assigned {
+    let topic = Some(TopicFacts { partitions: 2, id: Some("a".into()) });
+    Assigned { partition: of(partition), log_start: 0, log_end: Some(100), topic, committed: None }
+}
+
+impl Played {
+    fn new(site: &Site) -> Self {
+        let (sender, control) = mpsc::channel();
+        let stores = site.stores();
+        let prepare = answering(|record| match record.offset {
+            66 => None,
+            offset => Some(vec![set(&format!("{}:{offset}", record.partition.partition), "v")]),
+        });
+        let lane = lane(&stores, prepare, sender, 8);
+        let queue = lane.queue.clone();
+        Self { queue, control, stores, lane: std::thread::spawn(move || lane.run()) }
+    }
+
+    fn assign(&self, assigned: Assigned) -> (u64, Claim) {
+        self.queue.assign(assigned).unwrap();
+        self.begins()
+    }
+
+    /// The next offset and claim that the lane asks for.
+    fn begins(&self) -> (u64, Claim) {
+        loop {
+            if let Control::Begin { offset, claim, .. } = self.control.recv().expect("the lane goes on") {
+                return (offset, claim);
+            }
+        }
+    }
+
+    fn give(&self, partition: u32, offset: u64, claim: Claim) {
+        let partition = of(partition);
+        let record = Record { partition, offset, timestamp: None, headers: vec![], key: None, value: None, claim };
+        self.queue.push(record).unwrap();
+    }
+
+    /// Waits until so much of a partition is durable, and answers what goes with the commit.
+    fn durable(&self, partition: u32, to: u64) -> CommitMetadata {
+        loop {
+            if let Control::Durable { partition: of_, offset, metadata } =
+                self.control.recv().expect("the lane goes on")
+                && (of_, offset) == (of(partition), to)
+            {
+                return CommitMetadata::read(&metadata);
+            }
+        }
+    }
+
+    /// The failure that ends the lane.
+    fn failure(self) -> String {
+        self.lane.join().unwrap();
+        format!("{:#}", self.stores.stop.take_failure().expect("it failed"))
+    }
+
+    fn end(self) {
+        self.queue.close();
+        self.lane.join().unwrap();
+        assert!(self.stores.stop.take_failure().is_none());
+    }
+}
+
+#[test]
+fn a_partition_is_told_durable_and_released_when_it_is_taken_away() {
+    let (cache, messages) = (Arc::new(Store::default()), Arc::new(Store::silent()));
+    let played = Played::new(&Site::new(vec![(CACHE, cache.clone()), (&[Port::Messages], messages)]));
+    let (offset, claim) = played.assign(assigned(0));
+    assert_eq!(offset, 0);
+    played.give(0, 4, claim);
+    played.queue.revoke(of(0)).unwrap();
+    let (mut durable, mut released) = (None, false);
+    while !released {
+        match played.control.recv().unwrap() {
+            Control::Durable { offset, metadata, .. } => durable = Some((offset, CommitMetadata::read(&metadata))),
+            Control::Released { partition } => released = partition == of(0),
+            other => panic!("{other:?}"),
+        }
+    }
+    // Either the record was written before, or it went with the partition: never half of it.
+    let next = cache.next(0).unwrap();
+    if let Some((offset, metadata)) = durable {
+        assert_eq!((offset, metadata.positions["s1"], next), (5, 5, 5));
+        assert_eq!(metadata.sinks, ["s0".to_owned()].into());
+    } else {
+        assert_eq!(next, 0);
+    }
+    played.end();
+}
+
+#[test]
+fn what_has_no_ledger_goes_on_where_the_commit_says() {
+    let (cache, messages) = (Arc::new(Store::default()), Arc::new(Store::silent()));
+    let site = Site::new(vec![(CACHE, cache), (&[Port::Messages], messages)]);
+    let stores = site.stores();
+    let committed = CommitMetadata { positions: [("s1".to_owned(), 40)].into(), ..CommitMetadata::default() }.write();
+    let claim = |assigned: Assigned| RUNTIME.block_on(stores.claim(&assigned, None)).unwrap().next;
+    assert_eq!(claim(assigned(0)), [0, 0]);
+    assert_eq!(claim(Assigned { committed: Some(committed), ..assigned(0) }), [0, 40]);
+}
+
+#[test]
+fn dead_letters_below_the_committed_position_are_not_filed_again() {
+    let site = Site::new(vec![(CACHE, Arc::new(Store::default()))]);
+    let committed = CommitMetadata { dead_letters: 67, ..CommitMetadata::default() }.write();
+    let played = Played::new(&site);
+    let (_, claim) = played.assign(Assigned { committed: Some(committed), ..assigned(0) });
+    played.give(0, 66, claim);
+    played.give(0, 67, claim);
+    assert_eq!(played.durable(0, 68).dead_letters, 68);
+    played.end();
+    assert_eq!(site.letters(), [0_u64; 0]);
+}
+
+#[test]
+fn control_records_at_the_end_of_a_partition_move_the_ledger() {
+    let cache = Arc::new(Store::default());
+    let played = Played::new(&Site::new(vec![(CACHE, cache.clone())]));
+    let (_, claim) = played.assign(assigned(0));
+    played.queue.reached(of(0), 9, claim).unwrap();
+    played.durable(0, 9);
+    assert_eq!(cache.next(0), Some(9));
+    played.end();
+}
+
+#[test]
+fn a_topic_that_has_grown_stops_before_a_record_is_applied() {
+    let cache = Arc::new(Store::default());
+    let site = Site::new(vec![(CACHE, cache.clone())]);
+    RUNTIME.block_on(site.stores().claim(&assigned(0), None)).unwrap();
+    let played = Played::new(&site);
+    let grown = Some(TopicFacts { partitions: 3, id: Some("a".into()) });
+    played.queue.assign(Assigned { topic: grown.clone(), ..assigned(2) }).unwrap();
+    let failure = played.failure();
+    assert!(failure.contains("has 3 partitions, and had 2") && failure.contains("on_changed_topic"), "{failure}");
+    assert_eq!(cache.next(2), None);
+
+    let confirmed = Policies { on_changed_topic: OnLost::Continue, ..site.policies.clone() };
+    let site = Site { policies: confirmed, ..site };
+    for _ in 0..2 {
+        let grown = Assigned { topic: grown.clone(), ..assigned(2) };
+        assert_eq!(RUNTIME.block_on(site.stores().claim(&grown, None)).unwrap().epochs, [1]);
+    }
+}
+
+#[test]
+fn a_topic_made_anew_under_its_name_stops() {
+    let site = Site::new(vec![(CACHE, Arc::new(Store::default()))]);
+    let claim = |id: Option<&str>| {
+        let topic = Some(TopicFacts { partitions: 2, id: id.map(str::to_owned) });
+        RUNTIME.block_on(site.stores().claim(&Assigned { topic, ..assigned(0) }, None))
+    };
+    claim(Some("a")).unwrap();
+    claim(None).unwrap();
+    assert!(claim(Some("b")).unwrap_err().to_string().contains("was made anew"));
+}
+
+#[test]
+fn a_source_that_lost_records_stops_or_goes_on_as_configured() {
+    let cache = Arc::new(Store::default());
+    let site = Site::new(vec![(CACHE, cache)]);
+    RUNTIME.block_on(site.stores().claim(&assigned(0), None)).unwrap();
+    let begins_later = Assigned { log_start: 7, ..assigned(0) };
+    let failure = RUNTIME.block_on(site.stores().claim(&begins_later, None)).unwrap_err().to_string();
+    assert!(failure.contains("7 offsets are gone"), "{failure}");
+
+    let policies = Policies { on_lost_records: OnLost::Continue, ..site.policies.clone() };
+    let site = Site { policies, ..site };
+    let played = Played::new(&site);
+    let (offset, claim) = played.assign(begins_later);
+    assert_eq!(offset, 7);
+    played.give(0, 8, claim);
+    played.durable(0, 9);
+    played.end();
+    // A log that ends below the ledger cannot be gone on with at all.
+    let ends_earlier = Assigned { log_end: Some(3), ..assigned(0) };
+    let failure = RUNTIME.block_on(site.stores().claim(&ends_earlier, None)).unwrap_err().to_string();
+    assert!(failure.contains("ends at offset 3") && failure.contains("come to 9"), "{failure}");
+}
+
+#[test]
+fn a_cache_that_was_emptied_is_filled_again_by_all_its_lanes() {
+    let cache = Arc::new(Store::default());
+    let site = Site::new(vec![(CACHE, cache.clone())]);
+    let played = Played::new(&site);
+    let claims = [0, 1].map(|partition| played.assign(assigned(partition)).1);
+    for (partition, claim) in [0, 1].into_iter().zip(claims) {
+        played.give(partition, 0, claim);
+        played.durable(partition, 1);
+    }
+    cache.lose_everything();
+    for (partition, claim) in [0, 1].into_iter().zip(claims) {
+        played.give(partition, 1, claim);
+        while !matches!(played.control.recv().unwrap(), Control::ClaimAgain { partition: of_ } if of_ == of(partition))
+        {
+        }
+        let (offset, claim) = played.assign(assigned(partition));
+        assert_eq!(offset, 0, "from the start");
+        played.give(partition, 0, claim);
+        played.give(partition, 1, claim);
+        played.durable(partition, 2);
+    }
+    assert_eq!(cache.cleared(), 1, "not what the first lane has filled again");
+    assert_eq!(cache.model().cache.len(), 4);
+    played.end();
+}
+
+#[test]
+fn a_lost_ledger_is_told_by_the_commits_at_the_start() {
+    let commits = [CommitMetadata { sinks: ["s0".to_owned()].into(), ..CommitMetadata::default() }];
+    for (ports, policy, rebuilt) in
+        [(CACHE, OnLostCache::Rebuild, true), (CACHE, OnLostCache::Stop, false), (TABLES, OnLostCache::Rebuild, false)]
+    {
+        let store = Arc::new(Store::default());
+        let site = Site::new(vec![(ports, store.clone())]);
+        let site = Site { policies: Policies { on_lost_cache: policy, ..site.policies.clone() }, ..site };
+        let stores = site.stores();
+        store.lose_everything();
+        // Without a commit that names it, it is a store at its first start.
+        RUNTIME.block_on(stores.prepare(&stores.sinks[0], &[CommitMetadata::default()])).unwrap();
+        assert_eq!(store.cleared(), 0);
+        store.lose_everything();
+        let prepared = RUNTIME.block_on(stores.prepare(&stores.sinks[0], &commits));
+        assert_eq!((prepared.is_ok(), store.cleared()), (rebuilt, usize::from(rebuilt)));
+        if let Err(failure) = prepared {
+            assert!(failure.to_string().contains("sink `s0` is gone"), "{failure}");
+        }
+    }
+}
+
+#[test]
+fn a_clash_rests_while_other_partitions_go_on_and_is_rejected_after_a_while() {
+    let cache = Arc::new(Store::new([Goes::Clash, Goes::None, Goes::Clash]));
+    let site = Site::new(vec![(CACHE, cache.clone())]);
+    let played = Played::new(&site);
+    let (_, resting) = played.assign(assigned(0));
+    let (_, other) = played.assign(assigned(1));
+    played.give(0, 0, resting);
+    played.give(1, 0, other);
+    played.durable(1, 1);
+    assert_eq!(cache.next(0), Some(0), "it rests");
+    for _ in 0..2 {
+        let (offset, claim) = played.begins();
+        assert_eq!(offset, 0);
+        played.give(0, 0, claim);
+    }
+    played.durable(0, 1);
+    assert_eq!(cache.model().cache.len(), 2);
+    played.end();
+
+    let cache = Arc::new(Store::new([Goes::Clash, Goes::Clash]));
+    let site = Site::new(vec![(CACHE, cache)]);
+    let site = Site { policies: Policies { clash_patience: Duration::ZERO, ..site.policies.clone() }, ..site };
+    let played = Played::new(&site);
+    let (_, claim) = played.assign(assigned(0));
+    played.give(0, 0, claim);
+    let (_, claim) = played.begins();
+    played.give(0, 0, claim);
+    played.durable(0, 1);
+    played.end();
+    assert_eq!(site.letters(), [0]);
+}
+
+#[test]
+fn so_many_rejects_stop_the_pipeline_before_they_are_filed() {
+    let events = Events((0..20).map(|offset| (0, offset, (offset < 5).then(|| vec![set("k", "v")]))).collect());
+    let site = Site::new(vec![(CACHE, Arc::new(Store::default()))]);
+    let site = Site { breaker: config::Breaker { in_a_row: 10, percent: 0 }, ..site };
+    let failure = site.run(&events, 4).1.unwrap();
+    for part in ["pipeline `p`", "10 events in a row", "t-0@", "refused", "[pipelines.breaker]"] {
+        assert!(failure.contains(part), "{part}: {failure}");
+    }
+    assert_eq!(site.letters(), [5, 6, 7, 8, 9, 10, 11], "the batch that is too much is not filed");
+    let known = RUNTIME.block_on(site.sinks[0].1.knows("p")).unwrap();
+    assert!(known && site.sinks[0].1.next(0) == Some(12));
+}
