@@ -42,7 +42,8 @@ public final class ElasticsearchNode {
                 failure.printStackTrace();
             }
         }));
-        // Its threads keep the process alive.
         node.start();
+        // The node's own threads do not keep the process alive.
+        Thread.currentThread().join();
     }
 }

@@ -45,7 +45,8 @@ public final class OpenSearchNode {
                 failure.printStackTrace();
             }
         }));
-        // Its threads keep the process alive.
         node.start();
+        // The node's own threads do not keep the process alive.
+        Thread.currentThread().join();
     }
 }
