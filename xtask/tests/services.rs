@@ -1,11 +1,12 @@
 //! Servers of a test's own: they answer, survive a crash, and never outlive the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
-use xtask::services::{Postgres, Redis, Running};
+use xtask::services::{Jars, Kafka, Postgres, Redis, Running};
+use xtask::workspace::Workspace;
 
 fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)).trim().to_owned()
@@ -76,7 +77,7 @@ fn postgres_keeps_what_was_committed_before_a_crash() {
 
     // A session that is in the middle of something does not keep the server alive.
     let sleep = ["-X", "-q", "-c", "SELECT pg_sleep(600)", &format!("{url}/postgres")].map(str::to_owned);
-    let mut session = Command::new("psql").args(sleep).spawn().unwrap();
+    let mut session = Command::new("psql").args(sleep).stderr(Stdio::null()).spawn().unwrap();
     while sql(&url, "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'") != "1" {}
     server.kill().unwrap();
     assert!(!session.wait().unwrap().success());
@@ -147,4 +148,48 @@ fn a_server_outlives_the_thread_that_started_it_and_not_the_process() {
     let cmdline = Path::new("/proc").join(pid).join("cmdline");
     // An empty one is of a process that ended and that nobody has taken note of.
     while std::fs::read(&cmdline).is_ok_and(|line| line.starts_with(b"redis-server")) {}
+}
+
+#[test]
+fn kafka_asks_its_clients_for_a_password_and_keeps_its_log_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let jars = Jars::resolve(&Workspace::load().unwrap()).unwrap();
+    let mut options = Kafka::new(&jars);
+    options.scram_users = vec![("alice".to_owned(), "secret".to_owned())];
+    options.properties = [
+        ("listener.security.protocol.map", "CLIENT:SASL_PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT"),
+        ("listener.name.client.sasl.enabled.mechanisms", "SCRAM-SHA-256"),
+        (
+            "listener.name.client.scram-sha-256.sasl.jaas.config",
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+        ),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec();
+    let mut server = options.start(&folder.path().join("kafka")).unwrap();
+
+    let topics = |broker: SocketAddr, password: Option<&str>, command: &[&str]| {
+        let config = folder.path().join("client.properties");
+        let login = password.map(|password| {
+            let module = "org.apache.kafka.common.security.scram.ScramLoginModule";
+            format!(
+                "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=SCRAM-SHA-256\n\
+                 sasl.jaas.config={module} required username=\"alice\" password=\"{password}\";\n"
+            )
+        });
+        std::fs::write(&config, login.unwrap_or_default()).unwrap();
+        let class_path = jars.kafka().iter().map(|part| part.display().to_string()).collect::<Vec<_>>().join(":");
+        let mut tool = Command::new("java");
+        tool.args(["-cp", &class_path, "org.apache.kafka.tools.TopicCommand", "--bootstrap-server"]);
+        text(&tool.arg(broker.to_string()).arg("--command-config").arg(config).args(command).output().unwrap())
+    };
+    let (client, internal) = (server.addresses()[0], server.addresses()[1]);
+    topics(internal, None, &["--create", "--topic", "orders"]);
+    let refused = topics(client, Some("wrong"), &["--list"]);
+    assert!(refused.contains("SaslAuthenticationException"), "{refused}");
+
+    server.kill().unwrap();
+    server.restart().unwrap();
+    let described = topics(client, Some("secret"), &["--describe", "--topic", "orders"]);
+    assert!(described.contains("PartitionCount: 3"), "{described}");
 }

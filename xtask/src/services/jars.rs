@@ -82,7 +82,8 @@ impl Jars {
         })
     }
 
-    pub(super) fn kafka(&self) -> &[PathBuf] {
+    /// The class path of the broker, of Connect, and of Kafka's command line tools.
+    pub fn kafka(&self) -> &[PathBuf] {
         &self.kafka
     }
 
