@@ -75,7 +75,11 @@ impl Services {
             (containers.addresses(), Vec::new(), Some(containers))
         } else {
             prepare(workspace)?;
-            let (addresses, servers) = start_all(&Jars::resolve(workspace)?, &data)?;
+            let started = start_all(&Jars::resolve(workspace)?, &data);
+            if started.is_err() {
+                remove(&data)?;
+            }
+            let (addresses, servers) = started?;
             (addresses, servers, None)
         };
         let file = folder.join("addresses.json");
