@@ -8,6 +8,7 @@ pub mod console;
 pub mod demo;
 pub mod guests;
 mod seeds;
+pub mod services;
 pub mod test;
 pub mod verify;
 pub mod workspace;

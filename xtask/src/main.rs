@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use xtask::workspace::Workspace;
-use xtask::{bench, console, demo, guests, test};
+use xtask::{bench, console, demo, guests, services, test};
 
 /// Builds, tests and shows tidegate.
 #[derive(Parser)]
@@ -35,7 +35,8 @@ enum Task {
     },
     /// Checks the format, the lints, the documentation and the licences, and runs all tests.
     ///
-    /// Goes through every step, whatever fails. Its last line counts the tests.
+    /// Starts the servers that the tests need, and ends them afterwards. Goes through every step, whatever fails. Its
+    /// last line counts the tests.
     Test,
     /// Measures: runs the criterion benchmarks, and prints their figures in tables.
     ///
@@ -52,6 +53,12 @@ enum Task {
     ///
     /// Adds the target wasm32-unknown-unknown by rustup where it is missing.
     Guests,
+    /// Runs the servers that tests need until Ctrl-C, for running single tests: PostgreSQL, Redis, Kafka, Kafka
+    /// Connect, Elasticsearch and OpenSearch.
+    ///
+    /// As containers where a Docker engine answers, else as processes of their own; on free ports of 127.0.0.1, which
+    /// are printed, and written to <target>/services/addresses.json. Their data is removed afterwards.
+    Services,
 }
 
 fn main() -> ExitCode {
@@ -76,5 +83,6 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Test => test::run(&workspace),
         Task::Bench { write, arguments } => bench::run(&workspace, &arguments, write.as_deref()),
         Task::Guests => guests::build(&workspace).map(drop),
+        Task::Services => services::run(&workspace),
     }
 }

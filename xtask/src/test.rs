@@ -1,38 +1,58 @@
-//! `cargo xtask test`: format, lints, documentation, licences, and all tests, counted.
+//! `cargo xtask test`: format, lints, documentation, licences, and all tests, counted, with the servers they need.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
+use std::thread;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
+use crate::services::{self, Services, interrupt};
 use crate::workspace::Workspace;
 use crate::{console, guests};
 
 /// Goes through every step, whatever fails before, and prints how many tests passed and failed as its last line.
 ///
 /// # Errors
-/// When a step failed; the steps are named.
+/// When a step failed; the steps are named. After Ctrl-C the step under way is the last.
 pub fn run(workspace: &Workspace) -> anyhow::Result<()> {
+    interrupt::watch()?;
+    // What the servers need is fetched meanwhile.
+    thread::scope(|scope| steps(workspace, scope.spawn(|| services::prepare(workspace))))
+}
+
+fn steps(workspace: &Workspace, preparation: thread::ScopedJoinHandle<'_, anyhow::Result<()>>) -> anyhow::Result<()> {
     let mut failed = Vec::new();
     let mut note = |name: &'static str, result: anyhow::Result<()>| {
+        if interrupt::requested() {
+            bail!("interrupted");
+        }
         if let Err(error) = result {
             console::complain(format_args!("error: {error:#}"));
             failed.push(name);
         }
+        Ok(())
     };
 
     console::step("Format");
-    note("format", console::run(&mut workspace.cargo(&["fmt", "--all", "--check"])));
-    note("modules", guests::build(workspace).map(drop));
+    note("format", console::run(&mut workspace.cargo(&["fmt", "--all", "--check"])))?;
+    note("modules", guests::build(workspace).map(drop))?;
     console::step("Lints");
-    note("lints", lints(workspace));
+    note("lints", lints(workspace))?;
     console::step("Documentation");
-    note("documentation", documentation(workspace));
+    note("documentation", documentation(workspace))?;
     console::step("Licences and sources");
-    note("licences", licences(workspace));
+    note("licences", licences(workspace))?;
     console::step("Tests");
-    let (count, result) = tests(workspace);
-    note("tests", result);
+    let prepared = preparation.join().unwrap_or_else(|_| Err(anyhow!("the preparation of the servers panicked")));
+    // Without them the tests still run: those that need them say so, and the others count.
+    let (services, result) = match prepared.and_then(|()| Services::up(workspace)) {
+        Ok(services) => (Some(services), Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    note("servers", result)?;
+    let (count, result) = tests(workspace, services.as_ref());
+    drop(services);
+    note("tests", result)?;
 
     console::say("");
     if !failed.is_empty() {
@@ -97,11 +117,14 @@ impl Count {
 }
 
 /// Runs all tests, passing their output on while it comes.
-fn tests(workspace: &Workspace) -> (Count, anyhow::Result<()>) {
+fn tests(workspace: &Workspace, services: Option<&Services>) -> (Count, anyhow::Result<()>) {
     let mut count = Count::default();
     let result = build_host(workspace).and_then(|()| {
         let mut command = workspace.cargo(&["test", "--workspace", "--no-fail-fast"]);
         command.env("TIDEGATE_GUESTS", workspace.modules());
+        if let Some(services) = services {
+            command.env("TIDEGATE_SERVICES", services.file());
+        }
         stream(&mut command, |line| count.add(line))
     });
     (count, result)

@@ -1,0 +1,189 @@
+//! The servers that the tests of one run share, and `cargo xtask services`.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+use serde::Serialize;
+
+use super::docker::{self, Containers};
+use super::process::Running;
+use super::{Connect, Elasticsearch, Flavour, Jars, Kafka, Postgres, Redis, interrupt, prerequisites};
+use crate::console;
+use crate::workspace::Workspace;
+
+/// Where the shared servers are, as the file of `TIDEGATE_SERVICES` holds it in JSON.
+#[derive(Debug, Clone, Serialize)]
+pub struct Addresses {
+    /// `postgres://postgres@127.0.0.1:PORT`: a superuser without a password; no database.
+    pub postgres: String,
+    /// `127.0.0.1:PORT`, as in `bootstrap.servers`.
+    pub kafka: String,
+    /// `http://127.0.0.1:PORT`, Connect's REST interface.
+    pub connect: String,
+    /// `redis://127.0.0.1:PORT`.
+    pub redis: String,
+    /// `http://127.0.0.1:PORT`.
+    pub elasticsearch: String,
+    /// `http://127.0.0.1:PORT`.
+    pub opensearch: String,
+}
+
+/// The shared servers while they run. They are ended, and their data removed, when the value is dropped.
+pub struct Services {
+    addresses: Addresses,
+    file: PathBuf,
+    data: PathBuf,
+    /// In the order in which they are ended: Connect before the broker it talks to.
+    servers: Vec<Running>,
+    containers: Option<Containers>,
+    /// Held while they run.
+    _lock: File,
+}
+
+/// Installs or downloads what the servers need, where that is missing: nothing but the containers' images where a
+/// Docker engine answers. `Services::up` does it, too; this lets it be done beside other work.
+///
+/// # Errors
+/// When something is missing that cannot be installed: one message names all of it.
+pub fn prepare(workspace: &Workspace) -> anyhow::Result<()> {
+    if docker::answers() {
+        return Ok(());
+    }
+    prerequisites::install(&prerequisites::ALL)?;
+    Jars::resolve(workspace).map(drop)
+}
+
+impl Services {
+    /// Starts them all, as containers where a Docker engine answers, else as processes, and writes
+    /// `<target>/services/addresses.json`.
+    ///
+    /// # Errors
+    /// When they run already for this target folder, when something is missing that cannot be installed, and when a
+    /// server does not start; nothing is left running then.
+    pub fn up(workspace: &Workspace) -> anyhow::Result<Self> {
+        let folder = workspace.target.join("services");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        let lock = lock(&folder)?;
+        let data = folder.join("data");
+        // What a run left that was killed.
+        remove(&data)?;
+        let (addresses, servers, containers) = if docker::answers() {
+            let containers = Containers::up(&workspace.root.join("tests/services/compose.yml"))?;
+            (containers.addresses(), Vec::new(), Some(containers))
+        } else {
+            prepare(workspace)?;
+            let started = start_all(&Jars::resolve(workspace)?, &data);
+            if started.is_err() {
+                remove(&data)?;
+            }
+            let (addresses, servers) = started?;
+            (addresses, servers, None)
+        };
+        let file = folder.join("addresses.json");
+        let services = Self { addresses, file, data, servers, containers, _lock: lock };
+        let text = serde_json::to_string_pretty(&services.addresses)?;
+        fs::write(&services.file, text).with_context(|| format!("cannot write {}", services.file.display()))?;
+        Ok(services)
+    }
+
+    /// Where they are.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The file with the addresses, for `TIDEGATE_SERVICES`.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        for server in self.servers.drain(..) {
+            drop(server);
+        }
+        self.containers = None;
+        let removed = fs::remove_file(&self.file).map_err(anyhow::Error::from).and_then(|()| remove(&self.data));
+        if let Err(error) = removed {
+            console::complain(format_args!("warning: the servers' data stays: {error:#}"));
+        }
+    }
+}
+
+/// Runs them until Ctrl-C, for a developer who runs single tests against them.
+///
+/// # Errors
+/// As [`Services::up`].
+pub fn run(workspace: &Workspace) -> anyhow::Result<()> {
+    interrupt::watch()?;
+    let begin = Instant::now();
+    let services = Services::up(workspace)?;
+    console::say(serde_json::to_string_pretty(services.addresses())?);
+    console::say(format_args!("up after {:.1} s; Ctrl-C ends them", begin.elapsed().as_secs_f64()));
+    console::say("tests find them by themselves, or by");
+    console::say(format_args!("  TIDEGATE_SERVICES={}", services.file().display()));
+    while !interrupt::requested() {
+        thread::park_timeout(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+/// One run a target folder: a second one would remove the data of the first.
+fn lock(folder: &Path) -> anyhow::Result<File> {
+    let path = folder.join("lock");
+    let lock = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => bail!(
+            "the servers of {} run already, from another `cargo xtask services` or `cargo xtask test`: end that first",
+            folder.display()
+        ),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+/// Starts all side by side, except that Connect waits for its broker.
+fn start_all(jars: &Jars, data: &Path) -> anyhow::Result<(Addresses, Vec<Running>)> {
+    thread::scope(|scope| {
+        let postgres = scope.spawn(|| Postgres::default().start(&data.join("postgres")));
+        let redis = scope.spawn(|| Redis::default().start(&data.join("redis")));
+        let kafka = scope.spawn(|| -> anyhow::Result<_> {
+            let kafka = Kafka::new(jars).start(&data.join("kafka"))?;
+            let connect = Connect { jars, brokers: kafka.url().to_owned(), properties: Vec::new() };
+            let connect = connect.start(&data.join("connect"))?;
+            Ok((kafka, connect))
+        });
+        let node = |flavour, name| Elasticsearch::new(jars, flavour).start(&data.join(name));
+        let elasticsearch = scope.spawn(move || node(Flavour::Elasticsearch, "elasticsearch"));
+        let opensearch = scope.spawn(move || node(Flavour::OpenSearch, "opensearch"));
+
+        // All are waited for before the first error is told, which ends those that came up.
+        let results = (joined(postgres), joined(redis), joined(kafka), joined(elasticsearch), joined(opensearch));
+        let (postgres, redis, kafka, elasticsearch, opensearch) = results;
+        let (postgres, redis, (kafka, connect)) = (postgres?, redis?, kafka?);
+        let (elasticsearch, opensearch) = (elasticsearch?, opensearch?);
+        let addresses = Addresses {
+            postgres: postgres.url().to_owned(),
+            kafka: kafka.url().to_owned(),
+            connect: connect.url().to_owned(),
+            redis: redis.url().to_owned(),
+            elasticsearch: elasticsearch.url().to_owned(),
+            opensearch: opensearch.url().to_owned(),
+        };
+        Ok((addresses, vec![connect, kafka, postgres, redis, elasticsearch, opensearch]))
+    })
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, anyhow::Result<T>>) -> anyhow::Result<T> {
+    thread.join().unwrap_or_else(|_| Err(anyhow!("a thread that starts a server panicked")))
+}
+
+fn remove(folder: &Path) -> anyhow::Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    Ok(())
+}
