@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tidegate_tests::{root, text};
@@ -32,25 +32,24 @@ fn server(name: &str) -> String {
 struct Databases {
     server: String,
     prefix: String,
+    /// `DATABASE` or `ROLE`, and its name in the system.
     names: Vec<(&'static str, String)>,
 }
 
 impl Databases {
     fn new(test: &str) -> Self {
         let files = [ROLES, SOURCES, ANALYTICS].map(read);
-        let created = |what: &'static str| {
-            let lines = files.iter().flat_map(|file| file.lines());
-            let names = lines.filter_map(move |line| {
-                line.strip_prefix(&format!("CREATE {what} "))?
-                    .split_whitespace()
-                    .next()
-                    .map(|name| name.trim_matches([';', '"']).to_owned())
-            });
-            names.map(|name| (what, name)).collect::<Vec<_>>()
-        };
-        let names = [created("DATABASE"), created("ROLE")].concat();
-        let databases =
-            Self { server: server("postgres"), prefix: format!("compose_{test}_{}_", std::process::id()), names };
+        let mut names = Vec::new();
+        for what in ["DATABASE", "ROLE"] {
+            let created = format!("CREATE {what} ");
+            for rest in files.iter().flat_map(|file| file.lines()).filter_map(|line| line.strip_prefix(&created)) {
+                let name = rest.split([' ', ';']).next().unwrap().trim_matches('"');
+                names.push((what, name.to_owned()));
+            }
+        }
+        // Debezium remembers a connector by its name, also one that was deleted.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        let databases = Self { server: server("postgres"), prefix: format!("compose_{test}_{now}_"), names };
         for file in &files {
             databases.run("postgres", file);
         }
@@ -90,25 +89,39 @@ impl Databases {
     }
 
     fn psql(&self, database: &str, script: &str) -> String {
+        self.try_psql(database, script).unwrap_or_else(|error| panic!("{script}\n{error}"))
+    }
+
+    fn try_psql(&self, database: &str, script: &str) -> Result<String, String> {
         let mut client = Command::new("psql");
-        client.args([
-            "--no-psqlrc",
-            "--quiet",
-            "--tuples-only",
-            "--no-align",
-            "--set",
-            "ON_ERROR_STOP=1",
-            "--file",
-            "-",
-        ]);
+        client.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "--file=-"]);
         client.arg(format!("{}/{database}", self.server)).env("PGCLIENTENCODING", "UTF8");
         client.env("DEBEZIUM_PASSWORD", PASSWORD).env("TIDEGATE_PASSWORD", PASSWORD);
         let mut client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // A client that gave up reads no more; its answer tells why.
         drop(client.stdin.take().unwrap().write_all(script.as_bytes()));
         let output = client.wait_with_output().unwrap();
-        assert!(output.status.success(), "{script}\n{}", text(&output));
-        String::from_utf8(output.stdout).unwrap()
+        let said = text(&output);
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap()).ok_or(said)
+    }
+
+    fn remove(&self) -> Result<(), String> {
+        // A slot outlives its connector, and a database its slot: without this the server would keep its log for ever.
+        let slots = format!("FROM pg_replication_slots WHERE starts_with(slot_name, '{}')", self.prefix);
+        let free = format!(
+            "SELECT pg_drop_replication_slot(slot_name) {slots} AND NOT active \\g /dev/null\nSELECT count(*) {slots};"
+        );
+        let end = Instant::now() + Duration::from_secs(60);
+        while self.try_psql("postgres", &free)?.trim() != "0" {
+            if Instant::now() > end {
+                return Err("Debezium holds its slots a minute after its connectors were deleted".to_owned());
+            }
+        }
+        for (what, name) in &self.names {
+            let how = if *what == "DATABASE" { " WITH (FORCE)" } else { "" };
+            self.try_psql("postgres", &format!("DROP {what} IF EXISTS \"{}{name}\"{how};", self.prefix))?;
+        }
+        Ok(())
     }
 }
 
@@ -118,19 +131,9 @@ fn is_of_a_name(letter: char) -> bool {
 
 impl Drop for Databases {
     fn drop(&mut self) {
-        // A slot outlives its connector, and a database its slot: without this the server would keep its log for ever.
-        let slots = format!("FROM pg_replication_slots WHERE starts_with(slot_name, '{}')", self.prefix);
-        let free = format!(
-            "SELECT pg_drop_replication_slot(slot_name) {slots} AND NOT active \\g /dev/null\nSELECT count(*) {slots};"
-        );
-        let end = Instant::now() + Duration::from_secs(60);
-        while self.psql("postgres", &free).trim() != "0" {
-            assert!(Instant::now() < end, "Debezium holds its slots a minute after its connectors were deleted");
-        }
-        for (what, name) in &self.names {
-            let how = if *what == "DATABASE" { " WITH (FORCE)" } else { "" };
-            self.psql("postgres", &format!("DROP {what} IF EXISTS \"{}{name}\"{how};", self.prefix));
-        }
+        let removed = self.remove();
+        // A test that has failed says why; a second panic would end all tests.
+        assert!(removed.is_ok() || std::thread::panicking(), "{removed:?}");
     }
 }
 
