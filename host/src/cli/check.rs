@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use tidegate::command::check::Checker;
-use tidegate::config::{Config, Transform};
+use tidegate::config::{Config, Source, Transform};
 use tidegate::engine::{Engine, LoadError};
 
 use super::exit::{Exit, message};
@@ -27,8 +27,9 @@ pub(super) fn check(file: &Path) -> anyhow::Result<Exit> {
             }
         }
     }
-    let tidegate::config::Source::File(source) = &config.source;
-    if let Err(error) = source.files() {
+    if let Source::File(source) = &config.source
+        && let Err(error) = source.files()
+    {
         tell("source.file.paths", &message(&error))?;
     }
     if findings > 0 {

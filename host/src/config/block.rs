@@ -189,6 +189,11 @@ impl<'d> Block<'d> {
         boolean
     }
 
+    /// Whether a key that may be of two kinds is true or false here.
+    pub(super) fn is_boolean(&self, key: &str) -> bool {
+        self.entries.get_key_value(key).is_some_and(|(_, value)| value.get_ref().as_bool().is_some())
+    }
+
     pub(super) fn block(&mut self, key: &str) -> Option<Self> {
         let (place, value) = self.raw(key)?;
         Self::at(self.document, place, value)

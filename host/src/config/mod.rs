@@ -10,6 +10,7 @@ mod block;
 mod dead_letters;
 mod engine;
 mod error;
+mod kafka;
 mod overlap;
 mod pipelines;
 mod preview;
@@ -28,12 +29,13 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-pub use self::dead_letters::DeadLetters;
+pub use self::dead_letters::{DeadLetterStore, DeadLetterTopic, DeadLetters};
 pub use self::engine::EngineSettings;
 pub use self::error::{ConfigError, Problem};
-pub use self::pipelines::{BatchSize, OnTruncate, Pipeline};
-pub use self::sinks::{Sink, Sqlite};
-pub use self::source::{FileSource, Source};
+pub use self::kafka::{KafkaClient, KafkaSasl, KafkaTls};
+pub use self::pipelines::{BatchSize, Breaker, OnLost, OnLostCache, OnTruncate, Pipeline};
+pub use self::sinks::{Elasticsearch, Kafka, Postgres, Redis, Sink, Sqlite};
+pub use self::source::{Assignment, FileSource, KafkaSource, Source};
 pub use self::text::{FilePath, Text};
 pub use self::transforms::{Grants, Transform};
 

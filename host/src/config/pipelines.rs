@@ -12,6 +12,8 @@ use crate::event::{self, Format};
 
 const DEFAULT_MAX_EVENTS: u64 = 500;
 const DEFAULT_MAX_BYTES: u64 = 4 << 20;
+const DEFAULT_IN_A_ROW: u64 = 100;
+const DEFAULT_PERCENT: u64 = 50;
 
 /// `[[pipelines]]`.
 #[derive(Debug, Clone)]
@@ -20,10 +22,20 @@ pub struct Pipeline {
     pub name: String,
     /// The topics, by their exact names. At least one.
     pub topics: Vec<String>,
+    /// The consumer group, under a Kafka source.
+    pub group: String,
     /// How the records are laid out.
     pub format: Format,
     /// What to do when a table is truncated.
     pub on_truncate: OnTruncate,
+    /// What to do when the source has lost records that a store lacks.
+    pub on_lost_records: OnLost,
+    /// What to do when a topic has more partitions than before, or is another of the same name.
+    pub on_changed_topic: OnLost,
+    /// What to do when a cache, and nothing but a cache, has lost its ledger.
+    pub on_lost_cache: OnLostCache,
+    /// When so much is rejected that the fault must lie elsewhere.
+    pub breaker: Breaker,
     /// Debezium's `unavailable.value.placeholder`.
     pub unavailable_placeholder: Text,
     /// `ExtractNewRecordState`'s `add.fields.prefix`.
@@ -51,6 +63,35 @@ pub enum OnTruncate {
     Stop,
     /// Go on; the stores keep the rows.
     Ignore,
+}
+
+/// What to do when something of the source is not there any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnLost {
+    /// Stop the pipeline and tell the operator.
+    #[default]
+    Stop,
+    /// Say what was lost, and go on.
+    Continue,
+}
+
+/// What to do when a cache has lost its ledger, and with it, for all that is known, its entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnLostCache {
+    /// Delete what is left of the entries under the declared keys, and fill it from the start of the topics.
+    #[default]
+    Rebuild,
+    /// Stop the pipeline and tell the operator.
+    Stop,
+}
+
+/// The bounds of what may be rejected before the pipeline stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Breaker {
+    /// So many events in a row; 0 is no bound.
+    pub in_a_row: u32,
+    /// So many in a hundred of the last thousand events; 0 is no bound.
+    pub percent: u32,
 }
 
 /// The bounds of a batch. It ends at whichever is reached first; one record larger than `max_bytes` is a batch.
@@ -105,6 +146,16 @@ fn read_one(mut block: Block<'_>, sinks: &Sinks) -> Option<Pipeline> {
     let format = choice(&mut block, "format", &formats);
     let on_truncate = choice(&mut block, "on_truncate", &[("stop", OnTruncate::Stop), ("ignore", OnTruncate::Ignore)]);
     let event = event::Options::default();
+    let lost = [("stop", OnLost::Stop), ("continue", OnLost::Continue)];
+    let on_lost_records = choice(&mut block, "on_lost_records", &lost).unwrap_or_default();
+    let on_changed_topic = choice(&mut block, "on_changed_topic", &lost).unwrap_or_default();
+    let on_lost_cache =
+        choice(&mut block, "on_lost_cache", &[("rebuild", OnLostCache::Rebuild), ("stop", OnLostCache::Stop)]);
+    let breaker = read_breaker(&mut block);
+    let group = block.text("group");
+    if let Some(group) = group.as_ref() {
+        check_name(document, &group.place, &group.value);
+    }
     let unavailable_placeholder = nonempty(&mut block, "unavailable_placeholder", event.unavailable_placeholder);
     let flattened_prefix = block.text("flattened_prefix");
     let tombstone_is_delete = block.boolean("flattened_tombstone_is_delete");
@@ -114,11 +165,17 @@ fn read_one(mut block: Block<'_>, sinks: &Sinks) -> Option<Pipeline> {
     let bound = read_sinks(&mut block, sinks);
     let transforms = transforms::read(&mut block, &bound);
     block.finish("key");
+    let name = name?.value.to_string();
     Some(Pipeline {
-        name: name?.value.to_string(),
+        group: group.map_or_else(|| format!("tidegate.{name}"), |group| group.value.to_string()),
+        name,
         topics,
         format: format.unwrap_or_default(),
         on_truncate: on_truncate.unwrap_or_default(),
+        on_lost_records,
+        on_changed_topic,
+        on_lost_cache: on_lost_cache.unwrap_or_default(),
+        breaker,
         unavailable_placeholder,
         flattened_prefix: flattened_prefix.map_or_else(|| Text::plain(event.flattened_prefix), |prefix| prefix.value),
         flattened_tombstone_is_delete: tombstone_is_delete.unwrap_or(event.flattened_tombstone_is_delete),
@@ -165,6 +222,17 @@ fn read_batch(block: &mut Block<'_>) -> BatchSize {
     BatchSize { max_events: size(max_events), max_bytes: size(max_bytes) }
 }
 
+fn read_breaker(block: &mut Block<'_>) -> Breaker {
+    let (mut in_a_row, mut percent) = (DEFAULT_IN_A_ROW, DEFAULT_PERCENT);
+    if let Some(mut breaker) = block.block("breaker") {
+        in_a_row = breaker.number("in_a_row", &(0..=1_000_000)).unwrap_or(in_a_row);
+        percent = breaker.number("percent", &(0..=100)).unwrap_or(percent);
+        breaker.finish("key");
+    }
+    let bound = |number| u32::try_from(number).unwrap_or(u32::MAX);
+    Breaker { in_a_row: bound(in_a_row), percent: bound(percent) }
+}
+
 fn read_sinks(block: &mut Block<'_>, sinks: &Sinks) -> BTreeMap<Port, String> {
     let mut bound = BTreeMap::new();
     let Some(mut ports) = block.block("sinks") else { return bound };
@@ -174,6 +242,11 @@ fn read_sinks(block: &mut Block<'_>, sinks: &Sinks) -> BTreeMap<Port, String> {
             let cause = format!("there is no sink `{}`", name.shown());
             ports.document().problem(&place, cause, suggestion(name.shown(), &sinks.names));
         }
+        if let Some(sink) = sinks.known.get(name.as_str()).filter(|sink| !sink.ports().contains(&port)) {
+            let served: Vec<_> = sink.ports().iter().map(|port| port.name()).collect();
+            let cause = format!("the sink `{}` takes {} alone", name.shown(), served.join(", "));
+            ports.document().problem(&place, cause, format!("bind a sink that takes {}", port.name()));
+        }
         bound.insert(port, name.to_string());
     }
     ports.finish("port");
@@ -181,7 +254,7 @@ fn read_sinks(block: &mut Block<'_>, sinks: &Sinks) -> BTreeMap<Port, String> {
 }
 
 /// One of a few words.
-fn choice<T: Copy>(block: &mut Block<'_>, key: &str, choices: &[(&str, T)]) -> Option<T> {
+pub(super) fn choice<T: Copy>(block: &mut Block<'_>, key: &str, choices: &[(&str, T)]) -> Option<T> {
     let Placed { value, place } = block.text(key)?;
     let chosen = choices.iter().find(|(word, _)| *word == value.as_str());
     if chosen.is_none() {

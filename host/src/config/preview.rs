@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::Config;
 use super::sinks::{Sink, Sqlite};
 use super::text::{FilePath, Text};
+use super::{Config, DeadLetterStore};
 
 impl Config {
     /// The same configuration with every sink in this SQLite file, and the dead letters beside it in
@@ -20,7 +20,7 @@ impl Config {
         }
         let mut dead_letters = file.as_os_str().to_owned();
         dead_letters.push(".dead-letters.jsonl");
-        self.dead_letters.path = FilePath::plain(dead_letters);
+        self.dead_letters.to = DeadLetterStore::File(FilePath::plain(dead_letters));
         self
     }
 }

@@ -5,6 +5,8 @@ use std::path::{MAIN_SEPARATOR_STR, Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::block::{Block, Placed};
+use super::kafka::{self, KafkaClient};
+use super::pipelines::choice;
 use super::text::Text;
 
 /// Where records come from.
@@ -12,6 +14,30 @@ use super::text::Text;
 pub enum Source {
     /// Recorded events in files.
     File(FileSource),
+    /// A Kafka cluster.
+    Kafka(KafkaSource),
+}
+
+/// `[source.kafka]`: consumes topics, one consumer group a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KafkaSource {
+    /// The cluster.
+    pub client: KafkaClient,
+    /// How the group shares partitions.
+    pub assignment: Assignment,
+    /// `group.instance.id`, for static membership: a restart within the session timeout moves no partition. Each
+    /// replica needs its own.
+    pub instance: Option<Text>,
+}
+
+/// How a consumer group shares partitions. All its members must agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Assignment {
+    /// A rebalance takes every partition from every member, and gives them anew.
+    #[default]
+    Eager,
+    /// A rebalance moves only the partitions that change their owner.
+    Cooperative,
 }
 
 /// `[source.file]`: replays recorded events.
@@ -54,14 +80,26 @@ impl FileSource {
 
 pub(super) fn read(root: &mut Block<'_>) -> Option<Source> {
     let block = root.block("source");
-    let mut block = root.required("source", block, "add `[source.file]` with `paths = [\"events/*.jsonl\"]`")?;
+    let mut block = root.required("source", block, "add `[source.kafka]` with `brokers = \"localhost:9092\"`")?;
     let place = block.place();
-    let file = block.block("file");
-    if block.names().is_empty() {
-        block.document().problem(&place, "it names no source", "add `[source.file]`");
+    let (file, kafka) = (block.block("file"), block.block("kafka"));
+    if block.names().len() != 1 {
+        let cause = if block.names().is_empty() { "it names no source" } else { "it names more than one source" };
+        block.document().problem(&place, cause, "write one of `[source.kafka]`, `[source.file]`");
     }
     block.finish("source");
-    read_file(file?).map(Source::File)
+    let kafka = kafka.and_then(read_kafka).map(Source::Kafka);
+    let file = file.and_then(read_file).map(Source::File);
+    kafka.or(file)
+}
+
+fn read_kafka(mut block: Block<'_>) -> Option<KafkaSource> {
+    let client = kafka::read(&mut block);
+    let assignments = [("eager", Assignment::Eager), ("cooperative", Assignment::Cooperative)];
+    let assignment = choice(&mut block, "assignment", &assignments).unwrap_or_default();
+    let instance = block.text("instance").map(|instance| instance.value);
+    block.finish("key");
+    Some(KafkaSource { client: client?, assignment, instance })
 }
 
 fn read_file(mut block: Block<'_>) -> Option<FileSource> {

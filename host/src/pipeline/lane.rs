@@ -16,7 +16,7 @@ use super::progress::PipelineSummary;
 use super::retry::Backoff;
 use super::write::{Ended, Prepared, Standing, Stores};
 use crate::sink::LedgerKey;
-use crate::source::{Bounds, Claim, Control, Item, LaneQueue, Record, TopicPartition};
+use crate::source::{Assigned, Bounds, Claim, Control, Item, LaneQueue, Record, TopicPartition};
 
 /// Sinks that got no commands are moved along after this long, so that a restart does not read days again.
 const ADVANCE_AFTER: Duration = Duration::from_secs(1);
@@ -107,10 +107,11 @@ impl Running {
             && let Some(item) = self.lane.queue.take(self.lane.batch, ADVANCE_AFTER)
         {
             match item {
-                Item::Assigned { partition, log_start } => {
+                Item::Assigned(Assigned { partition, log_start, .. }) => {
                     self.settle()?;
                     self.claim(partition, log_start, Claim(1))?;
                 }
+                Item::Revoked(_) | Item::Reached { .. } => {}
                 Item::Records(records) => self.handle(records)?,
                 Item::End => {
                     self.settle()?;

@@ -6,6 +6,7 @@
 
 mod dead_letter;
 mod lane;
+mod open;
 mod prepare;
 mod progress;
 mod retry;
@@ -33,7 +34,7 @@ use crate::command::check::Checker;
 use crate::config::{self, Config};
 use crate::engine::{Engine, Module, Transform};
 use crate::event::{Decoder, Projection};
-use crate::sink::{self, Declared, Sink};
+use crate::sink::{Declared, Sink};
 use crate::source::{Bounds, FileSource, LaneQueue};
 
 /// How a run ended.
@@ -51,15 +52,11 @@ pub struct Outcome {
 /// When the run cannot begin: a store that cannot be opened, a module that cannot serve, a grant that is missing.
 pub fn run(config: &Config, stops: &Stops) -> anyhow::Result<Outcome> {
     let runtime = Builder::new_multi_thread().enable_all().thread_name("tidegate-write").build()?;
-    let letters = &config.dead_letters;
     let shared = Shared {
         config,
         engine: Engine::new(config.engine.cache.as_ref().map(|folder| folder.as_path().to_path_buf()))?,
-        sinks: open_sinks(config)?,
-        dead_letters: Arc::new(
-            DeadLetterFile::open(letters.path.as_path(), letters.max_value_bytes)
-                .with_context(|| format!("cannot use {} for dead letters", letters.path.shown()))?,
-        ),
+        sinks: open::sinks(config)?,
+        dead_letters: Arc::new(open::dead_letters(config)?),
         runtime: runtime.handle().clone(),
     };
     let prepared = config
@@ -143,7 +140,7 @@ impl Pipeline {
                 })
             })
             .collect::<anyhow::Result<_>>()?;
-        let config::Source::File(files) = &shared.config.source;
+        let config::Source::File(files) = &shared.config.source else { bail!("Kafka cannot be read yet") };
         let source = FileSource {
             paths: files.files().with_context(|| format!("pipeline `{name}`"))?,
             topics: pipeline.topics.iter().map(|topic| topic.as_str().to_owned()).collect(),
@@ -180,26 +177,6 @@ impl Drop for Closing<'_> {
     fn drop(&mut self) {
         self.0.iter().for_each(|queue| queue.close());
     }
-}
-
-/// Opens the stores, each once.
-fn open_sinks(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<dyn Sink>>> {
-    let open = |(name, sink): (&String, &config::Sink)| {
-        let opened: Arc<dyn Sink> = match sink {
-            config::Sink::Null => Arc::new(sink::null::Null::new(name)),
-            config::Sink::Sqlite(options) => Arc::new(
-                sink::sqlite::Sqlite::open(sink::sqlite::Options {
-                    name: name.clone(),
-                    path: options.path.as_path().to_path_buf(),
-                    table_prefix: options.table_prefix.to_string(),
-                    seed: options.seed.as_ref().map(|seed| seed.as_path().to_path_buf()),
-                })
-                .with_context(|| format!("sink `{name}`"))?,
-            ),
-        };
-        Ok((name.clone(), opened))
-    };
-    config.sinks.iter().map(open).collect()
 }
 
 /// Loads a module, starts it with its settings, and holds what it declares against what it is granted.
@@ -257,7 +234,7 @@ fn declared(bound: &BoundSink, started: &[Started]) -> Declared {
                 Port::Tables => declared.tables.extend_from_slice(&description.tables),
                 Port::Documents => declared.indexes.extend_from_slice(&description.indexes),
                 Port::Messages => declared.topics.extend_from_slice(&description.topics),
-                Port::Cache => {}
+                Port::Cache => declared.cache_keys.extend_from_slice(&description.cache_keys),
             }
         }
     }

@@ -233,10 +233,11 @@ impl Stores {
         writes: &[Write<'_>],
     ) -> anyhow::Result<Answer> {
         let (bound, from) = (&self.sinks[place], standing.next[place]);
-        let step = Step { key: &standing.key, token: standing.token, from, to, digest: &self.digests };
+        let step =
+            Step { key: &standing.key, token: standing.token, from, to, epoch: 0, digest: &self.digests, note: "" };
         Ok(match self.patiently(bound, || bound.sink.write(&step, writes)).await? {
             Written::Applied | Written::AlreadyApplied => Answer::Durable,
-            Written::Rejected(bad) => Answer::Rejected(bad),
+            Written::Rejected(bad) | Written::Clashes(bad) => Answer::Rejected(bad),
             Written::StandsAt(at) => {
                 Answer::Elsewhere(format!("the ledger of sink `{}` stands at {at}, not at {from}", bound.name))
             }

@@ -14,11 +14,11 @@ use serde_json::value::RawValue;
 use super::model::{Model, events, settle};
 use super::null::Null;
 use super::sqlite::testing::SqliteBench;
-use super::{BadWrite, Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, Write, Written};
+use super::{BadWrite, Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
 use crate::command::collapse::{Origin, Tagged};
 use crate::command::{Command, Port, Row};
 use crate::contract::{Index, Table};
-use crate::source::TopicPartition;
+use crate::source::{TopicFacts, TopicPartition};
 
 /// A store that can be opened again and read back.
 pub(super) trait Bench: Send + Sync {
@@ -37,10 +37,15 @@ fn key(pipeline: &str, partition: u32) -> LedgerKey {
 fn declared() -> Declared {
     Declared {
         ports: Port::ALL.to_vec(),
+        cache_keys: vec!["*".into()],
         tables: vec![Table { name: "t".into(), key: vec!["id".into()] }],
         indexes: vec![Index { name: "i".into(), definition: "{}".into() }],
         topics: vec!["topic".into()],
     }
+}
+
+fn stands(next: u64, known: bool) -> Standing {
+    Standing { next, known, note: String::new() }
 }
 
 fn raw(json: &str) -> Box<RawValue> {
@@ -78,7 +83,7 @@ impl<'a> Owner<'a> {
     }
 
     async fn write(&self, from: u64, to: u64, commands: &[Command]) -> Written {
-        let step = Step { key: &self.key, token: self.token, from, to, digest: "d" };
+        let step = Step { key: &self.key, token: self.token, from, to, epoch: 0, digest: "d", note: "" };
         self.sink.write(&step, &writes(commands)).await.unwrap()
     }
 }
@@ -89,11 +94,11 @@ async fn the_ledger_is_compared_and_set(sink: &dyn Sink) {
     sink.prepare("p", &declared()).await.unwrap();
 
     // A partition that is not known is entered where the claim says.
-    assert_eq!(sink.claim(&key("p", 1), Token(1), 40).await.unwrap(), Standing { next: 40, known: false });
-    assert_eq!(sink.claim(&key("p", 1), Token(2), 7).await.unwrap(), Standing { next: 40, known: true });
+    assert_eq!(sink.claim(&key("p", 1), Token(1), 40).await.unwrap(), stands(40, false));
+    assert_eq!(sink.claim(&key("p", 1), Token(2), 7).await.unwrap(), stands(40, true));
 
     let (owner, standing) = Owner::claim(sink, 10).await;
-    assert_eq!(standing, Standing { next: 0, known: false });
+    assert_eq!(standing, stands(0, false));
     assert_eq!(owner.write(0, 5, &[set("k", "1")]).await, Written::Applied);
     // The same again, as after an answer that was lost.
     assert_eq!(owner.write(0, 5, &[set("k", "1")]).await, Written::AlreadyApplied);
@@ -103,22 +108,40 @@ async fn the_ledger_is_compared_and_set(sink: &dyn Sink) {
     // Gaps between offsets are nothing to the ledger, and neither are batches without commands.
     assert_eq!(owner.write(5, 1000, &[]).await, Written::Applied);
     // A step that stands still could be taken twice.
-    let still = Step { key: &owner.key, token: owner.token, from: 1000, to: 1000, digest: "d" };
+    let still = Step { key: &owner.key, token: owner.token, from: 1000, to: 1000, epoch: 0, digest: "d", note: "" };
     assert!(matches!(sink.write(&still, &[]).await, Err(SinkError::Stop(_))));
 
     // A second claim fences the first in mid-stream, at any offset, and goes on where it stood.
     let (successor, standing) = Owner::claim(sink, 11).await;
-    assert_eq!(standing, Standing { next: 1000, known: true });
+    assert_eq!(standing, stands(1000, true));
     for (from, to) in [(1000, 1001), (5, 1000), (0, 5)] {
         assert_eq!(owner.write(from, to, &[set("k", "stale")]).await, Written::Fenced);
     }
     assert_eq!(successor.write(1000, 1001, &[]).await, Written::Applied);
 
+    // The note of the last write is kept, and each write has its own.
+    let noted = Step { from: 1001, to: 1002, token: Token(11), note: "left out", ..still };
+    assert_eq!(sink.write(&noted, &[]).await.unwrap(), Written::Applied);
+    let (successor, standing) = Owner::claim(sink, 12).await;
+    assert_eq!((standing.next, standing.note.as_str()), (1002, "left out"));
+    assert_eq!(successor.write(1002, 1003, &[]).await, Written::Applied);
+    assert_eq!(Owner::claim(sink, 13).await.1.note, "");
+
+    // A topic is entered once, and replaced on demand alone.
+    let head = |partitions, epoch| TopicHead { facts: TopicFacts { partitions, id: Some("id".into()) }, epoch };
+    assert_eq!(sink.enter_topic("p", "topic", &head(3, 0), false).await.unwrap(), head(3, 0));
+    assert_eq!(sink.enter_topic("p", "topic", &head(4, 0), false).await.unwrap(), head(3, 0));
+    assert_eq!(sink.enter_topic("p", "topic", &head(4, 1), true).await.unwrap(), head(4, 1));
+    assert_eq!(sink.enter_topic("p", "other", &head(1, 0), false).await.unwrap(), head(1, 0));
+
     // Pipelines and partitions have rows of their own.
+    assert!(sink.knows("p").await.unwrap());
+    assert!(!sink.knows("q").await.unwrap());
     sink.prepare("q", &declared()).await.unwrap();
-    assert_eq!(sink.claim(&key("q", 0), Token(1), 3).await.unwrap(), Standing { next: 3, known: false });
+    assert_eq!(sink.claim(&key("q", 0), Token(1), 3).await.unwrap(), stands(3, false));
+    assert_eq!(sink.enter_topic("q", "topic", &head(5, 0), false).await.unwrap(), head(5, 0));
     let unknown = key("p", 9);
-    let step = Step { key: &unknown, token: Token(1), from: 0, to: 1, digest: "d" };
+    let step = Step { key: &unknown, token: Token(1), from: 0, to: 1, epoch: 0, digest: "d", note: "" };
     assert_eq!(sink.write(&step, &[]).await.unwrap(), Written::LedgerMissing);
 }
 
@@ -133,7 +156,7 @@ async fn lanes_do_not_disturb_each_other(sink: Arc<dyn Sink>, batches: u64) {
                 sink.claim(&key, Token(1), 0).await.unwrap();
                 for from in 0..batches {
                     let commands = [set(&format!("{partition}:{from}"), "v")];
-                    let step = Step { key: &key, token: Token(1), from, to: from + 1, digest: "d" };
+                    let step = Step { key: &key, token: Token(1), from, to: from + 1, epoch: 0, digest: "d", note: "" };
                     assert_eq!(sink.write(&step, &writes(&commands)).await.unwrap(), Written::Applied);
                 }
             })
@@ -179,7 +202,26 @@ async fn contents_follow_the_contract(bench: &dyn Bench) {
     sink.prepare("p", &declared()).await.unwrap();
     assert_eq!(bench.contents(), before);
     let (_, standing) = Owner::claim(sink.as_ref(), 3).await;
-    assert_eq!(standing, Standing { next: 6, known: true });
+    assert_eq!(standing, stands(6, true));
+}
+
+/// A cache that begins afresh has lost what it was granted, and its ledger, and nothing else.
+async fn a_cleared_cache_begins_afresh(bench: &dyn Bench) {
+    let sink = bench.open();
+    sink.prepare("p", &declared()).await.unwrap();
+    sink.prepare("q", &declared()).await.unwrap();
+    let (owner, _) = Owner::claim(sink.as_ref(), 1).await;
+    let entries = ["a:1", "a:2", "a%", "b", "c[d]", "c"].map(|key| set(key, "1"));
+    assert_eq!(owner.write(0, 5, &entries).await, Written::Applied);
+    let other = key("q", 0);
+    sink.claim(&other, Token(7), 3).await.unwrap();
+
+    sink.clear_cache("p", &["a:*".into(), "c[d]".into()]).await.unwrap();
+    assert_eq!(bench.contents().cache.keys().collect::<Vec<_>>(), ["a%", "b", "c"]);
+    assert_eq!(owner.write(5, 6, &[set("b", "late")]).await, Written::LedgerMissing);
+    assert!(sink.knows("p").await.unwrap());
+    assert_eq!(Owner::claim(sink.as_ref(), 2).await.1, stands(0, false));
+    assert_eq!(sink.claim(&other, Token(8), 0).await.unwrap(), stands(3, true), "another pipeline's ledger");
 }
 
 /// What happens around one batch of a run.
@@ -218,7 +260,7 @@ async fn a_run_ends_as_the_model(bench: &dyn Bench, events: &[Vec<Tagged>], plan
         if !crash {
             let runtime = tokio::runtime::Handle::current();
             let write = |from, to, token, writes: &[Write<'_>]| {
-                let step = Step { key: &key, token, from, to, digest: "d" };
+                let step = Step { key: &key, token, from, to, epoch: 0, digest: "d", note: "" };
                 tokio::task::block_in_place(|| runtime.block_on(sink.write(&step, writes)).unwrap())
             };
             let commands = || batch.iter().flatten();
@@ -227,7 +269,7 @@ async fn a_run_ends_as_the_model(bench: &dyn Bench, events: &[Vec<Tagged>], plan
                     let old = token;
                     token = Token(token.0 + 1);
                     let standing = sink.claim(&key, token, 0).await.unwrap();
-                    assert_eq!(standing, Standing { next, known: true });
+                    assert_eq!(standing, stands(next, true));
                     let stale: Vec<_> = commands().map(|tagged| &tagged.command).cloned().collect();
                     assert_eq!(write(next, to, old, &writes(&stale)), Written::Fenced);
                 }
@@ -281,6 +323,11 @@ fn sqlites_ledger_is_compared_and_set() {
 #[test]
 fn sqlites_contents_follow_the_contract() {
     runtime().block_on(contents_follow_the_contract(&SqliteBench::new()));
+}
+
+#[test]
+fn a_cleared_cache_in_sqlite_begins_afresh() {
+    runtime().block_on(a_cleared_cache_begins_afresh(&SqliteBench::new()));
 }
 
 #[test]

@@ -9,7 +9,10 @@
 //!   offsets have gaps.
 //! - **All or nothing.** Either every command is durable and the ledger stands at `to`, or nothing has changed.
 //! - **Rejects come first.** When commands are bad, nothing is changed and all the bad ones of the batch are named
-//!   at once. The caller files their records as dead letters, and only then writes the rest.
+//!   at once. The caller files their records as dead letters, and only then writes the rest, with a note of what was
+//!   left out ([`Step::note`]).
+//! - **A ledger that is gone is told**, and never made up for by a sink itself: whether a store is begun afresh is the
+//!   pipeline's to say ([`Sink::knows`], [`Sink::clear_cache`]).
 //! - **Order.** Commands of one target take effect in the order given.
 //! - **Errors** are of two kinds: try again later, or stop and tell the operator. A bad command is no error.
 //!
@@ -22,7 +25,7 @@ use async_trait::async_trait;
 use crate::command::collapse::Origin;
 use crate::command::{Command, Port};
 use crate::contract::{Index, Table};
-use crate::source::TopicPartition;
+use crate::source::{TopicFacts, TopicPartition};
 
 #[cfg(test)]
 mod contract_tests;
@@ -30,6 +33,8 @@ mod contract_tests;
 pub(crate) mod model;
 pub mod null;
 pub mod sqlite;
+#[cfg(test)]
+pub(crate) mod testing;
 
 /// Names one row of a sink's ledger; the sink adds its own name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,6 +54,8 @@ pub struct Token(pub u128);
 pub struct Declared {
     /// The ports that are bound to this sink.
     pub ports: Vec<Port>,
+    /// The keys of cache entries: literals, or prefixes that end in `*`.
+    pub cache_keys: Vec<String>,
     /// The tables, with their keys.
     pub tables: Vec<Table>,
     /// The indexes, with their definitions.
@@ -57,13 +64,25 @@ pub struct Declared {
     pub topics: Vec<String>,
 }
 
+/// What a sink's ledger holds of a topic: as long as it holds, the offsets of the topic's partitions mean what they
+/// meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicHead {
+    /// The topic, when the ledger first met it or when the operator last confirmed a change.
+    pub facts: TopicFacts,
+    /// How often the operator has confirmed a change: the higher half of a document's version.
+    pub epoch: u16,
+}
+
 /// What a claim found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// The next offset that the sink wants.
     pub next: u64,
     /// Whether the ledger knew the partition before this claim.
     pub known: bool,
+    /// The note of the last write that was applied; empty where there was none.
+    pub note: String,
 }
 
 /// Where a write begins and ends, and in whose name.
@@ -77,8 +96,12 @@ pub struct Step<'a> {
     pub from: u64,
     /// Where it stands afterwards.
     pub to: u64,
+    /// The epoch of the topic, from its [`TopicHead`].
+    pub epoch: u16,
     /// The digests of the modules that made the commands, joined by a comma; kept in the ledger.
     pub digest: &'a str,
+    /// Any text for the ledger, in place of the last write's.
+    pub note: &'a str,
 }
 
 impl Step<'_> {
@@ -126,6 +149,9 @@ pub enum Written {
     AlreadyApplied,
     /// These commands are bad, and nothing was changed.
     Rejected(Vec<BadWrite>),
+    /// These commands clash with rows that another partition may still change: a unique value that moves, a parent
+    /// that is to come. Nothing was changed. Commands that are bad for good are among them where the sink found any.
+    Clashes(Vec<BadWrite>),
     /// The ledger stands elsewhere, under this token: the store lost writes (below `from`), or they were done
     /// already. Nothing was changed; go on from there.
     StandsAt(u64),
@@ -158,12 +184,39 @@ pub enum SinkError {
 /// A store. The module's documentation is the contract.
 #[async_trait]
 pub trait Sink: Send + Sync {
-    /// Holds what the transforms declared against the store, and makes what a first start has to make. Called
-    /// before the first claim, and again with the same or another declaration after a change of modules.
+    /// Whether this sink keeps a ledger. One that does not is told where to begin by the source's commits; of its
+    /// methods [`Sink::prepare`], [`Sink::inspect`] and [`Sink::write`] alone are called, and a write is done when
+    /// every command of it is acknowledged.
+    fn keeps_ledger(&self) -> bool {
+        true
+    }
+
+    /// Whether this pipeline has started on this sink before: whether the ledger has its head.
+    ///
+    /// # Errors
+    /// As [`SinkError`] says.
+    async fn knows(&self, pipeline: &str) -> Result<bool, SinkError>;
+
+    /// Holds what the transforms declared against the store, makes what a first start has to make, and enters the
+    /// pipeline's head in the ledger if it is not there. Called before the first claim, and again with the same or
+    /// another declaration after a change of modules.
     ///
     /// # Errors
     /// `Stop` when the store is not as declared; `Retry` when it cannot be reached.
     async fn prepare(&self, pipeline: &str, declared: &Declared) -> Result<(), SinkError>;
+
+    /// Enters what is known of a topic where the ledger holds nothing of it, or in any case with `replace`, and answers
+    /// what the ledger holds then.
+    ///
+    /// # Errors
+    /// As [`SinkError`] says.
+    async fn enter_topic(
+        &self,
+        pipeline: &str,
+        topic: &str,
+        head: &TopicHead,
+        replace: bool,
+    ) -> Result<TopicHead, SinkError>;
 
     /// Takes the partition over under a new token: every write under an older one is fenced from now on. A partition
     /// that the ledger does not know is entered at `start`.
@@ -177,6 +230,21 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// As [`SinkError`] says. After `Retry` the write may or may not have been applied; the same call again tells.
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError>;
+
+    /// Has a cache whose ledger is gone begin afresh: deletes the entries under `keys`, then the pipeline's rows of
+    /// the ledger, then enters its head. Whatever is written meanwhile under an older claim is fenced by that, and
+    /// written again from the start.
+    ///
+    /// # Errors
+    /// As [`SinkError`] says; `Stop` where the sink is no cache.
+    async fn clear_cache(&self, pipeline: &str, keys: &[String]) -> Result<(), SinkError>;
+
+    /// Holds what the transforms declared against the store, changing nothing: one line a finding, with cause and
+    /// remedy. Nothing wrong is no line.
+    ///
+    /// # Errors
+    /// As [`SinkError`] says; a wrong password is a finding by that.
+    async fn inspect(&self, declared: &Declared) -> Result<Vec<String>, SinkError>;
 }
 
 /// Runs what blocks for a while (a file, a lock) so that the runtime's other tasks go on.

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, Write, Written};
+use super::{Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
 use crate::command::Command;
 
 /// The sink.
@@ -21,7 +21,16 @@ pub struct Null {
 #[derive(Debug, Default)]
 struct Ledger {
     heads: HashSet<String>,
-    rows: HashMap<LedgerKey, (Token, u64)>,
+    /// By pipeline and topic.
+    topics: HashMap<(String, String), TopicHead>,
+    rows: HashMap<LedgerKey, Row>,
+}
+
+#[derive(Debug)]
+struct Row {
+    token: Token,
+    next: u64,
+    note: String,
 }
 
 impl Null {
@@ -44,9 +53,28 @@ impl Null {
 
 #[async_trait]
 impl Sink for Null {
+    async fn knows(&self, pipeline: &str) -> Result<bool, SinkError> {
+        Ok(self.ledger().heads.contains(pipeline))
+    }
+
     async fn prepare(&self, pipeline: &str, _declared: &Declared) -> Result<(), SinkError> {
         self.ledger().heads.insert(pipeline.to_owned());
         Ok(())
+    }
+
+    async fn enter_topic(
+        &self,
+        pipeline: &str,
+        topic: &str,
+        head: &TopicHead,
+        replace: bool,
+    ) -> Result<TopicHead, SinkError> {
+        let mut ledger = self.ledger();
+        let held = ledger.topics.entry((pipeline.to_owned(), topic.to_owned())).or_insert_with(|| head.clone());
+        if replace {
+            held.clone_from(head);
+        }
+        Ok(held.clone())
     }
 
     async fn claim(&self, key: &LedgerKey, token: Token, start: u64) -> Result<Standing, SinkError> {
@@ -55,19 +83,22 @@ impl Sink for Null {
             return Err(SinkError::Stop(format!("sink {}: pipeline {} was not prepared", self.name, key.pipeline)));
         }
         if let Some(row) = ledger.rows.get_mut(key) {
-            row.0 = token;
-            return Ok(Standing { next: row.1, known: true });
+            row.token = token;
+            return Ok(Standing { next: row.next, known: true, note: row.note.clone() });
         }
-        ledger.rows.insert(key.clone(), (token, start));
-        Ok(Standing { next: start, known: false })
+        ledger.rows.insert(key.clone(), Row { token, next: start, note: String::new() });
+        Ok(Standing { next: start, known: false, note: String::new() })
     }
 
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
         step.check()?;
         match self.ledger().rows.get_mut(step.key) {
             None => return Ok(Written::LedgerMissing),
-            Some((token, next)) if *token == step.token && *next == step.from => *next = step.to,
-            Some((token, next)) => return Ok(step.refused(*token, *next)),
+            Some(row) if row.token == step.token && row.next == step.from => {
+                row.next = step.to;
+                step.note.clone_into(&mut row.note);
+            }
+            Some(row) => return Ok(step.refused(row.token, row.next)),
         }
         let mut counts = [0; Command::KINDS.len()];
         for write in writes {
@@ -77,6 +108,18 @@ impl Sink for Null {
             total.fetch_add(count, Ordering::Relaxed);
         }
         Ok(Written::Applied)
+    }
+
+    async fn clear_cache(&self, pipeline: &str, _keys: &[String]) -> Result<(), SinkError> {
+        let mut ledger = self.ledger();
+        ledger.rows.retain(|key, _| key.pipeline != pipeline);
+        ledger.topics.retain(|(of, _), _| of != pipeline);
+        ledger.heads.insert(pipeline.to_owned());
+        Ok(())
+    }
+
+    async fn inspect(&self, _declared: &Declared) -> Result<Vec<String>, SinkError> {
+        Ok(Vec::new())
     }
 }
 
@@ -101,7 +144,7 @@ mod tests {
                 origins: vec![Origin { offset: i, transform: 0 }],
             })
             .collect();
-        let step = Step { key: &key, token: Token(1), from: 0, to: 3, digest: "" };
+        let step = Step { key: &key, token: Token(1), from: 0, to: 3, epoch: 0, digest: "", note: "" };
         assert_eq!(sink.write(&step, &writes).await.unwrap(), Written::Applied);
         assert_eq!(sink.write(&step, &writes).await.unwrap(), Written::AlreadyApplied);
         let executed: Vec<_> = sink.executed().into_iter().filter(|(_, count)| *count > 0).collect();

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, RecvError};
 use anyhow::{Context, bail};
 
 use super::recorded;
-use super::{Claim, Control, LaneQueue, Record, TopicPartition};
+use super::{Assigned, Claim, Control, LaneQueue, Record, TopicPartition};
 
 /// Recorded events of some topics.
 #[derive(Debug)]
@@ -27,6 +27,10 @@ pub struct FileSource {
 #[derive(Debug)]
 struct Position {
     lane: usize,
+    /// The first offset that was met.
+    log_start: u64,
+    /// Assigned, and not claimed yet.
+    claiming: bool,
     claim: Claim,
     next: u64,
     /// The last offset met in this pass: offsets must rise.
@@ -125,25 +129,50 @@ impl Reading<'_> {
     /// Gives a partition that was met for the first time to the lane with the fewest, and waits for its claim.
     fn assign(&mut self, record: &Record) -> bool {
         let lane = self.positions.len() % self.lanes.len();
-        let position = Position { lane, claim: Claim(0), next: u64::MAX, met: u64::MAX, pass: self.pass };
+        let position = Position {
+            lane,
+            log_start: record.offset,
+            claiming: false,
+            claim: Claim(0),
+            next: u64::MAX,
+            met: u64::MAX,
+            pass: self.pass,
+        };
         self.positions.insert(record.partition.clone(), position);
-        if self.lanes[lane].assign(record.partition.clone(), record.offset).is_err() {
-            return false;
-        }
-        while self.positions.get(&record.partition).is_some_and(|position| position.claim == Claim(0)) {
+        self.offer(&record.partition);
+        while self.positions.get(&record.partition).is_some_and(|position| position.claiming) {
             let Ok(message) = self.control.recv() else { return false };
             self.obey(message);
         }
-        true
+        self.positions.get(&record.partition).is_some_and(|position| position.claim != Claim(0))
+    }
+
+    /// Has the lane of a partition claim it.
+    fn offer(&mut self, partition: &TopicPartition) {
+        let Some(position) = self.positions.get_mut(partition) else { return };
+        let assigned = Assigned {
+            partition: partition.clone(),
+            log_start: position.log_start,
+            log_end: None,
+            topic: None,
+            committed: None,
+        };
+        position.claiming = self.lanes[position.lane].assign(assigned).is_ok();
     }
 
     fn obey(&mut self, message: Control) {
-        let Control::Begin { partition, offset, claim } = message else { return };
-        if let Some(position) = self.positions.get_mut(&partition) {
-            let first = position.claim == Claim(0);
-            position.pass = if first { self.pass } else { self.pass + 1 };
-            position.claim = claim;
-            position.next = offset;
+        match message {
+            Control::Begin { partition, offset, claim } => {
+                if let Some(position) = self.positions.get_mut(&partition) {
+                    let first = position.claim == Claim(0);
+                    position.pass = if first { self.pass } else { self.pass + 1 };
+                    position.claiming = false;
+                    position.claim = claim;
+                    position.next = offset;
+                }
+            }
+            Control::ClaimAgain { partition } => self.offer(&partition),
+            Control::Durable { .. } | Control::Released { .. } | Control::Drained => {}
         }
     }
 
@@ -154,10 +183,10 @@ impl Reading<'_> {
             lane.end();
         }
         let mut waiting = self.lanes.len();
-        while waiting > 0 {
+        while waiting > 0 || self.positions.values().any(|position| position.claiming) {
             match self.control.recv()? {
                 Control::Drained => waiting -= 1,
-                begin @ Control::Begin { .. } => self.obey(begin),
+                other => self.obey(other),
             }
         }
         for position in self.positions.values_mut() {

@@ -30,11 +30,37 @@ impl fmt::Display for TopicPartition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Claim(pub u64);
 
+/// A partition that a lane may claim, and what the source knows of it. Where there is a group, the source has proved
+/// just before that this process is still a member of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assigned {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The oldest offset that the source can give.
+    pub log_start: u64,
+    /// The offset after the newest; none where nobody knows, as with files.
+    pub log_end: Option<u64>,
+    /// What is known of its topic; none where nobody knows, as with files.
+    pub topic: Option<TopicFacts>,
+    /// The metadata of the group's last commit of this partition, as [`Control::Durable`] gave it; none where there
+    /// was no commit.
+    pub committed: Option<String>,
+}
+
+/// What tells one topic from another of the same name, and from itself after it has grown.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TopicFacts {
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// The broker's own id of it; none where the broker or its client does not tell.
+    pub id: Option<String>,
+}
+
 /// What a lane tells the source.
 #[derive(Debug)]
 pub enum Control {
-    /// Give this partition from this offset on, under this claim. Sent once for an assigned partition, and again
-    /// when it has to be set back.
+    /// Give this partition from this offset on, under this claim. The answer to [`Item::Assigned`]; sent again when
+    /// the partition is set back.
     Begin {
         /// The partition.
         partition: TopicPartition,
@@ -42,6 +68,25 @@ pub enum Control {
         offset: u64,
         /// The claim to mark its records with.
         claim: Claim,
+    },
+    /// The lane has to claim this partition anew: assign it again, if it is still this process's.
+    ClaimAgain {
+        /// The partition.
+        partition: TopicPartition,
+    },
+    /// Everything of this partition below this offset is durable in every store; a group may commit it.
+    Durable {
+        /// The partition.
+        partition: TopicPartition,
+        /// The next offset that a store wants, the lowest of all.
+        offset: u64,
+        /// To be kept with the commit, and handed back by the next [`Assigned`].
+        metadata: String,
+    },
+    /// The answer to [`Item::Revoked`]: nothing of this partition is in flight any more.
+    Released {
+        /// The partition.
+        partition: TopicPartition,
     },
     /// Everything up to the last [`Item::End`] is durable, or was set back before this message.
     Drained,

@@ -7,20 +7,27 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Record, TopicPartition};
+use super::{Assigned, Claim, Record, TopicPartition};
 
 /// What a lane finds in its queue.
 #[derive(Debug)]
 pub enum Item {
     /// The partition is this lane's from now on: claim it, and tell the source where to begin.
-    Assigned {
-        /// The partition.
-        partition: TopicPartition,
-        /// The oldest offset that the source can give.
-        log_start: u64,
-    },
+    Assigned(Assigned),
+    /// The partition goes to another owner: finish what is in flight of it, and release it.
+    Revoked(TopicPartition),
     /// Records of one partition, in order.
     Records(Vec<Record>),
+    /// Every record of the partition below this offset has been given; what lies between the last one and it are
+    /// control records, which nobody is given.
+    Reached {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset.
+        offset: u64,
+        /// The claim under which this was found.
+        claim: Claim,
+    },
     /// The source has given everything it has: finish what is in flight, and say so.
     End,
     /// Nothing came for a while.
@@ -102,12 +109,12 @@ impl LaneQueue {
     ///
     /// # Errors
     /// When the lane has stopped.
-    pub fn assign(&self, partition: TopicPartition, log_start: u64) -> Result<(), Closed> {
+    pub fn assign(&self, assigned: Assigned) -> Result<(), Closed> {
         let mut state = self.lock();
         if state.closed {
             return Err(Closed);
         }
-        state.signals.push_back(Item::Assigned { partition, log_start });
+        state.signals.push_back(Item::Assigned(assigned));
         self.arrived.notify_one();
         Ok(())
     }

@@ -77,11 +77,18 @@ fn cases() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+fn file_of_dead_letters(config: &Config) -> &Path {
+    match &config.dead_letters.to {
+        DeadLetterStore::File(path) => path.as_path(),
+        DeadLetterStore::Kafka(topic) => panic!("{topic:?}"),
+    }
+}
+
 #[test]
 fn every_default_is_the_documented_one() {
     let folder = Folder::new();
     let config = folder.load(SMALLEST).unwrap();
-    assert_eq!(config.dead_letters.path.as_path(), folder.path("dead-letters.jsonl"));
+    assert_eq!(file_of_dead_letters(&config), folder.path("dead-letters.jsonl"));
     assert_eq!(config.dead_letters.max_value_bytes, 32 * 1024 * 1024);
     assert_eq!(config.engine.cache.unwrap().as_path(), Path::new("/home/operator/.cache/tidegate"));
     let limits = config.engine.limits;
@@ -134,7 +141,9 @@ fn the_files_of_the_source_are_those_that_match_each_once_in_order() {
         fs::write(folder.path(name), "").unwrap();
     }
     let files = |paths: &str| {
-        let Source::File(source) = folder.load(&SMALLEST.replace("\"events/*.jsonl\"", paths)).unwrap().source;
+        let Source::File(source) = folder.load(&SMALLEST.replace("\"events/*.jsonl\"", paths)).unwrap().source else {
+            panic!("not files")
+        };
         source.files().map_err(|error| error.to_string().replace(&*folder.0.path().to_string_lossy(), "FOLDER"))
     };
     assert_eq!(
@@ -156,7 +165,7 @@ fn a_preview_writes_into_one_file_and_keeps_the_sinks_apart() {
         Sink::Sqlite(Sqlite { path: FilePath::plain("out.db"), table_prefix: Text::plain(prefix), seed: None })
     };
     assert_eq!(alone.sinks, BTreeMap::from([("store".to_owned(), sqlite(""))]));
-    assert_eq!(alone.dead_letters.path.as_path(), Path::new("out.db.dead-letters.jsonl"));
+    assert_eq!(file_of_dead_letters(&alone), Path::new("out.db.dead-letters.jsonl"));
 
     let three = SMALLEST.replace(
         "[[pipelines]]",

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::store::Fault as Goes;
 use super::*;
-use crate::source::{Claim, Control, TopicPartition};
+use crate::source::{Assigned, Claim, Control, TopicPartition};
 
 /// Six sets of one key: whatever happens, the last one stands at the end.
 fn six() -> Events {
@@ -216,7 +216,9 @@ fn busy_lane(site: &Site) -> (std::thread::JoinHandle<PipelineSummary>, Arc<Lane
     let queue = lane.queue.clone();
     let running = std::thread::spawn(move || lane.run());
     for partition in 0..2 {
-        queue.assign(TopicPartition { topic: "t".into(), partition }, 0).unwrap();
+        let partition = TopicPartition { topic: "t".into(), partition };
+        let assigned = Assigned { partition, log_start: 0, log_end: None, topic: None, committed: None };
+        queue.assign(assigned).unwrap();
         assert!(matches!(begins.recv().unwrap(), Control::Begin { .. }));
     }
     (running, queue, stores)

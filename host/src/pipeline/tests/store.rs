@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use async_trait::async_trait;
 
 use crate::sink::model::Model;
-use crate::sink::{Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, Write, Written};
+use crate::sink::{Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
 
 /// What goes wrong with one write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,7 @@ type Rows = HashMap<LedgerKey, (Token, u64)>;
 struct State {
     model: Model,
     rows: Rows,
+    topics: HashMap<String, TopicHead>,
     faults: VecDeque<Fault>,
     /// What was durable before each write, the oldest first.
     history: Vec<(Model, Rows)>,
@@ -110,6 +111,36 @@ impl State {
 
 #[async_trait]
 impl Sink for Store {
+    async fn knows(&self, _pipeline: &str) -> Result<bool, SinkError> {
+        Ok(true)
+    }
+
+    async fn enter_topic(
+        &self,
+        _pipeline: &str,
+        topic: &str,
+        head: &TopicHead,
+        replace: bool,
+    ) -> Result<TopicHead, SinkError> {
+        let mut state = self.state();
+        let held = state.topics.entry(topic.to_owned()).or_insert_with(|| head.clone());
+        if replace {
+            held.clone_from(head);
+        }
+        Ok(held.clone())
+    }
+
+    async fn clear_cache(&self, _pipeline: &str, _keys: &[String]) -> Result<(), SinkError> {
+        let mut state = self.state();
+        state.model.cache.clear();
+        state.rows.clear();
+        Ok(())
+    }
+
+    async fn inspect(&self, _declared: &Declared) -> Result<Vec<String>, SinkError> {
+        Ok(Vec::new())
+    }
+
     async fn prepare(&self, _pipeline: &str, _declared: &Declared) -> Result<(), SinkError> {
         Ok(())
     }
@@ -119,7 +150,7 @@ impl Sink for Store {
         let known = state.rows.get(key).map(|row| row.1);
         let next = known.unwrap_or(start);
         state.rows.insert(key.clone(), (token, next));
-        Ok(Standing { next, known: known.is_some() })
+        Ok(Standing { next, known: known.is_some(), note: String::new() })
     }
 
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {

@@ -60,3 +60,17 @@ pub(super) fn purge(connection: &Connection, sink: &str, now: i64) -> Result<(),
     statement.execute(params![sink, now])?;
     Ok(())
 }
+
+/// Deletes the entries under a key, or under all keys of a prefix that ends in `*`.
+pub(super) fn clear(connection: &Connection, sink: &str, key: &str) -> Result<(), Problem> {
+    match key.strip_suffix('*') {
+        None => delete(connection, sink, key),
+        Some(prefix) => {
+            connection.execute(
+                "DELETE FROM tidegate_cache WHERE sink = ?1 AND substr(key, 1, length(?2)) = ?2",
+                [sink, prefix],
+            )?;
+            Ok(())
+        }
+    }
+}

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::error::Problem;
-use crate::sink::{LedgerKey, Standing, Step, Token, Written};
+use crate::sink::{LedgerKey, Standing, Step, Token, TopicHead, Written};
+use crate::source::TopicFacts;
 
 /// Whether the pipeline has started on this sink before.
 pub(super) fn has_head(connection: &Connection, pipeline: &str, sink: &str) -> Result<bool, Problem> {
@@ -30,6 +31,37 @@ pub(super) fn make_head(connection: &Connection, pipeline: &str, sink: &str, now
     Ok(first)
 }
 
+/// Enters a topic, or replaces what is held of it, and answers what is held then.
+pub(super) fn enter_topic(
+    connection: &Connection,
+    sink: &str,
+    pipeline: &str,
+    topic: &str,
+    head: &TopicHead,
+    replace: bool,
+) -> Result<TopicHead, Problem> {
+    let verb = if replace { "REPLACE" } else { "IGNORE" };
+    connection.execute(
+        &format!("INSERT OR {verb} INTO tidegate_topics VALUES (?1, ?2, ?3, ?4, ?5, ?6)"),
+        params![pipeline, sink, topic, head.facts.partitions, head.facts.id, head.epoch],
+    )?;
+    let held = connection.query_row(
+        "SELECT partitions, topic_id, epoch FROM tidegate_topics WHERE pipeline = ?1 AND sink = ?2 AND topic = ?3",
+        params![pipeline, sink, topic],
+        |row| Ok(TopicHead { facts: TopicFacts { partitions: row.get(0)?, id: row.get(1)? }, epoch: row.get(2)? }),
+    )?;
+    Ok(held)
+}
+
+/// Forgets what the ledger holds of a pipeline, its head excepted.
+pub(super) fn forget(connection: &Connection, sink: &str, pipeline: &str) -> Result<(), Problem> {
+    for table in ["tidegate_ledger", "tidegate_topics"] {
+        connection
+            .execute(&format!("DELETE FROM {table} WHERE pipeline = ?1 AND sink = ?2"), params![pipeline, sink])?;
+    }
+    Ok(())
+}
+
 /// Takes a partition over.
 pub(super) fn claim(
     connection: &Connection,
@@ -45,21 +77,21 @@ pub(super) fn claim(
             key.pipeline
         )));
     }
-    if let Some((_, next)) = read(connection, sink, key)? {
+    if let Some((_, next, note)) = read(connection, sink, key)? {
         let mut statement = connection.prepare_cached(
             "UPDATE tidegate_ledger SET token = ?1, updated_at = ?2
              WHERE pipeline = ?3 AND sink = ?4 AND topic = ?5 AND partition = ?6",
         )?;
         let partition = &key.partition;
         statement.execute(params![text(token), now, key.pipeline, sink, &*partition.topic, partition.partition])?;
-        return Ok(Standing { next, known: true });
+        return Ok(Standing { next, known: true, note });
     }
     let mut statement =
-        connection.prepare_cached("INSERT INTO tidegate_ledger VALUES (?1, ?2, ?3, ?4, ?5, ?6, '', ?7)")?;
+        connection.prepare_cached("INSERT INTO tidegate_ledger VALUES (?1, ?2, ?3, ?4, ?5, ?6, '', '', ?7)")?;
     let partition = &key.partition;
     let next = signed(start)?;
     statement.execute(params![key.pipeline, sink, &*partition.topic, partition.partition, text(token), next, now])?;
-    Ok(Standing { next: start, known: false })
+    Ok(Standing { next: start, known: false, note: String::new() })
 }
 
 /// Moves the ledger; None when it has been moved, else why not.
@@ -70,41 +102,41 @@ pub(super) fn advance(
     now: i64,
 ) -> Result<Option<Written>, Problem> {
     let mut statement = connection.prepare_cached(
-        "UPDATE tidegate_ledger SET next_offset = ?1, digest = ?2, updated_at = ?3
-         WHERE pipeline = ?4 AND sink = ?5 AND topic = ?6 AND partition = ?7 AND token = ?8 AND next_offset = ?9",
+        "UPDATE tidegate_ledger SET next_offset = ?1, digest = ?2, note = ?3, updated_at = ?4
+         WHERE pipeline = ?5 AND sink = ?6 AND topic = ?7 AND partition = ?8 AND token = ?9 AND next_offset = ?10",
     )?;
     let LedgerKey { pipeline, partition } = step.key;
     let (from, to) = (signed(step.from)?, signed(step.to)?);
     let (topic, number) = (&*partition.topic, partition.partition);
-    let moved =
-        statement.execute(params![to, step.digest, now, pipeline, sink, topic, number, text(step.token), from])?;
+    let (token, digest, note) = (text(step.token), step.digest, step.note);
+    let moved = statement.execute(params![to, digest, note, now, pipeline, sink, topic, number, token, from])?;
     if moved == 1 {
         return Ok(None);
     }
     Ok(Some(match read(connection, sink, step.key)? {
         None => Written::LedgerMissing,
         // The token is compared as text, and told apart here by whether it was ours.
-        Some((token, _)) if token != text(step.token) => Written::Fenced,
-        Some((_, next)) => step.refused(step.token, next),
+        Some((held, ..)) if held != token => Written::Fenced,
+        Some((_, next, _)) => step.refused(step.token, next),
     }))
 }
 
-fn read(connection: &Connection, sink: &str, key: &LedgerKey) -> Result<Option<(String, u64)>, Problem> {
+fn read(connection: &Connection, sink: &str, key: &LedgerKey) -> Result<Option<(String, u64, String)>, Problem> {
     let mut statement = connection.prepare_cached(
-        "SELECT token, next_offset FROM tidegate_ledger
+        "SELECT token, next_offset, note FROM tidegate_ledger
          WHERE pipeline = ?1 AND sink = ?2 AND topic = ?3 AND partition = ?4",
     )?;
     let partition = &key.partition;
     let row = statement
         .query_row(params![key.pipeline, sink, &*partition.topic, partition.partition], |row| {
-            Ok((row.get(0)?, row.get::<_, i64>(1)?))
+            Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get(2)?))
         })
         .optional()?;
-    row.map(|(token, next)| {
+    row.map(|(token, next, note)| {
         let next = u64::try_from(next).map_err(|_| {
             Problem::Stop(format!("the ledger of {partition} stands at {next}: it was tampered with; restore it"))
         })?;
-        Ok((token, next))
+        Ok((token, next, note))
     })
     .transpose()
 }

@@ -22,7 +22,9 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use self::error::Problem;
 use self::tables::Tables;
-use super::{BadWrite, Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, Write, Written, blocking};
+use super::{
+    BadWrite, Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written, blocking,
+};
 use crate::command::Command;
 
 mod cache;
@@ -239,8 +241,27 @@ fn execute(
 
 #[async_trait]
 impl Sink for Sqlite {
+    async fn knows(&self, pipeline: &str) -> Result<bool, SinkError> {
+        self.run(|store, _| ledger::has_head(&store.connection, pipeline, &self.options.name))
+    }
+
     async fn prepare(&self, pipeline: &str, declared: &Declared) -> Result<(), SinkError> {
         self.run(|store, now| self.prepare_in(store, now, pipeline, declared))
+    }
+
+    async fn enter_topic(
+        &self,
+        pipeline: &str,
+        topic: &str,
+        head: &TopicHead,
+        replace: bool,
+    ) -> Result<TopicHead, SinkError> {
+        self.run(|store, _| {
+            let transaction = begin(&mut store.connection)?;
+            let held = ledger::enter_topic(&transaction, &self.options.name, pipeline, topic, head, replace)?;
+            transaction.commit()?;
+            Ok(held)
+        })
     }
 
     async fn claim(&self, key: &LedgerKey, token: Token, start: u64) -> Result<Standing, SinkError> {
@@ -255,6 +276,37 @@ impl Sink for Sqlite {
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
         step.check()?;
         self.run(|store, now| self.write_in(store, now, step, writes))
+    }
+
+    async fn clear_cache(&self, pipeline: &str, keys: &[String]) -> Result<(), SinkError> {
+        self.run(|store, now| {
+            let name = &self.options.name;
+            let transaction = begin(&mut store.connection)?;
+            for key in keys {
+                cache::clear(&transaction, name, key)?;
+            }
+            ledger::forget(&transaction, name, pipeline)?;
+            if !ledger::has_head(&transaction, pipeline, name)? {
+                ledger::make_head(&transaction, pipeline, name, now)?;
+            }
+            Ok(transaction.commit()?)
+        })
+    }
+
+    async fn inspect(&self, declared: &Declared) -> Result<Vec<String>, SinkError> {
+        self.run(|store, _| {
+            // Declared for a look, and taken back.
+            let transaction = begin(&mut store.connection)?;
+            let mut findings = Vec::new();
+            for table in &declared.tables {
+                match store.tables.declare(&transaction, &self.options.name, table) {
+                    Ok(()) => {}
+                    Err(Problem::Stop(finding)) => findings.push(finding),
+                    Err(other) => return Err(other),
+                }
+            }
+            Ok(findings)
+        })
     }
 }
 

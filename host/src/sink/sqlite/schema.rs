@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::error::Problem;
 
 /// The version of these tables, kept in `PRAGMA user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 // Values have no declared type where SQLite's affinities could change them. Rows of sinks that share a file are told
 // apart by the sink's name.
@@ -15,10 +15,17 @@ CREATE TABLE tidegate_pipelines (
     pipeline TEXT NOT NULL, sink TEXT NOT NULL, created_at INTEGER NOT NULL,
     PRIMARY KEY (pipeline, sink)
 ) WITHOUT ROWID;
--- How far each partition has come.
+-- What each topic was when it was first met, or when a change of it was last confirmed.
+CREATE TABLE tidegate_topics (
+    pipeline TEXT NOT NULL, sink TEXT NOT NULL, topic TEXT NOT NULL,
+    partitions INTEGER NOT NULL, topic_id TEXT, epoch INTEGER NOT NULL,
+    PRIMARY KEY (pipeline, sink, topic)
+) WITHOUT ROWID;
+-- How far each partition has come. note: what the last write left out.
 CREATE TABLE tidegate_ledger (
     pipeline TEXT NOT NULL, sink TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL,
-    token TEXT NOT NULL, next_offset INTEGER NOT NULL, digest TEXT NOT NULL, updated_at INTEGER NOT NULL,
+    token TEXT NOT NULL, next_offset INTEGER NOT NULL, digest TEXT NOT NULL, note TEXT NOT NULL,
+    updated_at INTEGER NOT NULL,
     PRIMARY KEY (pipeline, sink, topic, partition)
 ) WITHOUT ROWID;
 -- Which sink made a table, and by which key its rows are written (a JSON array of columns).

@@ -47,7 +47,15 @@ impl Run {
             .iter()
             .map(|c| Write { command: Cow::Borrowed(c), origins: vec![Origin { offset: self.next, transform: 0 }] })
             .collect();
-        let step = Step { key: &self.key, token: Token(1), from: self.next, to: self.next + 1, digest: "d" };
+        let step = Step {
+            key: &self.key,
+            token: Token(1),
+            from: self.next,
+            to: self.next + 1,
+            epoch: 0,
+            digest: "d",
+            note: "",
+        };
         let written = self.sink.write(&step, &writes).await.unwrap();
         self.next += u64::from(written == Written::Applied);
         written
