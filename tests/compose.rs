@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use tidegate_tests::{root, text};
+use tidegate_tests::{Site, root, text};
 
 fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
@@ -233,6 +233,22 @@ fn the_pipelines_are_those_of_the_demo() {
     };
     let live: Vec<_> = pipelines().iter().map(plain).collect();
     assert_eq!(live, demo["pipelines"].as_array().unwrap().iter().map(plain).collect::<Vec<_>>());
+}
+
+/// The configuration is right, its modules take their settings, and its grants hold what they write.
+#[test]
+fn tidegate_takes_the_configuration() {
+    let compose = compose();
+    let file = read("deploy/compose/tidegate.toml");
+    let mut configuration = file.clone();
+    for name in references(&file) {
+        let value = variable(&compose["services"]["tidegate"], name).unwrap();
+        configuration = configuration.replace(&format!("${{env:{name}}}"), &value);
+    }
+    let configuration = configuration.replace("/usr/share/tidegate/modules", "{guests}");
+    let site = Site::new(&configuration.replace("/var/cache/tidegate", "compiled"));
+    let output = site.start(&["check", "tidegate.toml"]).wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
 }
 
 /// A step of the Dockerfile: its instruction and the rest, with continued lines joined and options taken away.

@@ -145,7 +145,8 @@ fn the_sources_are_what_the_connectors_expect() {
         let database = connector.setting("database.dbname");
         for table in connector.tables() {
             let published = format!(
-                "SELECT count(*) FROM pg_publication_tables WHERE pubname = '{}' AND schemaname || '.' || tablename = '{table}';",
+                "SELECT count(*) FROM pg_publication_tables \
+                 WHERE pubname = '{}' AND schemaname || '.' || tablename = '{table}';",
                 connector.setting("publication.name")
             );
             assert_eq!(databases.run(database, &published).trim(), "1", "{} does not get {table}", connector.name);
