@@ -3,6 +3,7 @@
 
 mod bad_events;
 mod bad_modules;
+mod compose;
 mod crash;
 mod docs;
 mod stop;
