@@ -60,6 +60,8 @@ struct Running {
     held: HashMap<TopicPartition, Held>,
     /// The number of the last claim.
     claims: u64,
+    /// How many batches have been begun; the last one may be in flight.
+    batches: u64,
     in_flight: Option<JoinHandle<Finished>>,
     /// What has become durable.
     summary: PipelineSummary,
@@ -101,8 +103,15 @@ impl Lane {
         let stores = self.stores.clone();
         let closing = Closing { queue: self.queue.clone(), stores: stores.clone() };
         let summary = PipelineSummary { name: stores.pipeline.clone(), ..PipelineSummary::default() };
-        let mut running =
-            Running { lane: self, held: HashMap::new(), claims: 0, in_flight: None, summary, advanced: Instant::now() };
+        let mut running = Running {
+            lane: self,
+            held: HashMap::new(),
+            claims: 0,
+            batches: 0,
+            in_flight: None,
+            summary,
+            advanced: Instant::now(),
+        };
         let served = running.serve();
         let failed = served.is_err();
         stores.stop.fail_with(served);
@@ -143,7 +152,9 @@ impl Running {
                     // The source may have ended in the meantime; then nobody waits for this.
                     let _ = self.lane.control.send(Control::Drained);
                 }
-                Item::Idle => {}
+                // An older number is of a batch that has been settled since.
+                Item::Written(batch) if batch == self.batches => self.settle()?,
+                Item::Written(_) | Item::Idle => {}
             }
             self.wake(Instant::now());
             if self.advanced.elapsed() >= ADVANCE_AFTER {
@@ -177,10 +188,13 @@ impl Running {
     }
 
     fn begin(&mut self, partition: TopicPartition, mut standing: Standing, mut batch: Prepared, patient: bool) {
-        let stores = self.lane.stores.clone();
+        let (stores, queue) = (self.lane.stores.clone(), self.lane.queue.clone());
+        self.batches += 1;
+        let number = self.batches;
         self.in_flight = Some(self.lane.runtime.spawn(async move {
             let mut summary = std::mem::take(&mut batch.summary);
             let ended = stores.write(&mut standing, &batch, patient, &mut summary.rejected).await;
+            queue.written(number);
             Finished { partition, standing, to: batch.to, stop: batch.stop.take(), summary, ended }
         }));
     }

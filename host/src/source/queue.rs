@@ -28,6 +28,8 @@ pub enum Item {
         /// The claim under which this was found.
         claim: Claim,
     },
+    /// The lane's own word to itself: the batch of this number has been written, or has not.
+    Written(u64),
     /// The source has given everything it has: finish what is in flight, and say so.
     End,
     /// Nothing came for a while.
@@ -67,6 +69,8 @@ struct State {
     bytes: usize,
     /// Where partitions have come to beyond their records.
     reached: HashMap<TopicPartition, (u64, Claim)>,
+    /// The number of the batch that was last written.
+    written: Option<u64>,
     ended: bool,
     closed: bool,
 }
@@ -151,6 +155,12 @@ impl LaneQueue {
         Ok(())
     }
 
+    /// Wakes the lane, since the batch of this number has been written.
+    pub fn written(&self, batch: u64) {
+        self.lock().written = Some(batch);
+        self.arrived.notify_one();
+    }
+
     /// Marks the end of what the source has; the lane learns of it when all that waits is taken.
     pub fn end(&self) {
         self.lock().ended = true;
@@ -176,6 +186,9 @@ impl LaneQueue {
             if let Some(signal) = state.signals.pop_front() {
                 return Some(signal);
             }
+            if let Some(batch) = state.written.take() {
+                return Some(Item::Written(batch));
+            }
             if let Some(records) = state.take_records(bounds) {
                 self.room.notify_all();
                 return Some(Item::Records(records));
@@ -194,6 +207,7 @@ impl LaneQueue {
                 && state.turns.is_empty()
                 && state.signals.is_empty()
                 && state.reached.is_empty()
+                && state.written.is_none()
                 && !state.ended
             {
                 return if state.closed { None } else { Some(Item::Idle) };
