@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use file::FileSource;
+pub use kafka::KafkaSource;
 pub use queue::{Bounds, Closed, Item, LaneQueue};
 
 /// A partition of a topic.
