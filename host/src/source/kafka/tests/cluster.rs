@@ -98,6 +98,13 @@ impl Topic {
         self.wait_for(i32::try_from(partitions).unwrap());
     }
 
+    /// Writes one record.
+    pub(super) fn send(&self, record: BaseRecord<'_, [u8], [u8]>) {
+        let producer: BaseProducer = plain().create().unwrap();
+        assert!(producer.send(record).is_ok());
+        producer.flush(PATIENCE).unwrap();
+    }
+
     /// Writes these values to a partition, one record each.
     pub(super) fn produce(&self, partition: i32, values: impl IntoIterator<Item = String>) {
         self.produce_with(partition, values, &[]);
