@@ -1,6 +1,7 @@
 //! Where records come from. A source knows partitions, offsets and the queues of the lanes; it never sees a sink.
 
 mod file;
+pub(crate) mod kafka;
 mod queue;
 pub mod recorded;
 
@@ -8,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use file::FileSource;
+pub use kafka::KafkaSource;
 pub use queue::{Bounds, Closed, Item, LaneQueue};
 
 /// A partition of a topic.

@@ -4,7 +4,7 @@
 //! time so that a batch is of one partition, and lets the partitions take turns so that a busy one starves no other.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::{Assigned, Claim, Record, TopicPartition};
@@ -50,6 +50,32 @@ pub struct Bounds {
 #[error("the lane has stopped")]
 pub struct Closed;
 
+/// Wakes a source that serves several queues: when a lane has made room, and when a record has come in.
+#[derive(Debug, Default)]
+pub struct Bell {
+    rung: Mutex<bool>,
+    ringing: Condvar,
+}
+
+impl Bell {
+    /// Wakes the source, or has its next wait end at once.
+    pub fn ring(&self) {
+        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::replace(&mut *rung, true) {
+            self.ringing.notify_one();
+        }
+    }
+
+    /// Waits until the bell is rung, or has been since the last wait, or this long.
+    pub fn wait(&self, patience: Duration) {
+        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*rung {
+            rung = self.ringing.wait_timeout(rung, patience).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *rung = false;
+    }
+}
+
 /// The queue of one lane.
 #[derive(Debug)]
 pub struct LaneQueue {
@@ -57,18 +83,19 @@ pub struct LaneQueue {
     state: Mutex<State>,
     arrived: Condvar,
     room: Condvar,
+    bell: OnceLock<Arc<Bell>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     signals: VecDeque<Item>,
     waiting: HashMap<TopicPartition, VecDeque<Record>>,
-    /// Partitions that have records waiting, the next one to serve first.
+    /// Partitions whose end was reached after the records that wait.
+    reached: HashMap<TopicPartition, (u64, Claim)>,
+    /// Partitions that have records or their end waiting, the next one to serve first.
     turns: VecDeque<TopicPartition>,
     records: usize,
     bytes: usize,
-    /// Where partitions have come to beyond their records.
-    reached: HashMap<TopicPartition, (u64, Claim)>,
     /// The number of the batch that was last written.
     written: Option<u64>,
     ended: bool,
@@ -78,7 +105,12 @@ struct State {
 impl LaneQueue {
     /// An empty queue.
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, state: Mutex::default(), arrived: Condvar::new(), room: Condvar::new() }
+        Self { bounds, state: Mutex::default(), arrived: Condvar::new(), room: Condvar::new(), bell: OnceLock::new() }
+    }
+
+    /// Has this bell rung whenever the lane takes records, or stops.
+    pub fn ring_for_room(&self, bell: Arc<Bell>) {
+        let _ = self.bell.set(bell);
     }
 
     /// Adds a record; waits while the queue is full.
@@ -97,18 +129,79 @@ impl LaneQueue {
         if state.closed {
             return Err(Closed);
         }
-        state.records += 1;
-        state.bytes += size;
-        if let Some(waiting) = state.waiting.get_mut(&record.partition) {
-            waiting.push_back(record);
-        } else {
-            state.turns.push_back(record.partition.clone());
-            state.waiting.insert(record.partition.clone(), VecDeque::from([record]));
-        }
+        state.add(record);
         if state.records == 1 {
             self.arrived.notify_one();
         }
         Ok(())
+    }
+
+    /// What [`LaneQueue::give`] may add without going beyond the bounds; nothing while the queue is full. Never waits.
+    ///
+    /// # Errors
+    /// When the lane has stopped.
+    pub fn room(&self) -> Result<Bounds, Closed> {
+        let state = self.lock();
+        if state.closed {
+            return Err(Closed);
+        }
+        Ok(Bounds {
+            records: self.bounds.records.saturating_sub(state.records),
+            bytes: self.bounds.bytes.saturating_sub(state.bytes),
+        })
+    }
+
+    /// Adds records whatever the bounds are, and never waits: the caller keeps to [`LaneQueue::room`].
+    ///
+    /// # Errors
+    /// When the lane has stopped.
+    pub fn give(&self, records: Vec<Record>) -> Result<(), Closed> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Closed);
+        }
+        records.into_iter().for_each(|record| state.add(record));
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Tells the lane, after the records of the partition that wait, that there are no others below this offset.
+    ///
+    /// # Errors
+    /// When the lane has stopped.
+    pub fn reach(&self, partition: &TopicPartition, offset: u64, claim: Claim) -> Result<(), Closed> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Closed);
+        }
+        if state.reached.insert(partition.clone(), (offset, claim)).is_none() && !state.waiting.contains_key(partition)
+        {
+            state.turns.push_back(partition.clone());
+        }
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Tells the lane that a partition goes to another owner, and drops what waits of it.
+    ///
+    /// # Errors
+    /// When the lane has stopped.
+    pub fn revoke(&self, partition: &TopicPartition) -> Result<(), Closed> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Closed);
+        }
+        state.drop_waiting(partition);
+        state.signals.push_back(Item::Revoked(partition.clone()));
+        self.arrived.notify_one();
+        self.room.notify_all();
+        Ok(())
+    }
+
+    /// Drops what waits of a partition: it will be given again.
+    pub fn forget(&self, partition: &TopicPartition) {
+        self.lock().drop_waiting(partition);
+        self.room.notify_all();
     }
 
     /// Tells the lane that a partition is its own.
@@ -121,36 +214,6 @@ impl LaneQueue {
             return Err(Closed);
         }
         state.signals.push_back(Item::Assigned(assigned));
-        self.arrived.notify_one();
-        Ok(())
-    }
-
-    /// Takes a partition from the lane: what waits of it is dropped, and the lane is told.
-    ///
-    /// # Errors
-    /// When the lane has stopped.
-    pub fn revoke(&self, partition: TopicPartition) -> Result<(), Closed> {
-        let mut state = self.lock();
-        if state.closed {
-            return Err(Closed);
-        }
-        state.drop_waiting(&partition);
-        state.signals.push_back(Item::Revoked(partition));
-        self.arrived.notify_one();
-        self.room.notify_all();
-        Ok(())
-    }
-
-    /// Tells the lane, after the records that wait, that the partition has none below this offset.
-    ///
-    /// # Errors
-    /// When the lane has stopped.
-    pub fn reached(&self, partition: TopicPartition, offset: u64, claim: Claim) -> Result<(), Closed> {
-        let mut state = self.lock();
-        if state.closed {
-            return Err(Closed);
-        }
-        state.reached.insert(partition, (offset, claim));
         self.arrived.notify_one();
         Ok(())
     }
@@ -172,7 +235,7 @@ impl LaneQueue {
         let mut state = self.lock();
         *state = State { closed: true, ..State::default() };
         self.arrived.notify_all();
-        self.room.notify_all();
+        self.made_room();
     }
 
     /// Takes what is there: a signal, or the records of one partition up to these bounds, at least one. Waits up to
@@ -189,29 +252,26 @@ impl LaneQueue {
             if let Some(batch) = state.written.take() {
                 return Some(Item::Written(batch));
             }
-            if let Some(records) = state.take_records(bounds) {
-                self.room.notify_all();
-                return Some(Item::Records(records));
-            }
-            if let Some(partition) = state.reached.keys().next().cloned()
-                && let Some((offset, claim)) = state.reached.remove(&partition)
-            {
-                return Some(Item::Reached { partition, offset, claim });
+            if let Some(item) = state.take_turn(bounds) {
+                self.made_room();
+                return Some(item);
             }
             if std::mem::take(&mut state.ended) {
                 return Some(Item::End);
             }
             let (after, waited) = self.arrived.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
             state = after;
-            if waited.timed_out()
-                && state.turns.is_empty()
-                && state.signals.is_empty()
-                && state.reached.is_empty()
-                && state.written.is_none()
-                && !state.ended
-            {
+            let nothing = state.turns.is_empty() && state.signals.is_empty() && state.written.is_none();
+            if waited.timed_out() && nothing && !state.ended {
                 return if state.closed { None } else { Some(Item::Idle) };
             }
+        }
+    }
+
+    fn made_room(&self) {
+        self.room.notify_all();
+        if let Some(bell) = self.bell.get() {
+            bell.ring();
         }
     }
 
@@ -221,18 +281,28 @@ impl LaneQueue {
 }
 
 impl State {
-    /// Drops what waits of a partition.
-    fn drop_waiting(&mut self, partition: &TopicPartition) {
-        let dropped = self.waiting.remove(partition).unwrap_or_default();
-        self.records -= dropped.len();
-        self.bytes -= dropped.iter().map(Record::size).sum::<usize>();
-        self.turns.retain(|turn| turn != partition);
-        self.reached.remove(partition);
+    fn add(&mut self, record: Record) {
+        self.records += 1;
+        self.bytes += record.size();
+        // An end that was reached before this record is no news any more; its turn serves the record.
+        let turn = self.reached.remove(&record.partition).is_some();
+        if let Some(waiting) = self.waiting.get_mut(&record.partition) {
+            waiting.push_back(record);
+            return;
+        }
+        if !turn {
+            self.turns.push_back(record.partition.clone());
+        }
+        self.waiting.insert(record.partition.clone(), VecDeque::from([record]));
     }
 
-    fn take_records(&mut self, bounds: Bounds) -> Option<Vec<Record>> {
+    /// What the next partition has: records, or else the end it has reached.
+    fn take_turn(&mut self, bounds: Bounds) -> Option<Item> {
         let partition = self.turns.pop_front()?;
-        let waiting = self.waiting.get_mut(&partition)?;
+        let Some(waiting) = self.waiting.get_mut(&partition) else {
+            let (offset, claim) = self.reached.remove(&partition)?;
+            return Some(Item::Reached { partition, offset, claim });
+        };
         let mut bytes = 0;
         let count = waiting
             .iter()
@@ -246,18 +316,26 @@ impl State {
         let taken: Vec<Record> = waiting.drain(..count.min(waiting.len())).collect();
         if waiting.is_empty() {
             self.waiting.remove(&partition);
-        } else {
+        }
+        if self.waiting.contains_key(&partition) || self.reached.contains_key(&partition) {
             self.turns.push_back(partition);
         }
         self.records -= taken.len();
         self.bytes -= taken.iter().map(Record::size).sum::<usize>();
-        Some(taken)
+        Some(Item::Records(taken))
+    }
+
+    fn drop_waiting(&mut self, partition: &TopicPartition) {
+        let dropped = self.waiting.remove(partition).unwrap_or_default();
+        self.records -= dropped.len();
+        self.bytes -= dropped.iter().map(Record::size).sum::<usize>();
+        self.reached.remove(partition);
+        self.turns.retain(|turn| turn != partition);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::thread;
 
     use super::*;

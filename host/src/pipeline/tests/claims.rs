@@ -92,7 +92,7 @@ fn a_partition_is_told_durable_and_released_when_it_is_taken_away() {
     let (offset, claim) = played.assign(assigned(0));
     assert_eq!(offset, 0);
     played.give(0, 4, claim);
-    played.queue.revoke(of(0)).unwrap();
+    played.queue.revoke(&of(0)).unwrap();
     let (mut durable, mut released) = (None, false);
     while !released {
         match played.control.recv().unwrap() {
@@ -139,7 +139,7 @@ fn control_records_at_the_end_of_a_partition_move_the_ledger() {
     let cache = Arc::new(Store::default());
     let played = Played::new(&Site::new(vec![(CACHE, cache.clone())]));
     let (_, claim) = played.assign(assigned(0));
-    played.queue.reached(of(0), 9, claim).unwrap();
+    played.queue.reach(&of(0), 9, claim).unwrap();
     played.durable(0, 9);
     assert_eq!(cache.next(0), Some(9));
     played.end();

@@ -1,0 +1,381 @@
+//! The loop of a Kafka source: serve the group, do what the lanes ask, and bring them records while they have room.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, bail};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+
+use super::commit::Commits;
+use super::context::{Context, Event, Noted, let_go};
+use super::fetch::Fetcher;
+use super::prove::{Answer, Prover, Question, code};
+use super::{KafkaSource, client};
+use crate::config::KafkaClient;
+use crate::source::queue::Bell;
+use crate::source::{Closed, Control, LaneQueue, TopicPartition};
+
+/// How long the loop rests when there is nothing to do; a record that comes in wakes it at once.
+const REST: Duration = Duration::from_millis(10);
+/// How long a partition that was not proved, or not found, is left alone.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// How long a rebalance waits for the lanes. Far below the session's timeout: the group waits as well.
+const RELEASE: Duration = Duration::from_secs(5);
+/// How long the end waits for the lanes.
+const LAST_RELEASE: Duration = Duration::from_secs(10);
+/// How long leaving the group may take. The client is known to hang there at times, and then is left behind.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// Runs a source to its end.
+pub(super) fn run(
+    source: &KafkaSource,
+    lanes: &[Arc<LaneQueue>],
+    control: &Receiver<Control>,
+    stop: &AtomicBool,
+) -> anyhow::Result<()> {
+    let noted = Arc::new(Noted::default());
+    let bell = Arc::new(Bell::default());
+    let member = Arc::new(source.member(&noted)?);
+    let fetcher = Fetcher::new(source.fetcher(&noted)?, bell.clone());
+    for lane in lanes {
+        lane.ring_for_room(bell.clone());
+    }
+    let topics: Vec<_> = source.topics.iter().map(String::as_str).collect();
+    member.subscribe(&topics).map_err(|error| anyhow!("cannot subscribe to {}: {error}", topics.join(", ")))?;
+
+    let (questions, asked) = mpsc::channel();
+    let (answer, answers) = mpsc::channel();
+    let client = source.config.client.clone();
+    let prover = Prover { member: member.clone(), client: client.clone(), noted: noted.clone(), bell: bell.clone() };
+    let prover = thread::Builder::new().name("tidegate-prove".into()).spawn(move || prover.run(&asked, &answer))?;
+    let mut running = Running {
+        lanes,
+        control,
+        client,
+        member,
+        fetcher,
+        noted,
+        bell,
+        questions,
+        answers,
+        held: HashMap::new(),
+        order: VecDeque::new(),
+        owed: HashMap::new(),
+        again: Vec::new(),
+        revoking: None,
+        commits: Commits::new(),
+        assignments: 0,
+    };
+    let mut ended = Ok(Flow::Goes);
+    while !stop.load(Ordering::Relaxed) && matches!(ended, Ok(Flow::Goes)) {
+        ended = running.turn();
+    }
+    let released = running.release_all();
+    running.close(prover);
+    ended.map(drop).and(released)
+}
+
+/// Whether there is anybody to serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Goes,
+    /// The lanes have stopped.
+    Ended,
+}
+
+/// A partition that the group gave to this process.
+#[derive(Debug)]
+struct Held {
+    lane: usize,
+    /// The number of the assignment, and of each time it is proved anew.
+    number: u64,
+    /// Whether it has been told that it cannot be proved.
+    told: bool,
+}
+
+/// A revocation that the lanes have not agreed to yet.
+#[derive(Debug)]
+struct Revoking {
+    partitions: Vec<TopicPartition>,
+    lost: bool,
+    until: Instant,
+}
+
+struct Running<'a> {
+    lanes: &'a [Arc<LaneQueue>],
+    control: &'a Receiver<Control>,
+    client: KafkaClient,
+    member: Arc<BaseConsumer<Context>>,
+    fetcher: Fetcher,
+    noted: Arc<Noted>,
+    bell: Arc<Bell>,
+    questions: Sender<Question>,
+    answers: Receiver<Answer>,
+    held: HashMap<TopicPartition, Held>,
+    /// The partitions that are held, the next one to serve first.
+    order: VecDeque<TopicPartition>,
+    /// The releases that a lane has not answered yet. Until it has, the partition stays with that lane, since what it
+    /// says may be about the time before.
+    owed: HashMap<TopicPartition, (usize, u32)>,
+    /// What is to be proved, and when.
+    again: Vec<(Instant, TopicPartition)>,
+    revoking: Option<Revoking>,
+    commits: Commits,
+    assignments: u64,
+}
+
+impl Running<'_> {
+    fn turn(&mut self) -> anyhow::Result<Flow> {
+        self.serve()?;
+        while self.revoking.is_none()
+            && let Some(event) = self.noted.next()
+        {
+            self.see_to(event)?;
+        }
+        self.agree(false);
+        self.take_answers()?;
+        self.ask_again();
+        self.commits.send(&self.member);
+        let busy = match self.deliver() {
+            Ok(busy) => busy,
+            Err(failure) if failure.is::<Closed>() => return Ok(Flow::Ended),
+            Err(failure) => return Err(failure),
+        };
+        if !busy {
+            self.bell.wait(REST);
+            self.fetcher.look_at_all();
+        }
+        self.obey()
+    }
+
+    /// Polls the clients.
+    fn serve(&mut self) -> anyhow::Result<()> {
+        for _ in 0..8 {
+            match self.member.poll(Duration::ZERO) {
+                Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
+                    let remedy = client::remedy(code).map_or(String::new(), |remedy| format!("; {remedy}"));
+                    bail!("Kafka ({}) has put this client out: {code}{remedy}", self.client.brokers.shown());
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+        self.fetcher.serve()?;
+        self.noted.failure().map_or(Ok(()), Err)
+    }
+
+    fn see_to(&mut self, event: Event) -> anyhow::Result<()> {
+        match event {
+            Event::Assigned(partitions) => {
+                self.noted.answered(&self.client);
+                for partition in partitions {
+                    self.assign(partition);
+                }
+            }
+            Event::Revoked { partitions, lost } => {
+                self.revoke(&partitions)?;
+                self.revoking = Some(Revoking { partitions, lost, until: Instant::now() + RELEASE });
+            }
+            Event::CommitFailed(code) => match client::remedy(code) {
+                Some(remedy) => bail!("Kafka ({}) takes no commit: {code}; {remedy}", self.client.brokers.shown()),
+                None => self.commits.failed(code),
+            },
+        }
+        Ok(())
+    }
+
+    /// Takes a partition on: a lane is chosen, and membership is proved before that learns of it.
+    fn assign(&mut self, partition: TopicPartition) {
+        let lane = match self.owed.get(&partition) {
+            Some((lane, _)) => *lane,
+            None => {
+                let load = |lane: &usize| self.held.values().filter(|held| held.lane == *lane).count();
+                (0..self.lanes.len()).min_by_key(load).unwrap_or(0)
+            }
+        };
+        self.held.insert(partition.clone(), Held { lane, number: 0, told: false });
+        self.order.push_back(partition.clone());
+        self.ask(partition);
+    }
+
+    fn ask(&mut self, partition: TopicPartition) {
+        let Some(held) = self.held.get_mut(&partition) else { return };
+        self.assignments += 1;
+        held.number = self.assignments;
+        // The prover lives as long as this sender.
+        let _ = self.questions.send((partition, held.number));
+    }
+
+    fn ask_again(&mut self) {
+        let now = Instant::now();
+        let due: Vec<_> = self.again.extract_if(.., |(when, _)| *when <= now).collect();
+        due.into_iter().for_each(|(_, partition)| self.ask(partition));
+    }
+
+    /// Has the lanes claim what was proved.
+    fn take_answers(&mut self) -> anyhow::Result<()> {
+        while let Ok((partition, number, answer)) = self.answers.try_recv() {
+            let Some(held) = self.held.get_mut(&partition).filter(|held| held.number == number) else { continue };
+            match answer {
+                // A lane that has stopped is seen where records are brought to it.
+                Ok(assigned) => drop(self.lanes[held.lane].assign(assigned)),
+                Err(failure) => {
+                    if let Some(remedy) = code(&failure).and_then(client::remedy) {
+                        return Err(failure.context(remedy));
+                    }
+                    if !std::mem::replace(&mut held.told, true) {
+                        tracing::warn!(%partition, "cannot be claimed yet: {failure:#}; trying again");
+                    }
+                    self.again.push((Instant::now() + ASK_AGAIN, partition));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings records to the lanes that have room. Whether there were any.
+    fn deliver(&mut self) -> anyhow::Result<bool> {
+        let mut busy = false;
+        // So that none is always the last to find room.
+        if !self.order.is_empty() {
+            self.order.rotate_left(1);
+        }
+        for partition in &self.order {
+            if !self.fetcher.is_ready(partition) {
+                continue;
+            }
+            let Some(held) = self.held.get(partition) else { continue };
+            let lane = &self.lanes[held.lane];
+            let room = lane.room()?;
+            if room.records == 0 || room.bytes == 0 {
+                continue;
+            }
+            let fetched = self.fetcher.take(partition, room)?;
+            busy |= fetched.more || !fetched.records.is_empty();
+            if !fetched.records.is_empty() {
+                lane.give(fetched.records)?;
+            }
+            if let Some((offset, claim)) = fetched.reached {
+                lane.reach(partition, offset, claim)?;
+            }
+            if fetched.torn {
+                tracing::warn!(%partition, "the broker does not have the offset that comes next; claiming again");
+                self.again.push((Instant::now() + ASK_AGAIN, partition.clone()));
+            }
+        }
+        Ok(busy)
+    }
+
+    /// Does what the lanes ask for.
+    fn obey(&mut self) -> anyhow::Result<Flow> {
+        loop {
+            match self.control.try_recv() {
+                Ok(Control::Begin { partition, offset, claim }) => {
+                    let Some(held) = self.held.get(&partition) else { continue };
+                    if !self.owed.contains_key(&partition) {
+                        self.lanes[held.lane].forget(&partition);
+                        self.fetcher.begin(&partition, offset, claim)?;
+                    }
+                }
+                Ok(Control::ClaimAgain { partition }) => {
+                    let Some(held) = self.held.get(&partition) else { continue };
+                    self.lanes[held.lane].forget(&partition);
+                    self.fetcher.stop(&partition)?;
+                    self.ask(partition);
+                }
+                Ok(Control::Durable { partition, offset, metadata }) => {
+                    let leaving = |revoking: &Revoking| revoking.partitions.contains(&partition);
+                    if self.held.contains_key(&partition) || self.revoking.as_ref().is_some_and(leaving) {
+                        self.commits.durable(partition, offset, metadata);
+                    }
+                }
+                Ok(Control::Released { partition }) => {
+                    if let Some((_, owed)) = self.owed.get_mut(&partition) {
+                        *owed -= 1;
+                        if *owed == 0 {
+                            self.owed.remove(&partition);
+                        }
+                    }
+                }
+                // There is no end to drain.
+                Ok(Control::Drained) => {}
+                Err(TryRecvError::Empty) => return Ok(Flow::Goes),
+                Err(TryRecvError::Disconnected) => return Ok(Flow::Ended),
+            }
+        }
+    }
+
+    /// Stops the intake of these partitions, and tells their lanes.
+    fn revoke(&mut self, partitions: &[TopicPartition]) -> anyhow::Result<()> {
+        for partition in partitions {
+            let Some(held) = self.held.remove(partition) else { continue };
+            self.fetcher.stop(partition)?;
+            if self.lanes[held.lane].revoke(partition).is_ok() {
+                self.owed.entry(partition.clone()).or_insert((held.lane, 0)).1 += 1;
+            }
+        }
+        self.order.retain(|partition| !partitions.contains(partition));
+        self.again.retain(|(_, partition)| !partitions.contains(partition));
+        Ok(())
+    }
+
+    /// Agrees to a revocation when the lanes have released the partitions, or have had their time.
+    fn agree(&mut self, at_once: bool) {
+        let released = |revoking: &mut Revoking| {
+            let owed = |partition: &&TopicPartition| self.owed.contains_key(*partition);
+            at_once || revoking.until <= Instant::now() || !revoking.partitions.iter().any(|partition| owed(&partition))
+        };
+        if let Some(revoking) = self.revoking.take_if(released) {
+            self.commits.finish(&self.member, &revoking.partitions, !revoking.lost);
+            let_go(&self.member);
+        }
+    }
+
+    /// Has every lane release what it holds, waits for that within bounds, and commits what is durable then.
+    fn release_all(&mut self) -> anyhow::Result<()> {
+        self.agree(true);
+        let partitions: Vec<_> = self.held.keys().cloned().collect();
+        let revoked = self.revoke(&partitions);
+        self.revoking = Some(Revoking { partitions, lost: false, until: Instant::now() + LAST_RELEASE });
+        loop {
+            let served = self.serve();
+            let flow = self.obey();
+            let lanes = self.lanes;
+            self.owed.retain(|_, (lane, _)| lanes[*lane].room().is_ok());
+            let until = self.revoking.as_ref().map_or_else(Instant::now, |revoking| revoking.until);
+            if self.owed.is_empty() || until <= Instant::now() || served.is_err() || !matches!(flow, Ok(Flow::Goes)) {
+                break;
+            }
+            self.bell.wait(REST);
+        }
+        if let Some(revoking) = self.revoking.take() {
+            self.commits.finish(&self.member, &revoking.partitions, true);
+        }
+        revoked
+    }
+
+    /// Leaves the group.
+    fn close(self, prover: JoinHandle<()>) {
+        let Self { member, fetcher, noted, questions, .. } = self;
+        noted.close();
+        // It may be that the group waits for an answer already.
+        let_go(&member);
+        drop(questions);
+        let (closed, closing) = mpsc::channel();
+        let close = move || {
+            drop(fetcher);
+            let _ = prover.join();
+            drop(member);
+            let _ = closed.send(());
+        };
+        let started = thread::Builder::new().name("tidegate-close".into()).spawn(close);
+        if started.is_err() || closing.recv_timeout(CLOSE).is_err() {
+            tracing::warn!("the Kafka client takes long to leave its group; going on without waiting for it");
+        }
+    }
+}

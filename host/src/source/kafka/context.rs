@@ -1,0 +1,219 @@
+//! What librdkafka reports while it is polled. Nothing here blocks or decides: it is noted, and the consumer's thread
+//! takes it from here.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::anyhow;
+use rdkafka::client::OAuthToken;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, TopicPartitionList};
+
+use super::client;
+use crate::config::KafkaClient;
+use crate::source::TopicPartition;
+
+/// Something the consumer's thread has to see to.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// The group gave these partitions to this process.
+    Assigned(Vec<TopicPartition>),
+    /// The group takes these back, and waits until they are let go of.
+    Revoked {
+        /// The partitions.
+        partitions: Vec<TopicPartition>,
+        /// The group has given them away already.
+        lost: bool,
+    },
+    /// A commit failed.
+    CommitFailed(RDKafkaErrorCode),
+}
+
+/// What the clients of one source have noted.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    events: Mutex<VecDeque<Event>>,
+    failure: Mutex<Option<anyhow::Error>>,
+    /// The last trouble with a connection: told with the news that no broker can be reached.
+    trouble: Mutex<String>,
+    /// The text of the last end of a partition that was reached.
+    end: Mutex<String>,
+    away: AtomicBool,
+    closing: AtomicBool,
+}
+
+impl Noted {
+    /// The next event.
+    pub(super) fn next(&self) -> Option<Event> {
+        lock(&self.events).pop_front()
+    }
+
+    /// What does not pass by itself.
+    pub(super) fn failure(&self) -> Option<anyhow::Error> {
+        lock(&self.failure).take()
+    }
+
+    /// Whether no broker can be reached.
+    pub(super) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
+    /// A broker has answered.
+    pub(super) fn answered(&self, client: &KafkaClient) {
+        if self.is_away() && self.away.swap(false, Ordering::Relaxed) {
+            tracing::info!(brokers = client.brokers.shown(), "Kafka can be reached again");
+        }
+    }
+
+    /// From now on a revocation is agreed to at once.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// The offset of the end that was reached last: librdkafka tells it in the text of its event alone.
+    pub(super) fn end_offset(&self) -> Option<u64> {
+        let text = lock(&self.end);
+        let digits = text.split_once("at offset ")?.1;
+        digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    }
+
+    fn note(&self, event: Event) {
+        lock(&self.events).push_back(event);
+    }
+
+    /// Keeps the first failure that does not pass by itself.
+    pub(super) fn fail(&self, failure: anyhow::Error) {
+        lock(&self.failure).get_or_insert(failure);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The context of a consumer.
+#[derive(Debug, Clone)]
+pub(super) struct Context {
+    pub(super) client: KafkaClient,
+    pub(super) noted: Arc<Noted>,
+}
+
+impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        client::log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let Some(code) = error.rdkafka_error_code() else { return };
+        let brokers = self.client.brokers.shown();
+        match code {
+            RDKafkaErrorCode::PartitionEOF => reason.clone_into(&mut lock(&self.noted.end)),
+            RDKafkaErrorCode::AllBrokersDown => {
+                if !self.noted.away.swap(true, Ordering::Relaxed) {
+                    let cause = lock(&self.noted.trouble).clone();
+                    let cause = if cause.is_empty() { reason.to_owned() } else { cause };
+                    tracing::warn!(brokers, cause, "Kafka cannot be reached; waiting for it");
+                }
+            }
+            RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::Resolve
+            | RDKafkaErrorCode::OperationTimedOut => {
+                reason.clone_into(&mut lock(&self.noted.trouble));
+                tracing::debug!(brokers, "{reason}");
+            }
+            RDKafkaErrorCode::UnknownTopicOrPartition => {
+                tracing::warn!(
+                    brokers,
+                    cause = reason,
+                    "a topic is missing: create it, or correct `topics`; waiting for it"
+                );
+            }
+            // The token may be replaced in a moment, and the old one may still serve.
+            RDKafkaErrorCode::Authentication if reason.contains("Failed to acquire SASL OAUTHBEARER token") => {
+                tracing::warn!(brokers, cause = reason, "there is no fresh token; trying again");
+            }
+            // Comes with the partition by another way, and is seen to there.
+            RDKafkaErrorCode::AutoOffsetReset => {}
+            _ => match client::remedy(code) {
+                Some(remedy) => self.noted.fail(anyhow!("Kafka ({brokers}): {reason}; {remedy}")),
+                None => tracing::warn!(brokers, cause = reason, "the Kafka client reports an error; it goes on"),
+            },
+        }
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        client::token(&self.client)
+    }
+}
+
+impl ConsumerContext for Context {
+    /// librdkafka is never given the partitions themselves: this client is the group's member, and another one
+    /// fetches. So an assignment is agreed to at once, and a revocation when the lanes have let go.
+    fn rebalance(&self, member: &BaseConsumer<Self>, kind: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        if kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.noted.note(Event::Assigned(listed(partitions)));
+            let nothing = TopicPartitionList::new();
+            let agreed = match member.rebalance_protocol() {
+                RebalanceProtocol::Cooperative => member.incremental_assign(&nothing),
+                RebalanceProtocol::Eager | RebalanceProtocol::None => member.assign(&nothing),
+            };
+            if let Err(error) = agreed {
+                self.noted.fail(anyhow!("the Kafka client does not take its assignment: {error}; please report this"));
+            }
+        } else {
+            self.noted.note(Event::Revoked { partitions: listed(partitions), lost: member.assignment_lost() });
+            if self.noted.closing.load(Ordering::Acquire) {
+                let_go(member);
+            }
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        match result {
+            Ok(()) => self.noted.answered(&self.client),
+            Err(error) => {
+                self.noted.note(Event::CommitFailed(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)));
+            }
+        }
+    }
+}
+
+/// Agrees to a revocation.
+pub(super) fn let_go(member: &BaseConsumer<Context>) {
+    let agreed = match member.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => member.incremental_unassign(&TopicPartitionList::new()),
+        RebalanceProtocol::Eager | RebalanceProtocol::None => member.unassign(),
+    };
+    if let Err(error) = agreed {
+        tracing::debug!("the Kafka client does not let go of its partitions: {error}");
+    }
+}
+
+fn listed(list: &TopicPartitionList) -> Vec<TopicPartition> {
+    list.elements()
+        .iter()
+        .filter_map(|element| {
+            Some(TopicPartition { topic: element.topic().into(), partition: u32::try_from(element.partition()).ok()? })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_partition_is_read_from_the_text_of_its_event() {
+        let noted = Noted::default();
+        assert_eq!(noted.end_offset(), None);
+        *lock(&noted.end) = "Fetch from broker 1 reached end of partition at offset 42 (HighwaterMark 43)".into();
+        assert_eq!(noted.end_offset(), Some(42));
+    }
+}

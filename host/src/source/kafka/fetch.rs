@@ -1,0 +1,204 @@
+//! Fetches partitions from given offsets on. The client that fetches is no member of the group, so that starting,
+//! setting back and stopping a partition disturb neither the membership nor another partition; and each partition has
+//! a queue of its own there, so that one whose lane is full holds up no other.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{anyhow, bail};
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::context::Context;
+use crate::source::queue::Bell;
+use crate::source::{Bounds, Claim, Header, Record, TopicPartition};
+
+/// The client that fetches, and the partitions it fetches.
+pub(super) struct Fetcher {
+    consumer: Arc<BaseConsumer<Context>>,
+    bell: Arc<Bell>,
+    /// Every partition that was ever fetched: dropping a queue would leave its partition without one.
+    feeds: HashMap<TopicPartition, Feed>,
+}
+
+struct Feed {
+    queue: PartitionQueue<Context>,
+    /// Something has come in since the queue was last found empty.
+    ready: Arc<AtomicBool>,
+    /// Where the next record is expected, and its claim, while the partition is fetched.
+    running: Option<(u64, Claim)>,
+}
+
+/// What a partition has given.
+#[derive(Debug, Default)]
+pub(super) struct Fetched {
+    /// Records, in order.
+    pub(super) records: Vec<Record>,
+    /// The end of the partition, if it lies beyond the last record: what is between are control records.
+    pub(super) reached: Option<(u64, Claim)>,
+    /// The broker does not have the offset that comes next.
+    pub(super) torn: bool,
+    /// More may be waiting.
+    pub(super) more: bool,
+}
+
+impl Fetcher {
+    pub(super) fn new(consumer: BaseConsumer<Context>, bell: Arc<Bell>) -> Self {
+        Self { consumer: Arc::new(consumer), bell, feeds: HashMap::new() }
+    }
+
+    /// Fetches a partition from this offset on, under this claim. Whatever was fetched before is never given any more.
+    pub(super) fn begin(&mut self, partition: &TopicPartition, offset: u64, claim: Claim) -> anyhow::Result<()> {
+        self.stop(partition)?;
+        if !self.feeds.contains_key(partition) {
+            let feed = self.feed(partition)?;
+            self.feeds.insert(partition.clone(), feed);
+        }
+        let Some(feed) = self.feeds.get_mut(partition) else { return Ok(()) };
+        let from = Offset::Offset(i64::try_from(offset)?);
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&partition.topic, number(partition)?, from)?;
+        self.consumer.incremental_assign(&list).map_err(|error| anyhow!("cannot fetch {partition}: {error}"))?;
+        feed.running = Some((offset, claim));
+        feed.ready.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Stops fetching a partition, if it is fetched.
+    pub(super) fn stop(&mut self, partition: &TopicPartition) -> anyhow::Result<()> {
+        let Some(feed) = self.feeds.get_mut(partition) else { return Ok(()) };
+        if feed.running.take().is_some() {
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&partition.topic, number(partition)?);
+            let stopped = self.consumer.incremental_unassign(&list);
+            stopped.map_err(|error| anyhow!("cannot stop fetching {partition}: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// Serves what the client has to say, and is no partition's.
+    pub(super) fn serve(&self) -> anyhow::Result<()> {
+        while let Some(said) = self.consumer.poll(Duration::ZERO) {
+            match said {
+                Ok(message) => bail!(
+                    "{}-{}@{} came by another way than its partition's queue; please report this",
+                    message.topic(),
+                    message.partition(),
+                    message.offset()
+                ),
+                Err(KafkaError::MessageConsumptionFatal(code)) => bail!("the Kafka client cannot go on: {code}"),
+                // Noted by the context.
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a partition may have something to give.
+    pub(super) fn is_ready(&self, partition: &TopicPartition) -> bool {
+        self.feeds.get(partition).is_some_and(|feed| feed.ready.load(Ordering::Acquire))
+    }
+
+    /// Has every partition looked at again: the client's wake-ups are known to get lost at times.
+    pub(super) fn look_at_all(&self) {
+        for feed in self.feeds.values().filter(|feed| feed.running.is_some()) {
+            feed.ready.store(true, Ordering::Release);
+        }
+    }
+
+    /// Takes what a partition has, at most one record beyond these bounds.
+    pub(super) fn take(&mut self, partition: &TopicPartition, bounds: Bounds) -> anyhow::Result<Fetched> {
+        let mut fetched = Fetched::default();
+        let Some(feed) = self.feeds.get_mut(partition) else { return Ok(fetched) };
+        let mut bytes = 0;
+        feed.ready.store(false, Ordering::Release);
+        while fetched.records.len() < bounds.records && bytes < bounds.bytes {
+            let Some(polled) = feed.queue.poll(Duration::ZERO) else { return Ok(fetched) };
+            let Some((next, claim)) = &mut feed.running else { continue };
+            match polled {
+                Ok(message) => {
+                    let record = record(partition, &message, *claim)?;
+                    if record.offset >= *next {
+                        *next = record.offset + 1;
+                        bytes += record.size();
+                        fetched.records.push(record);
+                        fetched.reached = None;
+                    }
+                }
+                Err(KafkaError::PartitionEOF(_)) => {
+                    if let Some(end) = self.consumer.context().noted.end_offset().filter(|end| *end > *next) {
+                        *next = end;
+                        fetched.reached = Some((end, *claim));
+                    }
+                }
+                Err(KafkaError::MessageConsumptionFatal(code)) => bail!("the Kafka client cannot go on: {code}"),
+                Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
+                    fetched.torn = true;
+                    return Ok(fetched);
+                }
+                // Noted by the context; the client tries again by itself.
+                Err(_) => {}
+            }
+        }
+        feed.ready.store(true, Ordering::Release);
+        fetched.more = true;
+        Ok(fetched)
+    }
+
+    fn feed(&self, partition: &TopicPartition) -> anyhow::Result<Feed> {
+        let mut queue = self
+            .consumer
+            .split_partition_queue(&partition.topic, number(partition)?)
+            .ok_or_else(|| anyhow!("the Kafka client has no queue for {partition}"))?;
+        let ready = Arc::new(AtomicBool::new(false));
+        let (flag, bell) = (ready.clone(), self.bell.clone());
+        queue.set_nonempty_callback(move || {
+            flag.store(true, Ordering::Release);
+            bell.ring();
+        });
+        Ok(Feed { queue, ready, running: None })
+    }
+}
+
+/// The number of a partition as librdkafka counts.
+pub(super) fn number(partition: &TopicPartition) -> anyhow::Result<i32> {
+    Ok(i32::try_from(partition.partition)?)
+}
+
+/// A message as a record that owns its bytes.
+pub(super) fn record(
+    partition: &TopicPartition,
+    message: &BorrowedMessage<'_>,
+    claim: Claim,
+) -> anyhow::Result<Record> {
+    let headers = message.headers().map(|headers| {
+        // The client's own code panics where the name of a header is not UTF-8.
+        let copied = catch_unwind(AssertUnwindSafe(|| {
+            let owned = |header: rdkafka::message::Header<'_, &[u8]>| Header {
+                name: header.key.to_owned(),
+                value: header.value.map(<[u8]>::to_vec),
+            };
+            headers.iter().map(owned).collect()
+        }));
+        copied.unwrap_or_else(|_| {
+            let offset = message.offset();
+            tracing::warn!(%partition, offset, "the name of a header is not UTF-8: the record goes on without headers");
+            Vec::new()
+        })
+    });
+    Ok(Record {
+        partition: partition.clone(),
+        offset: u64::try_from(message.offset())?,
+        timestamp: message.timestamp().to_millis(),
+        headers: headers.unwrap_or_default(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        claim,
+    })
+}

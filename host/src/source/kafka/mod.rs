@@ -1,0 +1,105 @@
+//! Records from a Kafka cluster, one consumer group a pipeline.
+//!
+//! Two clients share the work. The *member* belongs to the group: it takes part in rebalances and commits. The
+//! *fetcher* belongs to none, and fetches what the lanes have claimed, from the offsets that they name. Both are
+//! served by the one thread that runs the source, which waits neither for a lane nor for a store.
+
+pub(crate) mod client;
+mod commit;
+mod consumer;
+mod context;
+mod fetch;
+mod prove;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::Receiver;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
+
+use self::client::{check_token, client_config, refused};
+use self::context::{Context, Noted};
+use super::{Control, LaneQueue};
+use crate::config::{self, Assignment};
+
+/// What a pipeline reads from a cluster.
+#[derive(Debug)]
+pub struct KafkaSource {
+    config: config::KafkaSource,
+    group: String,
+    topics: Vec<String>,
+}
+
+impl KafkaSource {
+    /// The topics and the group of a pipeline. Nothing is connected yet.
+    pub fn new(config: &config::KafkaSource, pipeline: &config::Pipeline) -> Self {
+        Self { config: config.clone(), group: pipeline.group.clone(), topics: pipeline.topics.clone() }
+    }
+
+    /// Serves the lanes until `stop` is set or they stop, however long the cluster is away. Then every lane is told to
+    /// release its partitions, what is durable is committed, and the group is left.
+    ///
+    /// # Errors
+    /// When the cluster refuses this client, or the client cannot go on; the text names the brokers and the remedy.
+    pub fn run(self, lanes: &[Arc<LaneQueue>], control: &Receiver<Control>, stop: &AtomicBool) -> anyhow::Result<()> {
+        consumer::run(&self, lanes, control, stop)
+    }
+
+    /// The client that is the group's member.
+    fn member(&self, noted: &Arc<Noted>) -> anyhow::Result<BaseConsumer<Context>> {
+        let mut config = self.consumer();
+        config.set(
+            "partition.assignment.strategy",
+            match self.config.assignment {
+                // `range` would give every topic of one partition to the same member.
+                Assignment::Eager => "roundrobin",
+                Assignment::Cooperative => "cooperative-sticky",
+            },
+        );
+        if let Some(instance) = &self.config.instance {
+            config.set("group.instance.id", instance.as_str());
+        }
+        self.create(&config, noted)
+    }
+
+    /// The client that fetches. It names the group too, since librdkafka asks for one, and never joins it.
+    fn fetcher(&self, noted: &Arc<Noted>) -> anyhow::Result<BaseConsumer<Context>> {
+        let mut config = self.consumer();
+        config.set("enable.partition.eof", "true");
+        // One request is under way to a broker at a time, and a partition that begins waits for it to come back.
+        self.default(&mut config, "fetch.wait.max.ms", "100");
+        // Each partition has a buffer of its own; it is a few requests deep, and refilled without a pause.
+        self.default(&mut config, "queued.max.messages.kbytes", "2048");
+        self.default(&mut config, "fetch.queue.backoff.ms", "5");
+        self.create(&config, noted)
+    }
+
+    fn consumer(&self) -> ClientConfig {
+        let mut config = client_config(&self.config.client);
+        config.set("group.id", &self.group);
+        config.set("enable.auto.commit", "false");
+        config.set("enable.auto.offset.store", "false");
+        config.set("auto.offset.reset", "error");
+        config.set("isolation.level", "read_committed");
+        // How soon a new topic, or a new partition of an old one, is seen.
+        self.default(&mut config, "topic.metadata.refresh.interval.ms", "30000");
+        self.default(&mut config, "socket.timeout.ms", "10000");
+        config
+    }
+
+    /// Sets what the operator has not set.
+    fn default(&self, config: &mut ClientConfig, name: &str, value: &str) {
+        if !self.config.client.properties.contains_key(name) {
+            config.set(name, value);
+        }
+    }
+
+    fn create(&self, config: &ClientConfig, noted: &Arc<Noted>) -> anyhow::Result<BaseConsumer<Context>> {
+        check_token(&self.config.client)?;
+        let context = Context { client: self.config.client.clone(), noted: noted.clone() };
+        config.create_with_context(context).map_err(|error| refused(&self.config.client, &error))
+    }
+}

@@ -1,0 +1,24 @@
+//! The source against a real broker.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cluster;
+mod fetch;
+mod host;
+
+use self::cluster::{client, unique};
+use super::KafkaSource;
+use crate::config::{self, Assignment};
+
+/// A source of these topics in a group of its own.
+fn source(topics: &[&str]) -> KafkaSource {
+    in_group(&unique("g"), topics, Assignment::Eager)
+}
+
+fn in_group(group: &str, topics: &[&str], assignment: Assignment) -> KafkaSource {
+    KafkaSource {
+        config: config::KafkaSource { client: client(), assignment, instance: None },
+        group: group.to_owned(),
+        topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
+    }
+}
