@@ -24,7 +24,10 @@ fn open(name: &str, sink: &config::Sink) -> anyhow::Result<Arc<dyn Sink>> {
         config::Sink::Redis(_) => bail!("Redis cannot be written yet"),
         config::Sink::Postgres(_) => bail!("PostgreSQL cannot be written yet"),
         config::Sink::Elasticsearch(_) => bail!("Elasticsearch cannot be written yet"),
-        config::Sink::Kafka(_) => bail!("Kafka cannot be written yet"),
+        config::Sink::Kafka(kafka) => Arc::new(sink::kafka::Kafka::open(sink::kafka::Options {
+            name: name.to_owned(),
+            client: kafka.client.clone(),
+        })?),
         config::Sink::Sqlite(options) => Arc::new(sink::sqlite::Sqlite::open(sink::sqlite::Options {
             name: name.to_owned(),
             path: options.path.as_path().to_path_buf(),
