@@ -1,6 +1,7 @@
 //! Where records come from. A source knows partitions, offsets and the queues of the lanes; it never sees a sink.
 
 mod file;
+pub(crate) mod kafka;
 mod queue;
 pub mod recorded;
 
