@@ -4,7 +4,7 @@
 //! grants and stores, then run each pipeline until its source ends, it is stopped, or it cannot go on. A pipeline is
 //! one fate; the pipelines of a configuration do not wait for each other.
 
-mod dead_letter;
+pub mod dead_letter;
 mod lane;
 mod open;
 mod prepare;
@@ -22,7 +22,7 @@ use std::thread;
 use anyhow::{Context, anyhow, bail};
 use tokio::runtime::{Builder, Handle};
 
-use self::dead_letter::DeadLetterFile;
+use self::dead_letter::DeadLetters;
 use self::lane::Lane;
 use self::prepare::{LaneTransform, Stage};
 pub use self::progress::{PipelineSummary, Summary};
@@ -86,7 +86,7 @@ struct Shared<'a> {
     config: &'a Config,
     engine: Engine,
     sinks: BTreeMap<String, Arc<dyn Sink>>,
-    dead_letters: Arc<DeadLetterFile>,
+    dead_letters: Arc<DeadLetters>,
     runtime: Handle,
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
-use super::dead_letter::DeadLetterFile;
-use crate::config::{self, Config, DeadLetterStore};
+use super::dead_letter::{DeadLetterFile, DeadLetterTopic, DeadLetters};
+use crate::config::{self, Config, DeadLetterStore, KafkaClient};
 use crate::sink::{self, Sink};
 
 /// Opens the stores, each once. Those of the network are not connected yet.
@@ -38,11 +38,23 @@ fn open(name: &str, sink: &config::Sink) -> anyhow::Result<Arc<dyn Sink>> {
 }
 
 /// Opens the place for dead letters.
-pub(super) fn dead_letters(config: &Config) -> anyhow::Result<DeadLetterFile> {
+pub(super) fn dead_letters(config: &Config) -> anyhow::Result<DeadLetters> {
     let letters = &config.dead_letters;
     match &letters.to {
         DeadLetterStore::File(path) => DeadLetterFile::open(path.as_path(), letters.max_value_bytes)
+            .map(DeadLetters::File)
             .with_context(|| format!("cannot use {} for dead letters", path.shown())),
-        DeadLetterStore::Kafka(_) => bail!("dead letters cannot go to Kafka yet"),
+        DeadLetterStore::Kafka(to) => DeadLetterTopic::open(cluster(config, to)?, &to.topic, letters.max_value_bytes)
+            .map(DeadLetters::Kafka)
+            .context("cannot use [dead_letters.kafka]"),
+    }
+}
+
+/// The cluster of a topic of dead letters: its own, or the source's.
+pub(super) fn cluster<'a>(config: &'a Config, topic: &'a config::DeadLetterTopic) -> anyhow::Result<&'a KafkaClient> {
+    match (&topic.client, &config.source) {
+        (Some(client), _) => Ok(client),
+        (None, config::Source::Kafka(source)) => Ok(&source.client),
+        (None, config::Source::File(_)) => bail!("[dead_letters.kafka] names no `brokers`, and the source has none"),
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 
-use super::dead_letter::{DeadLetter, DeadLetterFile, Stage};
+use super::dead_letter::{DeadLetter, DeadLetters, Stage};
 use super::progress::{Counts, PipelineSummary, count};
 use super::retry::Backoff;
 use super::stop::Stop;
@@ -37,7 +37,7 @@ pub(super) struct Stores {
     /// In the order in which they are written.
     pub(super) sinks: Vec<BoundSink>,
     /// Where rejected records go.
-    pub(super) dead_letters: Arc<DeadLetterFile>,
+    pub(super) dead_letters: Arc<DeadLetters>,
     /// The transforms: name and digest.
     pub(super) transforms: Vec<(String, String)>,
     /// The digests joined by a comma, for the ledger.
@@ -111,7 +111,7 @@ impl Stores {
     pub(super) fn new(
         pipeline: &str,
         sinks: Vec<BoundSink>,
-        dead_letters: Arc<DeadLetterFile>,
+        dead_letters: Arc<DeadLetters>,
         transforms: Vec<(String, String)>,
         stop: Arc<Stop>,
     ) -> Self {

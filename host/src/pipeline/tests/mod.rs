@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod dead_letter;
+mod dead_letter_topic;
 mod faults;
 mod random;
 mod store;
@@ -15,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use self::store::Store;
 use super::Pipeline;
-use super::dead_letter::{DeadLetterFile, Stage};
+use super::dead_letter::{DeadLetterFile, DeadLetters, Stage};
 use super::lane::{Lane, Prepare};
 use super::progress::{PipelineSummary, count};
 use super::stop::Stop;
@@ -96,7 +97,7 @@ impl Site {
             ports: ports.to_vec(),
             sink: store.clone(),
         });
-        let letters = Arc::new(DeadLetterFile::open(self.letters_path(), 1000).unwrap());
+        let letters = Arc::new(DeadLetters::File(DeadLetterFile::open(self.letters_path(), 1000).unwrap()));
         let transforms = vec![("first".into(), "d1".into()), ("second".into(), "d2".into())];
         Arc::new(Stores::new("p", sinks.collect(), letters, transforms, Arc::new(Stop::default())))
     }

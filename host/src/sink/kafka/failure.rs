@@ -100,6 +100,7 @@ impl Kind {
             TopicAuthorizationFailed
             | ClusterAuthorizationFailed
             | Authentication
+            | SSL
             | SaslAuthenticationFailed
             | UnsupportedSASLMechanism
             | IllegalSASLState => Self::Denied,

@@ -8,9 +8,9 @@
 //! Messages of one topic and key are published in order; after a failure the messages from the failed one on are
 //! published again in order, so that the last one of a key is always the newest.
 
-mod client;
 mod failure;
 pub(crate) mod producer;
+pub(crate) mod read;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -21,10 +21,10 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::Header;
 
 use self::failure::Failure;
-use self::producer::{Outgoing, Producer};
+use self::producer::{Outgoing, Producer, headers_of};
 use super::{BadWrite, Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
 use crate::command::Command;
 use crate::command::collapse::Origin;
@@ -114,7 +114,7 @@ impl Kafka {
     /// Sends messages of one run, each one that fails for its own sake by itself once more. Answers what was published
     /// and what is bad; the failure is of a topic or of the cluster.
     async fn send(&self, step: &Step<'_>, run: &[Message<'_>], done: &mut Done) -> Result<(), SinkError> {
-        let failed = self.producer.send(run.iter().map(|message| message.outgoing(step))).await;
+        let failed = self.producer.send(run.iter().map(|message| message.outgoing(step))).await?;
         let mut failures = failed.into_iter().peekable();
         // After a failed message those of its key have to come again, or an older one would be the last.
         let mut again: Vec<&Message<'_>> = Vec::new();
@@ -127,7 +127,6 @@ impl Kafka {
                     done.published.insert(message.id);
                 }
                 None => again.push(message),
-                Some(failure) if failure.is_of_message() && run.len() == 1 => done.reject(message, &failure),
                 Some(failure) => {
                     if !failure.is_of_message() {
                         worst = Some(worse(worst, failure.about(message.topic)));
@@ -141,13 +140,12 @@ impl Kafka {
             return Err(error);
         }
         for message in again {
-            let outgoing = message.outgoing(step);
-            match self.producer.send([outgoing].into_iter()).await.pop() {
-                None => {
+            match self.producer.send_alone(message.outgoing(step)).await? {
+                Ok(()) => {
                     done.published.insert(message.id);
                 }
-                Some((_, failure)) if failure.is_of_message() => done.reject(message, &failure),
-                Some((_, failure)) => return Err(failure.about(message.topic)),
+                Err(failure) if failure.is_of_message() => done.reject(message, &failure),
+                Err(failure) => return Err(failure.about(message.topic)),
             }
         }
         Ok(())
@@ -206,11 +204,7 @@ impl Message<'_> {
         let LedgerKey { pipeline, partition } = step.key;
         // Writing to a string does not fail.
         let _ = write!(id, "{pipeline}/{partition}@{}/{}/{number}", origin.offset, origin.transform);
-        let headers = OwnedHeaders::new_with_capacity(self.headers.len() + 1);
-        let headers = self.headers.iter().fold(headers, |headers, header| {
-            headers.insert(Header { key: &header.name, value: header.value.as_ref() })
-        });
-        let headers = headers.insert(Header { key: ID, value: Some(&id) });
+        let headers = headers_of(self.headers).insert(Header { key: ID, value: Some(&id) });
         Outgoing { topic: self.topic, key: self.key, value: self.value, headers }
     }
 }

@@ -5,17 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
-use rdkafka::client::Client;
+use rdkafka::client::{Client, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::OwnedHeaders;
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::Notify;
 
-use super::client::client_config;
 use super::failure::Failure;
 use crate::config::KafkaClient;
 use crate::sink::{SinkError, blocking};
+use crate::source;
+use crate::source::kafka::client;
 
 /// What is set where the configuration does not say otherwise.
 const DEFAULTS: [(&str, &str); 6] = [
@@ -54,8 +55,18 @@ pub(crate) struct Outgoing<'a> {
 /// The producer.
 pub(crate) struct Producer {
     settings: KafkaClient,
-    /// Another one after an error that the idempotent producer cannot get over.
-    inner: Mutex<Arc<Inner>>,
+    /// Each is made anew after an error that an idempotent producer cannot get over.
+    together: Mutex<Option<Arc<Inner>>>,
+    alone: Mutex<Option<Arc<Inner>>>,
+}
+
+/// Which messages may share a batch. A broker takes or refuses a batch as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Batches {
+    /// As they come, those of other senders too.
+    Together,
+    /// None.
+    Alone,
 }
 
 type Inner = ThreadedProducer<Context>;
@@ -74,19 +85,41 @@ impl Producer {
         if let Some(known) = in_use.iter().filter_map(Weak::upgrade).find(|known| known.settings == *settings) {
             return Ok(known);
         }
-        let inner = Mutex::new(Arc::new(connect(settings)?));
-        let producer = Arc::new(Self { settings: settings.clone(), inner });
+        let producer =
+            Arc::new(Self { settings: settings.clone(), together: Mutex::default(), alone: Mutex::default() });
+        producer.inner(Batches::Together)?;
         in_use.push(Arc::downgrade(&producer));
         Ok(producer)
     }
 
     /// Sends messages in order and waits until each is acknowledged or has failed. Answers those that failed, by their
-    /// place, rising. Messages of one topic and key that come after a failed one may have been acknowledged.
+    /// place, rising. Messages of one topic and key that come after a failed one may have been acknowledged. A failure
+    /// that is of the message may be of another one that went along with it; [`Producer::send_alone`] tells.
+    ///
+    /// # Errors
+    /// When no producer can be made any more.
     pub(crate) async fn send<'a>(
         &self,
         messages: impl ExactSizeIterator<Item = Outgoing<'a>> + Send,
-    ) -> Vec<(usize, Failure)> {
-        let inner = self.inner();
+    ) -> Result<Vec<(usize, Failure)>, SinkError> {
+        self.send_in(Batches::Together, messages).await
+    }
+
+    /// Sends a message in a batch of its own.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    pub(crate) async fn send_alone(&self, message: Outgoing<'_>) -> Result<Result<(), Failure>, SinkError> {
+        let failed = self.send_in(Batches::Alone, [message].into_iter()).await?.pop();
+        Ok(failed.map_or(Ok(()), |(_, failure)| Err(failure)))
+    }
+
+    async fn send_in<'a>(
+        &self,
+        batches: Batches,
+        messages: impl ExactSizeIterator<Item = Outgoing<'a>> + Send,
+    ) -> Result<Vec<(usize, Failure)>, SinkError> {
+        let inner = self.inner(batches)?;
         let receipts = Arc::new(Receipts::new(messages.len()));
         for (place, message) in messages.enumerate() {
             let receipt = Box::new(Receipt { of: receipts.clone(), place });
@@ -110,18 +143,18 @@ impl Producer {
         let context = inner.client().context();
         if failed.is_empty() {
             context.clear();
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let fatal = inner.client().fatal_error();
         if fatal.is_some() {
-            self.replace(&inner);
+            self.discard(batches, &inner);
         }
         let last = context.last();
         let failure = |code| match &fatal {
             Some((_, cause)) => Failure::fatal(code, cause),
             None => Failure::new(code, last.as_ref()),
         };
-        failed.into_iter().map(|(place, code)| (place, failure(code))).collect()
+        Ok(failed.into_iter().map(|(place, code)| (place, failure(code))).collect())
     }
 
     /// What is wrong with topics as places to publish to: one line each, with the remedy.
@@ -129,7 +162,7 @@ impl Producer {
     /// # Errors
     /// `Retry` when no broker answers, `Stop` when it does not know who this is.
     pub(crate) fn inspect<'a>(&self, topics: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>, SinkError> {
-        let inner = self.inner();
+        let inner = self.inner(Batches::Together)?;
         let mut findings = Vec::new();
         for topic in topics {
             // The brokers may be asked anew after a topic was made, and answer by what they knew before.
@@ -150,41 +183,48 @@ impl Producer {
         Ok(findings)
     }
 
-    fn inner(&self) -> Arc<Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn slot(&self, batches: Batches) -> std::sync::MutexGuard<'_, Option<Arc<Inner>>> {
+        let slot = if batches == Batches::Together { &self.together } else { &self.alone };
+        slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a new one in the place of a broken one, if nobody has yet.
-    fn replace(&self, broken: &Arc<Inner>) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&inner, broken) {
-            return;
+    fn inner(&self, batches: Batches) -> Result<Arc<Inner>, SinkError> {
+        let mut slot = self.slot(batches);
+        if let Some(inner) = &*slot {
+            return Ok(inner.clone());
         }
-        match connect(&self.settings) {
-            Ok(new) => *inner = Arc::new(new),
-            // The same settings were good before; the next failure tries again.
-            Err(error) => tracing::error!("a Kafka producer cannot be made anew: {error}"),
+        Ok(slot.insert(Arc::new(connect(&self.settings, batches)?)).clone())
+    }
+
+    /// Has the next message make another one, if no message has yet.
+    fn discard(&self, batches: Batches, broken: &Arc<Inner>) {
+        let mut slot = self.slot(batches);
+        if slot.as_ref().is_some_and(|inner| Arc::ptr_eq(inner, broken)) {
+            *slot = None;
         }
     }
 }
 
-fn connect(settings: &KafkaClient) -> Result<Inner, SinkError> {
-    let mut config = client_config(settings);
+fn connect(settings: &KafkaClient, batches: Batches) -> Result<Inner, SinkError> {
+    let stop = |error: anyhow::Error| SinkError::Stop(format!("{error:#}"));
+    client::check_token(settings).map_err(stop)?;
+    let mut config = client::client_config(settings);
     for (name, value) in DEFAULTS {
-        if config.get(name).is_none() {
+        if !settings.properties.contains_key(name) {
             config.set(name, value);
         }
     }
+    if batches == Batches::Alone {
+        config.set("batch.num.messages", "1");
+    }
     config.set("enable.idempotence", "true").set("acks", "all");
-    config.create_with_context(Context::default()).map_err(|error| {
-        let cause = match error {
-            // The value may be a secret.
-            KafkaError::ClientConfig(_, cause, name, _) => format!("`{name}`: {cause}"),
-            other => other.to_string(),
-        };
-        SinkError::Stop(format!(
-            "librdkafka does not take the settings: {cause}; correct the block or its `properties`"
-        ))
+    config.create_with_context(Context::of(settings)).map_err(|error| stop(client::refused(settings, &error)))
+}
+
+/// Headers as librdkafka takes them.
+pub(crate) fn headers_of(headers: &[source::Header]) -> OwnedHeaders {
+    headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len() + 1), |owned, header| {
+        owned.insert(Header { key: &header.name, value: header.value.as_ref() })
     })
 }
 
@@ -199,13 +239,18 @@ fn look_up(client: &Client<Context>, topic: &str) -> KafkaResult<Option<RDKafkaE
 }
 
 /// What librdkafka tells beside the messages' fate.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Context {
+    settings: KafkaClient,
     last: Mutex<Option<(RDKafkaErrorCode, String)>>,
 }
 
 impl Context {
-    fn last(&self) -> Option<(RDKafkaErrorCode, String)> {
+    pub(super) fn of(settings: &KafkaClient) -> Self {
+        Self { settings: settings.clone(), last: Mutex::default() }
+    }
+
+    pub(super) fn last(&self) -> Option<(RDKafkaErrorCode, String)> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -215,13 +260,17 @@ impl Context {
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // What matters comes back as an error; this is for those who look for its cause.
-        tracing::debug!(?level, facility, message, "librdkafka");
+        client::log(level, facility, message);
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        client::token(&self.settings)
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "librdkafka");
         let Some(code) = error.rdkafka_error_code() else { return };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         // That all brokers are down says less than why one is.
