@@ -1,11 +1,13 @@
 //! The command line. Its help texts are its documentation.
 
 mod check;
+mod dead_letters;
 mod exit;
 mod meaning;
 mod new;
 mod replay;
 mod run;
+mod show;
 mod signals;
 
 use std::path::PathBuf;
@@ -51,6 +53,11 @@ enum Command {
     /// members in any order), commands by target, and the order only among the commands of one target.
     #[command(after_help = exit::HELP)]
     Replay(replay::Arguments),
+    /// Look into the records that could not be handled, where the configuration has them filed.
+    ///
+    /// It reads what is there, changes nothing, and may be used while a run files more.
+    #[command(subcommand, after_help = exit::HELP)]
+    DeadLetters(dead_letters::Command),
     /// Make a crate for a transform that builds and passes its tests.
     #[command(after_help = exit::HELP)]
     New(new::Arguments),
@@ -63,6 +70,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(arguments) => run::run(arguments),
         Command::Check { config } => check::check(config),
         Command::Replay(arguments) => replay::replay(arguments),
+        Command::DeadLetters(command) => dead_letters::dead_letters(command),
         Command::New(arguments) => new::new(arguments),
     });
     exit.unwrap_or_else(|error| report(&error)).into()

@@ -7,7 +7,7 @@
 mod breaker;
 mod claim;
 mod commit;
-mod dead_letter;
+pub mod dead_letter;
 mod lane;
 mod left_out;
 mod one_writer;
@@ -29,7 +29,7 @@ use tokio::runtime::{Builder, Handle};
 
 use self::breaker::Breaker;
 use self::commit::CommitMetadata;
-use self::dead_letter::DeadLetterFile;
+use self::dead_letter::DeadLetters;
 use self::lane::Lane;
 use self::one_writer::OneWriter;
 use self::open::Source;
@@ -96,7 +96,7 @@ struct Shared<'a> {
     config: &'a Config,
     engine: Engine,
     sinks: BTreeMap<String, Arc<dyn Sink>>,
-    dead_letters: Arc<DeadLetterFile>,
+    dead_letters: Arc<DeadLetters>,
     runtime: Handle,
 }
 

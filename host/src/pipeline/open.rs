@@ -7,8 +7,8 @@ use std::sync::mpsc::Receiver;
 
 use anyhow::{Context, bail};
 
-use super::dead_letter::DeadLetterFile;
-use crate::config::{self, Config, DeadLetterStore};
+use super::dead_letter::{DeadLetterFile, DeadLetterTopic, DeadLetters};
+use crate::config::{self, Config, DeadLetterStore, KafkaClient};
 use crate::sink::{self, Sink};
 use crate::source::{Control, FileSource, LaneQueue};
 
@@ -65,7 +65,10 @@ fn open(name: &str, sink: &config::Sink) -> anyhow::Result<Arc<dyn Sink>> {
         config::Sink::Redis(_) => bail!("Redis cannot be written yet"),
         config::Sink::Postgres(_) => bail!("PostgreSQL cannot be written yet"),
         config::Sink::Elasticsearch(_) => bail!("Elasticsearch cannot be written yet"),
-        config::Sink::Kafka(_) => bail!("Kafka cannot be written yet"),
+        config::Sink::Kafka(kafka) => Arc::new(sink::kafka::Kafka::open(sink::kafka::Options {
+            name: name.to_owned(),
+            client: kafka.client.clone(),
+        })?),
         config::Sink::Sqlite(options) => Arc::new(sink::sqlite::Sqlite::open(sink::sqlite::Options {
             name: name.to_owned(),
             path: options.path.as_path().to_path_buf(),
@@ -76,11 +79,23 @@ fn open(name: &str, sink: &config::Sink) -> anyhow::Result<Arc<dyn Sink>> {
 }
 
 /// Opens the place for dead letters.
-pub(super) fn dead_letters(config: &Config) -> anyhow::Result<DeadLetterFile> {
+pub(super) fn dead_letters(config: &Config) -> anyhow::Result<DeadLetters> {
     let letters = &config.dead_letters;
     match &letters.to {
         DeadLetterStore::File(path) => DeadLetterFile::open(path.as_path(), letters.max_value_bytes)
+            .map(DeadLetters::File)
             .with_context(|| format!("cannot use {} for dead letters", path.shown())),
-        DeadLetterStore::Kafka(_) => bail!("dead letters cannot go to Kafka yet"),
+        DeadLetterStore::Kafka(to) => DeadLetterTopic::open(cluster(config, to)?, &to.topic, letters.max_value_bytes)
+            .map(DeadLetters::Kafka)
+            .context("cannot use [dead_letters.kafka]"),
+    }
+}
+
+/// The cluster of a topic of dead letters: its own, or the source's.
+pub(super) fn cluster<'a>(config: &'a Config, topic: &'a config::DeadLetterTopic) -> anyhow::Result<&'a KafkaClient> {
+    match (&topic.client, &config.source) {
+        (Some(client), _) => Ok(client),
+        (None, config::Source::Kafka(source)) => Ok(&source.client),
+        (None, config::Source::File(_)) => bail!("[dead_letters.kafka] names no `brokers`, and the source has none"),
     }
 }

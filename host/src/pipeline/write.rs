@@ -13,7 +13,7 @@ use anyhow::{Context, anyhow};
 
 use super::breaker::Breaker;
 use super::claim::Standing;
-use super::dead_letter::{DeadLetter, DeadLetterFile, Stage};
+use super::dead_letter::{DeadLetter, DeadLetters, Stage};
 use super::left_out;
 use super::one_writer::OneWriter;
 use super::progress::{Counts, PipelineSummary, count};
@@ -58,7 +58,7 @@ pub(super) struct Stores {
     /// In the order in which they are written.
     pub(super) sinks: Vec<BoundSink>,
     /// Where rejected records go.
-    pub(super) dead_letters: Arc<DeadLetterFile>,
+    pub(super) dead_letters: Arc<DeadLetters>,
     /// The transforms: name and digest.
     pub(super) transforms: Vec<(String, String)>,
     /// The digests joined by a comma, for the ledger.

@@ -40,14 +40,14 @@ fn lines(path: &Path) -> Vec<Value> {
     fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-#[tokio::test]
-async fn a_letter_is_the_record_as_it_was_with_the_reason_in_its_headers() {
+#[test]
+fn a_letter_is_the_record_as_it_was_with_the_reason_in_its_headers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
     let (first, mut second) = (record(7), record(8));
     second.value = Some(vec![0xc3, 0x28]);
-    assert_eq!(file.file(&[letter(&first), letter(&second)]).await.unwrap(), 2);
+    assert_eq!(file.file(&[letter(&first), letter(&second)]).unwrap(), 2);
     let [first, second] = <[Value; 2]>::try_from(lines(&path)).unwrap();
     for (name, value) in [
         ("topic", json!("db.public.orders")),
@@ -78,46 +78,46 @@ async fn a_letter_is_the_record_as_it_was_with_the_reason_in_its_headers() {
     }
 }
 
-#[tokio::test]
-async fn what_was_filed_is_not_filed_again_by_this_process_or_the_next() {
+#[test]
+fn what_was_filed_is_not_filed_again_by_this_process_or_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let (first, second) = (record(7), record(8));
     let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
-    assert_eq!(file.file(&[letter(&first), letter(&first)]).await.unwrap(), 1);
+    assert_eq!(file.file(&[letter(&first), letter(&first)]).unwrap(), 1);
     drop(file);
     let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
     let other = DeadLetter { transform: "other", ..letter(&first) };
-    assert_eq!(file.file(&[letter(&first), other, letter(&second)]).await.unwrap(), 2);
+    assert_eq!(file.file(&[letter(&first), other, letter(&second)]).unwrap(), 2);
     assert_eq!(lines(&path).len(), 3);
 }
 
-#[tokio::test]
-async fn a_line_that_a_crash_cut_off_is_removed_and_filed_anew() {
+#[test]
+fn a_line_that_a_crash_cut_off_is_removed_and_filed_anew() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let (first, second) = (record(7), record(8));
     let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
-    file.file(&[letter(&first), letter(&second)]).await.unwrap();
+    file.file(&[letter(&first), letter(&second)]).unwrap();
     drop(file);
     let whole = fs::read(&path).unwrap();
     for cut in [whole.len() - 1, whole.len() - 40] {
         fs::write(&path, &whole[..cut]).unwrap();
         let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
         assert_eq!(lines(&path).len(), 1);
-        assert_eq!(file.file(&[letter(&first), letter(&second)]).await.unwrap(), 1);
+        assert_eq!(file.file(&[letter(&first), letter(&second)]).unwrap(), 1);
         drop(file);
         assert_eq!(fs::read(&path).unwrap(), whole);
     }
 }
 
-#[tokio::test]
-async fn a_value_beyond_the_limit_is_left_out_and_marked() {
+#[test]
+fn a_value_beyond_the_limit_is_left_out_and_marked() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let mut record = record(7);
     record.value = Some(vec![b'x'; 11]);
-    DeadLetterFile::open(&path, 10).unwrap().file(&[letter(&record)]).await.unwrap();
+    DeadLetterFile::open(&path, 10).unwrap().file(&[letter(&record)]).unwrap();
     let line = &lines(&path)[0];
     assert_eq!(line["value"], Value::Null);
     assert!(line["headers"].as_array().unwrap().contains(&json!(["tidegate.value-omitted", "11"])));
@@ -143,27 +143,27 @@ fn two_writers_of_one_file_are_one_too_many() {
     assert!(DeadLetterFile::open(&path, VALUE_BYTES).unwrap_err().to_string().contains("another process"));
 }
 
-#[tokio::test]
-async fn a_letter_is_read_by_the_source_as_the_record_that_it_was() {
+#[test]
+fn a_letter_is_read_by_the_source_as_the_record_that_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let mut record = record(7);
     (record.key, record.value) = (Some(vec![0xff]), Some(vec![0xc3, 0x28]));
-    DeadLetterFile::open(&path, VALUE_BYTES).unwrap().file(&[letter(&record)]).await.unwrap();
+    DeadLetterFile::open(&path, VALUE_BYTES).unwrap().file(&[letter(&record)]).unwrap();
     let mut read = recorded::read(&path).unwrap().next().unwrap().unwrap();
     read.headers.truncate(record.headers.len());
     read.claim = record.claim;
     assert_eq!(read, record);
 }
 
-#[tokio::test]
-async fn what_could_not_be_written_is_not_taken_for_filed() {
+#[test]
+fn what_could_not_be_written_is_not_taken_for_filed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let record = record(7);
     let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
     file.break_off();
     for _ in 0..2 {
-        assert!(file.file(&[letter(&record)]).await.unwrap_err().to_string().contains("dead.jsonl"));
+        assert!(file.file(&[letter(&record)]).unwrap_err().to_string().contains("dead.jsonl"));
     }
 }

@@ -3,6 +3,7 @@
 
 mod claims;
 mod dead_letter;
+mod dead_letter_topic;
 mod faults;
 mod random;
 mod store;
@@ -18,7 +19,7 @@ use tokio::runtime::{Builder, Runtime};
 use self::store::Store;
 use super::Pipeline;
 use super::breaker::Breaker;
-use super::dead_letter::{DeadLetterFile, Stage};
+use super::dead_letter::{DeadLetterFile, DeadLetters, Stage};
 use super::lane::{Lane, Prepare};
 use super::one_writer::OneWriter;
 use super::open::Source;
@@ -113,7 +114,7 @@ impl Site {
             declared: Declared::default(),
             sink: store.clone(),
         });
-        let letters = Arc::new(DeadLetterFile::open(self.letters_path(), 1000).unwrap());
+        let letters = Arc::new(DeadLetters::File(DeadLetterFile::open(self.letters_path(), 1000).unwrap()));
         let transforms = vec![("first".into(), "d1".into()), ("second".into(), "d2".into())];
         Arc::new(Stores {
             pipeline: "p".into(),

@@ -1,9 +1,9 @@
-//! Dead letters: records that could not be handled, kept whole with the reason, durable before the ledger moves on.
+//! Dead letters in a file that the file source can read.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -12,55 +12,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::contract::Fault;
-use crate::sink::blocking;
-use crate::source::{Record, TopicPartition};
-
-/// Where in its way a record failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// The record could not be understood.
-    Decode,
-    /// The transform refused it or failed.
-    Transform,
-    /// What the transform answered cannot be executed.
-    Check,
-    /// A sink refused it.
-    Write,
-}
-
-impl Stage {
-    /// Its name in a dead letter.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Decode => "DECODE",
-            Self::Transform => "TRANSFORM",
-            Self::Check => "CHECK",
-            Self::Write => "WRITE",
-        }
-    }
-}
-
-/// A record that could not be handled, and why.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct DeadLetter<'a> {
-    /// The record as it was on the wire.
-    pub(super) record: &'a Record,
-    /// The pipeline.
-    pub(super) pipeline: &'a str,
-    /// The transform; empty where the record came to none.
-    pub(super) transform: &'a str,
-    /// The digest of the transform's module; empty likewise.
-    pub(super) digest: &'a str,
-    /// The stable label.
-    pub(super) fault: Fault,
-    /// Where it failed.
-    pub(super) stage: Stage,
-    /// The sink that refused it; empty where it came to none.
-    pub(super) sink: &'a str,
-    /// For the operator: place, cause and remedy.
-    pub(super) reason: &'a str,
-}
+use super::DeadLetter;
+use super::headers::{Extent, Parts};
+use crate::sink::{SinkError, blocking};
+use crate::source::TopicPartition;
 
 /// What dead letters have in common that differ by their offset alone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -99,39 +54,18 @@ impl Stream {
 }
 
 impl DeadLetter<'_> {
-    /// One line in the layout that the file source reads: the record as it was, with Kafka Connect's error headers
-    /// and our own after its headers.
+    /// One line in the layout that the file source reads: the record as it was, with more headers.
     fn line(&self, value_bytes: usize) -> String {
         let record = self.record;
         let partition = &record.partition;
-        let mut headers: Vec<Value> = record
-            .headers
+        let Parts { key, value, headers } = self.parts(Extent::Whole, value_bytes, false);
+        let headers: Vec<Value> = headers
             .iter()
             .map(|header| match text(header.value.as_deref()) {
                 (value, None) => json!([header.name, value]),
                 (value, Some(encoding)) => json!([header.name, value, encoding]),
             })
             .collect();
-        let mut add = |name: &str, value: String| headers.push(json!([name, value]));
-        add("__connect.errors.topic", partition.topic.to_string());
-        add("__connect.errors.partition", partition.partition.to_string());
-        add("__connect.errors.offset", record.offset.to_string());
-        add("__connect.errors.connector.name", self.pipeline.to_owned());
-        add("__connect.errors.stage", self.stage.name().to_owned());
-        add("__connect.errors.class.name", self.transform.to_owned());
-        add("__connect.errors.exception.class.name", format!("tidegate.{}", self.fault.label()));
-        add("__connect.errors.exception.message", self.reason.to_owned());
-        add("tidegate.transform", self.transform.to_owned());
-        add("tidegate.digest", self.digest.to_owned());
-        add("tidegate.fault", self.fault.label().to_owned());
-        if !self.sink.is_empty() {
-            add("tidegate.sink", self.sink.to_owned());
-        }
-        let mut value = record.value.as_deref();
-        if let Some(bytes) = value.filter(|bytes| bytes.len() > value_bytes) {
-            add("tidegate.value-omitted", bytes.len().to_string());
-            value = None;
-        }
         let mut line = json!({
             "topic": &*partition.topic,
             "partition": partition.partition,
@@ -139,7 +73,7 @@ impl DeadLetter<'_> {
             "timestamp": record.timestamp,
             "headers": headers,
         });
-        for (name, bytes) in [("key", record.key.as_deref()), ("value", value)] {
+        for (name, bytes) in [("key", key), ("value", value)] {
             match text(bytes) {
                 (text, None) => line[name] = text,
                 (text, Some(encoding)) => line[format!("{name}_{encoding}")] = text,
@@ -160,7 +94,7 @@ fn text(bytes: Option<&[u8]>) -> (Value, Option<&'static str>) {
 
 /// A file of dead letters, one JSON object a line. One process writes it at a time.
 #[derive(Debug)]
-pub(super) struct DeadLetterFile {
+pub(in crate::pipeline) struct DeadLetterFile {
     path: PathBuf,
     value_bytes: usize,
     state: Mutex<State>,
@@ -181,7 +115,7 @@ impl DeadLetterFile {
     ///
     /// # Errors
     /// When the file cannot be opened, is in use by another process, or has a line that is no dead letter.
-    pub(super) fn open(path: impl Into<PathBuf>, value_bytes: usize) -> io::Result<Self> {
+    pub(in crate::pipeline) fn open(path: impl Into<PathBuf>, value_bytes: usize) -> io::Result<Self> {
         let path = path.into();
         let state = blocking(|| State::open(&path)).map_err(|e| at(&path, &e))?;
         Ok(Self { path, value_bytes, state: Mutex::new(state) })
@@ -191,10 +125,8 @@ impl DeadLetterFile {
     /// one (same pipeline, topic, partition, offset and transform), is not filed again. Returns how many were new.
     ///
     /// # Errors
-    /// When the file cannot be written. Nothing is filed then, and the same call may be tried again.
-    // Async as every destination of dead letters is: another one waits for a broker.
-    #[allow(clippy::unused_async)]
-    pub(super) async fn file(&self, letters: &[DeadLetter<'_>]) -> io::Result<usize> {
+    /// `Retry` when the disk is full, `Stop` when the file cannot be written for another reason. Nothing is filed then.
+    pub(in crate::pipeline) fn file(&self, letters: &[DeadLetter<'_>]) -> Result<usize, SinkError> {
         blocking(|| {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let mut fresh = Filed::new();
@@ -212,7 +144,12 @@ impl DeadLetterFile {
                 }
             }
             if count > 0 {
-                state.append(lines.as_bytes()).map_err(|e| at(&self.path, &e))?;
+                state.append(lines.as_bytes()).map_err(|error| match error.kind() {
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                        SinkError::Retry(at(&self.path, &error).to_string())
+                    }
+                    _ => SinkError::Stop(at(&self.path, &error).to_string()),
+                })?;
                 for (stream, offsets) in fresh {
                     state.filed.entry(stream).or_default().extend(offsets);
                 }
@@ -223,7 +160,7 @@ impl DeadLetterFile {
 
     /// The sinks that refused what a transform's module of this digest answered to records of a partition at these
     /// offsets, by offset; in earlier runs too.
-    pub(super) fn refusals(
+    pub(in crate::pipeline) fn refusals(
         &self,
         pipeline: &str,
         partition: &TopicPartition,
@@ -243,7 +180,7 @@ impl DeadLetterFile {
 #[cfg(test)]
 impl DeadLetterFile {
     /// From now on the file cannot be written.
-    pub(super) fn break_off(&self) {
+    pub(in crate::pipeline) fn break_off(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.file = File::open(&self.path).unwrap_or_else(|e| unreachable!("{e}"));
     }

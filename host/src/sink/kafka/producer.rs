@@ -1,0 +1,333 @@
+//! A producer whose messages are acknowledged by every replica that is in sync, and not written twice by its own
+//! retries. Sinks and dead letters of one cluster share it.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::client::{Client, OAuthToken};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use tokio::sync::Notify;
+
+use super::failure::Failure;
+use crate::config::KafkaClient;
+use crate::sink::{SinkError, blocking};
+use crate::source;
+use crate::source::kafka::client;
+
+/// What is set where the configuration does not say otherwise.
+const DEFAULTS: [(&str, &str); 6] = [
+    // What a lane sends comes at once: a longer wait would gather nothing more, and each batch would pay for it.
+    ("linger.ms", "0.5"),
+    // After this a message has failed, and whoever sent it decides what to do. It bounds how late a message of an
+    // owner that lost its partition can come.
+    ("message.timeout.ms", "20000"),
+    // How long a topic may be unknown before its messages fail.
+    ("topic.metadata.propagation.max.ms", "5000"),
+    // The broker says what is too large for it; this is what fits into its largest request (socket.request.max.bytes).
+    ("message.max.bytes", "100000000"),
+    // As Kafka's own clients spread keys over partitions.
+    ("partitioner", "murmur2_random"),
+    ("allow.auto.create.topics", "false"),
+];
+
+/// How long a broker may take to tell what topics it has.
+const METADATA_WITHIN: Duration = Duration::from_secs(10);
+/// How long to wait before trying again when the queue is full.
+const FULL: Duration = Duration::from_millis(2);
+
+/// A message to send.
+#[derive(Debug)]
+pub(crate) struct Outgoing<'a> {
+    /// The topic.
+    pub(crate) topic: &'a str,
+    /// The key; messages of one key stay in order.
+    pub(crate) key: Option<&'a [u8]>,
+    /// The value; none is a tombstone.
+    pub(crate) value: Option<&'a [u8]>,
+    /// The headers.
+    pub(crate) headers: OwnedHeaders,
+}
+
+/// The producer.
+pub(crate) struct Producer {
+    settings: KafkaClient,
+    /// Each is made anew after an error that an idempotent producer cannot get over.
+    together: Mutex<Option<Arc<Inner>>>,
+    alone: Mutex<Option<Arc<Inner>>>,
+}
+
+/// Which messages may share a batch. A broker takes or refuses a batch as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Batches {
+    /// As they come, those of other senders too.
+    Together,
+    /// None.
+    Alone,
+}
+
+type Inner = ThreadedProducer<Context>;
+
+/// Those that are in use, for sinks and dead letters with equal settings.
+static IN_USE: Mutex<Vec<Weak<Producer>>> = Mutex::new(Vec::new());
+
+impl Producer {
+    /// The producer for these settings: one that is in use, or a new one. It connects by itself.
+    ///
+    /// # Errors
+    /// When librdkafka does not take a property.
+    pub(crate) fn shared(settings: &KafkaClient) -> Result<Arc<Self>, SinkError> {
+        let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+        in_use.retain(|producer| producer.strong_count() > 0);
+        if let Some(known) = in_use.iter().filter_map(Weak::upgrade).find(|known| known.settings == *settings) {
+            return Ok(known);
+        }
+        let producer =
+            Arc::new(Self { settings: settings.clone(), together: Mutex::default(), alone: Mutex::default() });
+        producer.inner(Batches::Together)?;
+        in_use.push(Arc::downgrade(&producer));
+        Ok(producer)
+    }
+
+    /// Sends messages in order and waits until each is acknowledged or has failed. Answers those that failed, by their
+    /// place, rising. Messages of one topic and key that come after a failed one may have been acknowledged. A failure
+    /// that is of the message may be of another one that went along with it; [`Producer::send_alone`] tells.
+    ///
+    /// # Errors
+    /// When no producer can be made any more.
+    pub(crate) async fn send<'a>(
+        &self,
+        messages: impl ExactSizeIterator<Item = Outgoing<'a>> + Send,
+    ) -> Result<Vec<(usize, Failure)>, SinkError> {
+        self.send_in(Batches::Together, messages).await
+    }
+
+    /// Sends a message in a batch of its own.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    pub(crate) async fn send_alone(&self, message: Outgoing<'_>) -> Result<Result<(), Failure>, SinkError> {
+        let failed = self.send_in(Batches::Alone, [message].into_iter()).await?.pop();
+        Ok(failed.map_or(Ok(()), |(_, failure)| Err(failure)))
+    }
+
+    async fn send_in<'a>(
+        &self,
+        batches: Batches,
+        messages: impl ExactSizeIterator<Item = Outgoing<'a>> + Send,
+    ) -> Result<Vec<(usize, Failure)>, SinkError> {
+        let inner = self.inner(batches)?;
+        let receipts = Arc::new(Receipts::new(messages.len()));
+        for (place, message) in messages.enumerate() {
+            let receipt = Box::new(Receipt { of: receipts.clone(), place });
+            let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(message.topic, receipt);
+            (record.key, record.payload, record.headers) = (message.key, message.value, Some(message.headers));
+            loop {
+                let (error, unsent) = match inner.send(record) {
+                    Ok(()) => break,
+                    Err(refused) => refused,
+                };
+                let code = error.rdkafka_error_code();
+                if code != Some(RDKafkaErrorCode::QueueFull) {
+                    receipts.enter(place, Some(code.unwrap_or(RDKafkaErrorCode::InvalidArgument)));
+                    break;
+                }
+                record = unsent;
+                tokio::time::sleep(FULL).await;
+            }
+        }
+        let failed = receipts.wait().await;
+        let context = inner.client().context();
+        if failed.is_empty() {
+            context.clear();
+            return Ok(Vec::new());
+        }
+        let fatal = inner.client().fatal_error();
+        if fatal.is_some() {
+            self.discard(batches, &inner);
+        }
+        let last = context.last();
+        let failure = |code| match &fatal {
+            Some((_, cause)) => Failure::fatal(code, cause),
+            None => Failure::new(code, last.as_ref()),
+        };
+        Ok(failed.into_iter().map(|(place, code)| (place, failure(code))).collect())
+    }
+
+    /// What is wrong with topics as places to publish to: one line each, with the remedy.
+    ///
+    /// # Errors
+    /// `Retry` when no broker answers, `Stop` when it does not know who this is.
+    pub(crate) fn inspect<'a>(&self, topics: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>, SinkError> {
+        let inner = self.inner(Batches::Together)?;
+        let mut findings = Vec::new();
+        for topic in topics {
+            // The brokers may be asked anew after a topic was made, and answer by what they knew before.
+            let found = blocking(|| look_up(inner.client(), topic));
+            let code = match found {
+                Ok(None) => continue,
+                Ok(Some(code)) => code,
+                Err(error) => {
+                    let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+                    return Err(Failure::new(code, inner.client().context().last().as_ref()).about(topic));
+                }
+            };
+            match Failure::new(code, None).about(topic) {
+                SinkError::Stop(finding) => findings.push(finding),
+                passing @ SinkError::Retry(_) => return Err(passing),
+            }
+        }
+        Ok(findings)
+    }
+
+    fn slot(&self, batches: Batches) -> std::sync::MutexGuard<'_, Option<Arc<Inner>>> {
+        let slot = if batches == Batches::Together { &self.together } else { &self.alone };
+        slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn inner(&self, batches: Batches) -> Result<Arc<Inner>, SinkError> {
+        let mut slot = self.slot(batches);
+        if let Some(inner) = &*slot {
+            return Ok(inner.clone());
+        }
+        Ok(slot.insert(Arc::new(connect(&self.settings, batches)?)).clone())
+    }
+
+    /// Has the next message make another one, if no message has yet.
+    fn discard(&self, batches: Batches, broken: &Arc<Inner>) {
+        let mut slot = self.slot(batches);
+        if slot.as_ref().is_some_and(|inner| Arc::ptr_eq(inner, broken)) {
+            *slot = None;
+        }
+    }
+}
+
+fn connect(settings: &KafkaClient, batches: Batches) -> Result<Inner, SinkError> {
+    let stop = |error: anyhow::Error| SinkError::Stop(format!("{error:#}"));
+    client::check_token(settings).map_err(stop)?;
+    let mut config = client::client_config(settings);
+    for (name, value) in DEFAULTS {
+        if !settings.properties.contains_key(name) {
+            config.set(name, value);
+        }
+    }
+    if batches == Batches::Alone {
+        config.set("batch.num.messages", "1");
+    }
+    config.set("enable.idempotence", "true").set("acks", "all");
+    config.create_with_context(Context::of(settings)).map_err(|error| stop(client::refused(settings, &error)))
+}
+
+/// Headers as librdkafka takes them.
+pub(crate) fn headers_of(headers: &[source::Header]) -> OwnedHeaders {
+    headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len() + 1), |owned, header| {
+        owned.insert(Header { key: &header.name, value: header.value.as_ref() })
+    })
+}
+
+/// What is wrong with a topic.
+fn look_up(client: &Client<Context>, topic: &str) -> KafkaResult<Option<RDKafkaErrorCode>> {
+    let metadata = client.fetch_metadata(Some(topic), METADATA_WITHIN)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    Ok(match found {
+        None => Some(RDKafkaErrorCode::UnknownTopicOrPartition),
+        Some(found) => found.error().map(RDKafkaErrorCode::from),
+    })
+}
+
+/// What librdkafka tells beside the messages' fate.
+#[derive(Debug)]
+pub(super) struct Context {
+    settings: KafkaClient,
+    last: Mutex<Option<(RDKafkaErrorCode, String)>>,
+}
+
+impl Context {
+    pub(super) fn of(settings: &KafkaClient) -> Self {
+        Self { settings: settings.clone(), last: Mutex::default() }
+    }
+
+    pub(super) fn last(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn clear(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log(level, facility, message);
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        client::token(&self.settings)
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let Some(code) = error.rdkafka_error_code() else { return };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // That all brokers are down says less than why one is.
+        if last.is_none() || code != RDKafkaErrorCode::AllBrokersDown {
+            *last = Some((code, reason.to_owned()));
+        }
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Box<Receipt>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, receipt: Box<Receipt>) {
+        let failed = result.as_ref().err().map(|(error, _)| error.rdkafka_error_code());
+        receipt.of.enter(receipt.place, failed.map(|code| code.unwrap_or(RDKafkaErrorCode::Unknown)));
+    }
+}
+
+/// Whose fate a message's is.
+#[derive(Debug)]
+pub(super) struct Receipt {
+    of: Arc<Receipts>,
+    place: usize,
+}
+
+/// What became of messages that were sent together.
+#[derive(Debug)]
+struct Receipts {
+    /// How many are still on their way, and those that failed.
+    state: Mutex<(usize, Vec<(usize, RDKafkaErrorCode)>)>,
+    done: Notify,
+}
+
+impl Receipts {
+    fn new(messages: usize) -> Self {
+        Self { state: Mutex::new((messages, Vec::new())), done: Notify::new() }
+    }
+
+    fn enter(&self, place: usize, failed: Option<RDKafkaErrorCode>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 -= 1;
+        state.1.extend(failed.map(|code| (place, code)));
+        if state.0 == 0 {
+            self.done.notify_one();
+        }
+    }
+
+    async fn wait(&self) -> Vec<(usize, RDKafkaErrorCode)> {
+        loop {
+            {
+                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                if state.0 == 0 {
+                    state.1.sort_unstable_by_key(|(place, _)| *place);
+                    return std::mem::take(&mut state.1);
+                }
+            }
+            self.done.notified().await;
+        }
+    }
+}
