@@ -10,6 +10,7 @@ use super::text::Text;
 use super::transforms::{self, Transform};
 use crate::command::Port;
 use crate::event::{self, Format};
+use crate::source::topics::{is_pattern, pattern};
 
 const DEFAULT_MAX_EVENTS: u64 = 500;
 const DEFAULT_MAX_BYTES: u64 = 4 << 20;
@@ -22,7 +23,7 @@ const DEFAULT_PERCENT: u64 = 50;
 pub struct Pipeline {
     /// Its name, unique in the file: it names the pipeline's rows in the ledgers.
     pub name: String,
-    /// The topics, by their exact names. At least one.
+    /// The topics: exact names, and patterns, which begin with `^`. At least one.
     pub topics: Vec<String>,
     /// The consumer group, under a Kafka source.
     pub group: String,
@@ -206,9 +207,18 @@ fn read_topics(block: &mut Block<'_>) -> Vec<String> {
     let mut names: Vec<Text> = Vec::new();
     for Placed { value, place } in topics {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if value.is_empty() || value.len() > 249 || !value.bytes().all(legal) {
+        if is_pattern(&value) {
+            if let Err(cause) = pattern(&value) {
+                let cause = format!("`{}` is no pattern of topics: {cause}", value.shown());
+                document.problem(&place, cause, "write a regular expression after the `^`, as `^server\\.public\\.`");
+            }
+        } else if value.is_empty() || value.len() > 249 || !value.bytes().all(legal) {
             let cause = format!("`{}` is no name of a topic", value.shown());
-            document.problem(&place, cause, "give an exact name: 1 to 249 letters, digits, `.`, `_`, `-`");
+            document.problem(
+                &place,
+                cause,
+                "give an exact name: 1 to 249 letters, digits, `.`, `_`, `-`; or a pattern, which begins with `^`",
+            );
         } else if names.contains(&value) {
             document.problem(&place, format!("`{}` is named twice", value.shown()), "name each topic once");
         }

@@ -1,9 +1,10 @@
 //! Where records come from. A source knows partitions, offsets and the queues of the lanes; it never sees a sink.
 
 mod file;
-pub(crate) mod kafka;
+pub mod kafka;
 mod queue;
 pub mod recorded;
+pub(crate) mod topics;
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 pub use file::FileSource;
 pub use kafka::KafkaSource;
 pub use queue::{Bounds, Closed, Item, LaneQueue};
+pub use topics::Topics;
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -101,6 +101,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Context {
     pub(super) client: KafkaClient,
     pub(super) noted: Arc<Noted>,
+    /// Whether it needs the group. Others look for the coordinator all the same, and do without.
+    pub(super) member: bool,
 }
 
 impl ClientContext for Context {
@@ -141,6 +143,7 @@ impl ClientContext for Context {
             }
             // Comes with the partition by another way, and is seen to there.
             RDKafkaErrorCode::AutoOffsetReset => {}
+            RDKafkaErrorCode::GroupAuthorizationFailed if !self.member => {}
             _ => match client::remedy(code) {
                 Some(remedy) => self.noted.fail(anyhow!("Kafka ({brokers}): {reason}; {remedy}")),
                 None => tracing::warn!(brokers, cause = reason, "the Kafka client reports an error; it goes on"),

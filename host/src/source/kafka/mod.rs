@@ -6,10 +6,12 @@
 
 pub(crate) mod client;
 mod commit;
+mod committed;
 mod consumer;
 mod context;
 mod fetch;
 mod prove;
+mod read;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +24,7 @@ use rdkafka::consumer::BaseConsumer;
 
 use self::client::{check_token, client_config, refused};
 use self::context::{Context, Noted};
+pub use self::read::read_all;
 use super::{Control, LaneQueue};
 use crate::config::{self, Assignment};
 
@@ -62,7 +65,7 @@ impl KafkaSource {
         if let Some(instance) = &self.config.instance {
             config.set("group.instance.id", instance.as_str());
         }
-        self.create(&config, noted)
+        self.create(&config, noted, true)
     }
 
     /// The client that fetches. It names the group too, since librdkafka asks for one, and never joins it.
@@ -74,7 +77,7 @@ impl KafkaSource {
         // Each partition has a buffer of its own; it is a few requests deep, and refilled without a pause.
         self.default(&mut config, "queued.max.messages.kbytes", "2048");
         self.default(&mut config, "fetch.queue.backoff.ms", "5");
-        self.create(&config, noted)
+        self.create(&config, noted, false)
     }
 
     fn consumer(&self) -> ClientConfig {
@@ -97,9 +100,9 @@ impl KafkaSource {
         }
     }
 
-    fn create(&self, config: &ClientConfig, noted: &Arc<Noted>) -> anyhow::Result<BaseConsumer<Context>> {
+    fn create(&self, config: &ClientConfig, noted: &Arc<Noted>, member: bool) -> anyhow::Result<BaseConsumer<Context>> {
         check_token(&self.config.client)?;
-        let context = Context { client: self.config.client.clone(), noted: noted.clone() };
+        let context = Context { client: self.config.client.clone(), noted: noted.clone(), member };
         config.create_with_context(context).map_err(|error| refused(&self.config.client, &error))
     }
 }

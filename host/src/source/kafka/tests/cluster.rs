@@ -92,6 +92,17 @@ impl Topic {
         self.runtime.block_on(self.admin.delete_records(&list, &AdminOptions::new())).unwrap();
     }
 
+    /// What a group has committed of the first partition.
+    pub(super) fn committed(&self, group: &str) -> Option<i64> {
+        let consumer: BaseConsumer = plain().set("group.id", group).create().unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.name, 0);
+        match consumer.committed_offsets(list, PATIENCE).unwrap().elements()[0].offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        }
+    }
+
     pub(super) fn grow(&self, partitions: usize) {
         let grown = NewPartitions::new(&self.name, partitions);
         self.runtime.block_on(self.admin.create_partitions([&grown], &AdminOptions::new())).unwrap();

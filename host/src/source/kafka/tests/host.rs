@@ -75,6 +75,17 @@ impl Host {
         taken
     }
 
+    /// Waits until the source has ended by itself.
+    pub(super) fn ended(mut self) -> anyhow::Result<()> {
+        let source = self.source.take().unwrap();
+        let until = Instant::now() + PATIENCE;
+        while !source.is_finished() {
+            assert!(Instant::now() < until, "the source does not end");
+            thread::sleep(Duration::from_millis(5));
+        }
+        source.join().unwrap()
+    }
+
     /// Sets the wish to stop, and plays the lanes until the source has ended: they release what is revoked.
     pub(super) fn end(mut self) -> anyhow::Result<()> {
         self.stop.store(true, Ordering::Relaxed);

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod fetch;
+mod group;
 mod host;
 
 use self::cluster::{client, unique};

@@ -1,0 +1,85 @@
+//! Reads what the group has committed, before any partition is claimed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use super::context::{Context, Noted};
+use super::prove::code;
+use super::{KafkaSource, client};
+use crate::source::topics::Topics;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+const REST: Duration = Duration::from_millis(200);
+
+impl KafkaSource {
+    /// The metadata of the group's commits of this pipeline's topics, as [`crate::source::Control::Durable`] gave it;
+    /// commits without metadata are left out. Waits while the cluster is away, unless `stop` is set: then there is
+    /// nothing.
+    ///
+    /// # Errors
+    /// When the cluster refuses this client; the text names the remedy.
+    pub fn committed(&self, stop: &AtomicBool) -> anyhow::Result<Vec<String>> {
+        let noted = Arc::new(Noted::default());
+        let consumer = self.create(&self.consumer(), &noted, true)?;
+        let topics = Topics::new(&self.topics).map_err(|cause| anyhow!("`topics`: {cause}"))?;
+        let brokers = self.config.client.brokers.shown();
+        let mut told = false;
+        while !stop.load(Ordering::Relaxed) {
+            // Also gives the client its token.
+            let _ = consumer.poll(REST);
+            if let Some(failure) = noted.failure() {
+                return Err(failure);
+            }
+            match read(&consumer, &topics) {
+                Ok(metadata) => {
+                    noted.answered(&self.config.client);
+                    return Ok(metadata);
+                }
+                Err(failure) => {
+                    if let Some(remedy) = code(&failure).and_then(client::remedy) {
+                        return Err(failure.context(format!("Kafka ({brokers}): {remedy}")));
+                    }
+                    if !noted.is_away() && !std::mem::replace(&mut told, true) {
+                        tracing::warn!(brokers, "cannot read the group's commits yet: {failure:#}; trying again");
+                    }
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+fn read(consumer: &BaseConsumer<Context>, topics: &Topics) -> anyhow::Result<Vec<String>> {
+    let mut list = TopicPartitionList::new();
+    let asked: Vec<Option<&str>> = if topics.has_patterns() {
+        vec![None]
+    } else {
+        topics.written().iter().map(|topic| Some(topic.as_str())).collect()
+    };
+    for topic in asked {
+        let metadata = consumer.fetch_metadata(topic, PATIENCE).context("cannot ask for the topics' partitions")?;
+        for topic in metadata.topics().iter().filter(|topic| topics.contains(topic.name())) {
+            for partition in topic.partitions() {
+                list.add_partition(topic.name(), partition.id());
+            }
+        }
+    }
+    if list.count() == 0 {
+        return Ok(Vec::new());
+    }
+    let committed = consumer.committed_offsets(list, PATIENCE).context("cannot ask for the group's commits")?;
+    let mut metadata = Vec::new();
+    for element in committed.elements() {
+        let place = || format!("the group's commit of {}-{}", element.topic(), element.partition());
+        element.error().with_context(|| format!("cannot read {}", place()))?;
+        if !element.metadata().is_empty() {
+            metadata.push(element.metadata().to_owned());
+        }
+    }
+    Ok(metadata)
+}

@@ -1,0 +1,111 @@
+//! Reads a topic from its start to where it ends now, outside of any group.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::client::{check_token, client_config, refused, remedy};
+use super::context::{Context, Noted};
+use super::fetch::record;
+use crate::config::KafkaClient;
+use crate::source::{Claim, Record, TopicPartition};
+
+/// How long the cluster may be silent.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Hands on every record of a topic up to where its partitions end now, in order within a partition. A topic that
+/// does not exist has no records.
+///
+/// # Errors
+/// When the cluster cannot be reached, refuses this client, or falls silent; the text names the remedy. Or when
+/// `on_record` fails.
+pub fn read_all(
+    client: &KafkaClient,
+    topic: &str,
+    mut on_record: impl FnMut(Record) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let noted = Arc::new(Noted::default());
+    let consumer = consumer(client, &noted)?;
+    let mut left = assign(&consumer, client, &noted, topic)?;
+    let mut heard = Instant::now();
+    while !left.is_empty() {
+        let polled = consumer.poll(Duration::from_millis(100));
+        if let Some(failure) = noted.failure() {
+            return Err(failure);
+        }
+        let (partition, next) = match &polled {
+            Some(Ok(message)) => {
+                let number = u32::try_from(message.partition())?;
+                let partition = TopicPartition { topic: topic.into(), partition: number };
+                let record = record(&partition, message, Claim(0))?;
+                let next = record.offset + 1;
+                if left.get(&message.partition()).is_some_and(|end| record.offset < *end) {
+                    on_record(record)?;
+                }
+                (message.partition(), next)
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => (*partition, u64::MAX),
+            Some(Err(_)) | None => {
+                if heard.elapsed() > PATIENCE {
+                    let brokers = client.brokers.shown();
+                    bail!(
+                        "Kafka ({brokers}) has not answered for {PATIENCE:?}: is it running, and reachable from here?"
+                    );
+                }
+                continue;
+            }
+        };
+        heard = Instant::now();
+        if left.get(&partition).is_some_and(|end| next >= *end) {
+            left.remove(&partition);
+        }
+    }
+    Ok(())
+}
+
+fn consumer(client: &KafkaClient, noted: &Arc<Noted>) -> anyhow::Result<BaseConsumer<Context>> {
+    check_token(client)?;
+    let mut config = client_config(client);
+    // librdkafka asks for a group. It is never joined.
+    config.set("group.id", "tidegate");
+    config.set("enable.auto.commit", "false");
+    config.set("auto.offset.reset", "error");
+    config.set("enable.partition.eof", "true");
+    config.set("isolation.level", "read_committed");
+    let context = Context { client: client.clone(), noted: noted.clone(), member: false };
+    config.create_with_context(context).map_err(|error| refused(client, &error))
+}
+
+/// Has every partition fetched that has records, and answers where each ends.
+fn assign(
+    consumer: &BaseConsumer<Context>,
+    client: &KafkaClient,
+    noted: &Noted,
+    topic: &str,
+) -> anyhow::Result<HashMap<i32, u64>> {
+    let brokers = client.brokers.shown();
+    let place = |error: KafkaError| {
+        let remedy = error.rdkafka_error_code().and_then(remedy);
+        let remedy = remedy.unwrap_or("is it running, and reachable from here?");
+        noted.failure().unwrap_or_else(|| anyhow!("Kafka ({brokers}): cannot read {topic}: {error}; {remedy}"))
+    };
+    // Gives the client its token.
+    let _ = consumer.poll(Duration::ZERO);
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).map_err(place)?;
+    let (mut list, mut ends) = (TopicPartitionList::new(), HashMap::new());
+    for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+        let (start, end) = consumer.fetch_watermarks(topic, partition.id(), PATIENCE).map_err(place)?;
+        if start < end {
+            list.add_partition_offset(topic, partition.id(), Offset::Offset(start))?;
+            ends.insert(partition.id(), u64::try_from(end)?);
+        }
+    }
+    consumer.assign(&list).with_context(|| format!("cannot read {topic}"))?;
+    Ok(ends)
+}
