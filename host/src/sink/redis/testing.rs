@@ -1,0 +1,145 @@
+//! For tests: Redis servers of their own, and what one holds as the model has it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ::redis::{Connection, FromRedisValue};
+
+use super::{Options, Redis};
+use crate::sink::Sink;
+use crate::sink::contract_tests::Bench;
+use crate::sink::model::Model;
+
+/// Keys of the ledger begin so in tests.
+const PREFIX: &str = "tidegate:";
+
+/// A server on a free port and a socket, in a folder of its own. `REDIS_SERVER` names another program than
+/// `redis-server`.
+pub(crate) struct Server {
+    process: Child,
+    port: u16,
+    folder: tempfile::TempDir,
+    arguments: Vec<String>,
+}
+
+impl Server {
+    /// Starts one, with these arguments beside those that keep nothing on disk.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), arguments)
+    }
+
+    /// The same in a folder that holds what the arguments name.
+    pub(crate) fn start_in(folder: tempfile::TempDir, arguments: &[&str]) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        let mut server = Self { process: spawn(port, folder.path(), &arguments), port, folder, arguments };
+        server.wait();
+        server
+    }
+
+    /// Ends it at once and starts it again: whatever it kept in memory is gone.
+    pub(crate) fn restart(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.process = spawn(self.port, self.folder.path(), &self.arguments);
+        self.wait();
+    }
+
+    fn wait(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.client().get_connection().is_err() {
+            assert!(self.process.try_wait().unwrap().is_none(), "redis-server has ended");
+            assert!(Instant::now() < deadline, "redis-server does not answer");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn client(&self) -> ::redis::Client {
+        ::redis::Client::open(format!("unix://{}", self.socket().display())).unwrap()
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            name: "store".into(),
+            url: self.url(),
+            ca: None,
+            identity: None,
+            prefix: PREFIX.into(),
+            timeout: Duration::from_secs(20),
+        }
+    }
+
+    /// Another connection, as a user would open it.
+    pub(crate) fn look(&self) -> Connection {
+        self.client().get_connection().unwrap()
+    }
+
+    /// Has the server execute a command, written as for `redis-cli`.
+    pub(crate) fn ask<T: FromRedisValue>(&self, command: &str) -> T {
+        let mut words = command.split_whitespace();
+        let mut request = ::redis::cmd(words.next().unwrap());
+        words.for_each(|word| {
+            request.arg(word);
+        });
+        request.query(&mut self.look()).unwrap()
+    }
+}
+
+fn spawn(port: u16, folder: &Path, arguments: &[String]) -> Child {
+    let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".into());
+    Command::new(program)
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args(["--unixsocket", "socket", "--enable-debug-command", "yes", "--dir"])
+        .arg(folder)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed")
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Times to live are read back as whole thousands of seconds: the time that a test takes does not show.
+pub(crate) const TTL_STEP: u32 = 1000;
+
+impl Bench for Server {
+    fn open(&self) -> Arc<dyn Sink> {
+        Arc::new(Redis::open(self.options()).unwrap())
+    }
+
+    fn contents(&self) -> Model {
+        let mut model = Model::default();
+        for key in self.ask::<Vec<String>>("KEYS *").into_iter().filter(|key| !key.starts_with(PREFIX)) {
+            let left: i64 = self.ask(&format!("TTL {key}"));
+            let ttl = u32::try_from(left).ok().map(|left| left.div_ceil(TTL_STEP) * TTL_STEP);
+            model.cache.insert(key.clone(), (self.ask(&format!("GET {key}")), ttl));
+        }
+        model
+    }
+}

@@ -1,0 +1,1 @@
+//! What is Redis's own beside the contract that all sinks share.
