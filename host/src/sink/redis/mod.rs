@@ -8,7 +8,21 @@
 //! watched and read before, so that a change by anyone else leaves everything as it was. Types and values are judged
 //! there too, since Redis takes nothing back once it executes. `WATCH` belongs to a connection: each serves one
 //! transaction at a time, and none is connected again. Right behind `EXEC` goes the watch for the partition's next batch,
-//! which then takes one round trip.
+//! which then takes one round trip. What a batch leaves of each entry is worked out here, so that plain entries go
+//! together, in one `MSET`.
+//!
+//! Of the forms that `benches/redis_forms.rs` compares, this is the fastest that keeps the fence: entries a second,
+//! against a bare pipeline of `SET`, on Redis 7.0 over loopback (batches of 500 entries of 350 bytes, a shared machine of
+//! two cores):
+//!
+//! | | no fence | watched, watch ahead | watched, two trips | script |
+//! |---|---|---|---|---|
+//! | `SET` each | 1.00 | 1.01 | 0.97 | 0.82 |
+//! | `MSET` | 2.22 | 2.20 | 1.97 | 1.10 |
+//! | `SET … EX` each | 0.84 | 0.76 | | 0.62 |
+//!
+//! A ledger packed into a string instead of a hash makes 2.27 of 2.20, which is not worth a row that nobody can read.
+//! The script also could not take back what it did before a command that is refused.
 //!
 //! There is no Cluster: it executes a transaction in one slot, and a batch has keys of many. It would need a ledger a
 //! slot, each moved with its own slot's part of a batch, and a batch that is done when all of them are.

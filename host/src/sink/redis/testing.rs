@@ -1,11 +1,12 @@
-//! For tests: Redis servers of their own, and what one holds as the model has it.
+//! For tests: Redis servers of their own, what one holds as the model has it, and a proxy that loses answers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ::redis::{Connection, FromRedisValue};
@@ -34,12 +35,32 @@ impl Server {
     }
 
     /// The same in a folder that holds what the arguments name.
-    pub(crate) fn start_in(folder: tempfile::TempDir, arguments: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    fn start_in(folder: tempfile::TempDir, arguments: &[&str]) -> Self {
+        let port = free_port();
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         let mut server = Self { process: spawn(port, folder.path(), &arguments), port, folder, arguments };
         server.wait();
         server
+    }
+
+    /// Starts one that wants TLS on [`Server::tls_port`], and certificates of its clients: `ca.pem`, `cert.pem` and
+    /// `key.pem` in its folder.
+    pub(crate) fn start_with_tls() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let openssl = |arguments: &str| {
+            let arguments = arguments.split_whitespace();
+            let made = Command::new("openssl").args(arguments).current_dir(folder.path()).output().unwrap();
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        };
+        let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+        openssl(&format!("{new} -subj /CN=ca -keyout ca.key -out ca.pem"));
+        openssl(&format!(
+            "{new} -subj /CN=localhost -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE \
+             -CA ca.pem -CAkey ca.key -keyout key.pem -out cert.pem"
+        ));
+        let port = free_port().to_string();
+        let files = ["--tls-ca-cert-file", "ca.pem", "--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem"];
+        Self::start_in(folder, &[&["--tls-port", &port][..], &files].concat())
     }
 
     /// Ends it at once and starts it again: whatever it kept in memory is gone.
@@ -69,6 +90,10 @@ impl Server {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    pub(crate) fn tls_port(&self) -> u16 {
+        self.arguments[1].parse().unwrap()
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -104,6 +129,10 @@ impl Server {
         });
         request.query(&mut self.look()).unwrap()
     }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn spawn(port: u16, folder: &Path, arguments: &[String]) -> Child {
@@ -142,4 +171,84 @@ impl Bench for Server {
         }
         model
     }
+}
+
+/// Where a connection is cut: behind a word that the server got, or before it gets it.
+#[derive(Clone)]
+enum Cut {
+    Behind(&'static str),
+    Before(&'static str),
+}
+
+/// Passes everything on to a server, until it is told to cut a connection.
+pub(crate) struct Proxy {
+    port: u16,
+    cut: Arc<Mutex<Option<Cut>>>,
+}
+
+impl Proxy {
+    pub(crate) fn start(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = Self { port: listener.local_addr().unwrap().port(), cut: Arc::default() };
+        let cut = Arc::clone(&proxy.cut);
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect(("127.0.0.1", server)).unwrap());
+                let cut = Arc::clone(&cut);
+                std::thread::spawn(move || pass(client, server, &cut));
+            }
+        });
+        proxy
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The next request with this word reaches the server; its answer gets lost, and the connection with it.
+    pub(crate) fn cut_behind(&self, word: &'static str) {
+        *self.cut.lock().unwrap() = Some(Cut::Behind(word));
+    }
+
+    /// The next request with this word gets lost, and the connection with it.
+    pub(crate) fn cut_before(&self, word: &'static str) {
+        *self.cut.lock().unwrap() = Some(Cut::Before(word));
+    }
+}
+
+/// Requests and answers take turns, and are small enough to come in one piece.
+fn pass(mut client: TcpStream, mut server: TcpStream, cut: &Mutex<Option<Cut>>) {
+    let mut buffer = vec![0; 1 << 20];
+    let (mut back, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    let silent = Arc::new(Mutex::new(false));
+    let told = Arc::clone(&silent);
+    let answers = std::thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 20];
+        while let Ok(size @ 1..) = back.read(&mut buffer) {
+            if *told.lock().unwrap() {
+                // The server has answered: what it was asked for is done.
+                break;
+            }
+            if to_client.write_all(&buffer[..size]).is_err() {
+                break;
+            }
+        }
+        let _ = to_client.shutdown(Shutdown::Both);
+    });
+    while let Ok(size @ 1..) = client.read(&mut buffer) {
+        let request = String::from_utf8_lossy(&buffer[..size]);
+        let here = cut.lock().unwrap().take_if(|cut| match cut {
+            Cut::Behind(word) | Cut::Before(word) => request.contains(*word),
+        });
+        if let Some(Cut::Before(_)) = here {
+            break;
+        }
+        *silent.lock().unwrap() |= here.is_some();
+        if server.write_all(&buffer[..size]).is_err() {
+            break;
+        }
+    }
+    let _ = client.shutdown(Shutdown::Both);
+    let _ = server.shutdown(Shutdown::Both);
+    let _ = answers.join();
 }
