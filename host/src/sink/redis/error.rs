@@ -99,3 +99,44 @@ fn class(code: &str, detail: &str) -> SinkError {
 fn text(code: &str, detail: &str) -> String {
     if detail.is_empty() { code.to_owned() } else { format!("{code} {detail}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_passes_or_stops_with_a_remedy() {
+        for (code, detail) in [
+            ("OOM", "command not allowed when used memory > 'maxmemory'."),
+            ("READONLY", "You can't write against a read only replica."),
+            ("LOADING", "Redis is loading the dataset in memory"),
+            ("BUSY", "Redis is busy running a script."),
+            ("CLUSTERDOWN", "The cluster is down"),
+            ("MASTERDOWN", "Link with MASTER is down"),
+            ("MISCONF", "Errors writing to the AOF file"),
+            ("ERR", "max number of clients reached"),
+            ("EXECABORT", "Transaction discarded because of: OOM command not allowed"),
+            ("EXECABORT", "Transaction discarded because of previous errors."),
+        ] {
+            assert!(matches!(class(code, detail), SinkError::Retry(_)), "{code} {detail}");
+        }
+        for (code, detail, remedy) in [
+            ("WRONGPASS", "invalid username-password pair or user is disabled.", "`url`"),
+            ("NOAUTH", "Authentication required.", "`url`"),
+            ("NOPERM", "this user has no permissions to run the 'set' command", "ACL SETUSER"),
+            ("ERR", "DB index is out of range", "database"),
+            ("ERR", "unknown command 'UNLINK'", "knows it"),
+            ("ERR", "Protocol error: invalid bulk length", "proto-max-bulk-len"),
+            ("CROSSSLOT", "Keys in request don't hash to the same slot", "cluster mode"),
+            ("MOVED", "3999 127.0.0.1:6381", "cluster mode"),
+            ("WRONGTYPE", "Operation against a key holding the wrong kind of value", "prefix"),
+            ("EXECABORT", "Transaction discarded because of: NOPERM no permissions", "ACL SETUSER"),
+            ("NEW", "never heard of", "NEW never heard of"),
+        ] {
+            match class(code, detail) {
+                SinkError::Stop(text) => assert!(text.contains(remedy), "{text}"),
+                SinkError::Retry(text) => unreachable!("{text}"),
+            }
+        }
+    }
+}

@@ -351,6 +351,29 @@ async fn who_may_not_come_in_is_told_without_the_password() {
 }
 
 #[tokio::test]
+async fn a_server_with_too_many_clients_is_tried_again() {
+    let server = Server::start(&[]);
+    server.ask::<()>("ACL SETUSER app on >secret ~* +@all");
+    let _held = server.look();
+    server.ask::<()>("CONFIG SET maxclients 1");
+    for user in ["", "app:secret@"] {
+        let url = format!("redis://{user}127.0.0.1:{}", server.port());
+        retried(Redis::open(Options { url, ..server.options() }).unwrap().knows("p").await);
+    }
+}
+
+#[tokio::test]
+async fn a_granted_beginning_is_cleared_as_it_is_written() {
+    let server = Server::start(&[]);
+    let mut run = Run::new(server.options()).await;
+    let keys = ["a[b]*:1", "ab:1", "a[b]:1", "a[b]*", "x?y\\:1", "xzy\\:1", "^-:1"];
+    assert_eq!(run.write(&keys.map(|key| set(key, "1"))).await, Written::Applied);
+    run.sink.clear_cache("p", &["a[b]*:*".into(), "x?y\\*".into(), "^-*".into()]).await.unwrap();
+    assert_eq!(server.ask::<Vec<Option<i32>>>("MGET ab:1 a[b]:1 a[b]* xzy\\:1"), [Some(1); 4]);
+    assert_eq!(server.ask::<i64>("DBSIZE"), 5);
+}
+
+#[tokio::test]
 async fn a_socket_and_a_database_can_be_named() {
     let server = Server::start(&[]);
     let url = format!("unix://{}?db=3", server.socket().display());
