@@ -348,12 +348,12 @@ fn lanes_do_not_disturb_each_other_in_sqlite() {
 }
 
 #[test]
-fn rediss_ledger_is_compared_and_set() {
+fn the_ledger_in_redis_is_compared_and_set() {
     runtime().block_on(the_ledger_is_compared_and_set(Server::start(&[]).open().as_ref()));
 }
 
 #[test]
-fn rediss_contents_follow_the_contract() {
+fn contents_in_redis_follow_the_contract() {
     let server = Server::start(&[]);
     server.ask::<()>("SET text text");
     let merge = |key: &str| Command::CacheMerge { key: key.into(), fields: vec![], ttl_seconds: None };
