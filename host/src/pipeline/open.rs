@@ -62,7 +62,17 @@ pub(super) fn sinks(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<dyn 
 fn open(name: &str, sink: &config::Sink) -> anyhow::Result<Arc<dyn Sink>> {
     Ok(match sink {
         config::Sink::Null => Arc::new(sink::null::Null::new(name)),
-        config::Sink::Redis(_) => bail!("Redis cannot be written yet"),
+        config::Sink::Redis(options) => Arc::new(sink::redis::Redis::open(sink::redis::Options {
+            name: name.to_owned(),
+            url: options.url.to_string(),
+            ca: options.ca.as_ref().map(|path| path.as_path().to_path_buf()),
+            identity: options
+                .identity
+                .as_ref()
+                .map(|(certificate, key)| (certificate.as_path().to_path_buf(), key.as_path().to_path_buf())),
+            prefix: options.prefix.to_string(),
+            timeout: options.timeout,
+        })?),
         config::Sink::Postgres(_) => bail!("PostgreSQL cannot be written yet"),
         config::Sink::Elasticsearch(_) => bail!("Elasticsearch cannot be written yet"),
         config::Sink::Kafka(kafka) => Arc::new(sink::kafka::Kafka::open(sink::kafka::Options {

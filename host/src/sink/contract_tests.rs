@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::model::{Model, events, settle};
 use super::null::Null;
+use super::redis::testing::{Server, TTL_STEP};
 use super::sqlite::testing::SqliteBench;
 use super::{BadWrite, Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
 use crate::command::collapse::{Origin, Tagged};
@@ -27,7 +28,7 @@ pub(super) trait Bench: Send + Sync {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap()
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
 fn key(pipeline: &str, partition: u32) -> LedgerKey {
@@ -167,16 +168,16 @@ async fn lanes_do_not_disturb_each_other(sink: Arc<dyn Sink>, batches: u64) {
     }
 }
 
-/// The cases that show in what a store holds.
-async fn contents_follow_the_contract(bench: &dyn Bench) {
+/// The cases that show in what a store holds; with three commands that it rejects, and good ones.
+async fn contents_follow_the_contract(bench: &dyn Bench, bad: [Command; 3], good: &[Command]) {
     let sink = bench.open();
     sink.prepare("p", &declared()).await.unwrap();
     let (owner, _) = Owner::claim(sink.as_ref(), 1).await;
 
     // All or nothing: the bad ones are named at once, and nothing changes, the ledger included.
     let before = bench.contents();
-    let missing = |id: &str| Command::DocumentMerge { index: "i".into(), id: id.into(), fields: vec![] };
-    let mixed = [set("k", "1"), missing("1"), Command::RowMerge(row("1", "a", "1")), set("k", "2"), missing("2")];
+    let [first, second, third] = bad;
+    let mixed = [set("k", "1"), first, second, set("k", "2"), third];
     let Written::Rejected(bad) = owner.write(0, 5, &mixed).await else { unreachable!("not rejected") };
     assert_eq!(bad.iter().map(|bad| bad.index).collect::<Vec<_>>(), [1, 2, 4]);
     assert!(bad.iter().all(|BadWrite { reason, .. }| !reason.is_empty()));
@@ -194,8 +195,7 @@ async fn contents_follow_the_contract(bench: &dyn Bench) {
     assert_eq!(bench.contents(), before);
 
     // Opened again, it stands where it stood.
-    let commands = [Command::RowUpsert(row("1", "a", "1")), Command::RowMerge(row("1", "b", "9.50"))];
-    assert_eq!(successor.write(5, 6, &commands).await, Written::Applied);
+    assert_eq!(successor.write(5, 6, good).await, Written::Applied);
     let before = bench.contents();
     drop(sink);
     let sink = bench.open();
@@ -322,7 +322,10 @@ fn sqlites_ledger_is_compared_and_set() {
 
 #[test]
 fn sqlites_contents_follow_the_contract() {
-    runtime().block_on(contents_follow_the_contract(&SqliteBench::new()));
+    let missing = |id: &str| Command::DocumentMerge { index: "i".into(), id: id.into(), fields: vec![] };
+    let bad = [missing("1"), Command::RowMerge(row("1", "a", "1")), missing("2")];
+    let good = [Command::RowUpsert(row("1", "a", "1")), Command::RowMerge(row("1", "b", "9.50"))];
+    runtime().block_on(contents_follow_the_contract(&SqliteBench::new(), bad, &good));
 }
 
 #[test]
@@ -342,6 +345,56 @@ fn lanes_do_not_disturb_each_other_in_sqlite() {
     let bench = SqliteBench::new();
     runtime().block_on(lanes_do_not_disturb_each_other(bench.open(), 50));
     assert_eq!(bench.contents().cache.len(), 200);
+}
+
+#[test]
+fn the_ledger_in_redis_is_compared_and_set() {
+    runtime().block_on(the_ledger_is_compared_and_set(Server::start(&[]).open().as_ref()));
+}
+
+#[test]
+fn contents_in_redis_follow_the_contract() {
+    let server = Server::start(&[]);
+    server.ask::<()>("SET text text");
+    let merge = |key: &str| Command::CacheMerge { key: key.into(), fields: vec![], ttl_seconds: None };
+    let (bad, good) =
+        ([merge("text"), merge("text"), Command::RowUpsert(row("1", "a", "1"))], [set("o", "{}"), merge("o")]);
+    runtime().block_on(contents_follow_the_contract(&server, bad, &good));
+}
+
+#[test]
+fn a_cleared_cache_in_redis_begins_afresh() {
+    runtime().block_on(a_cleared_cache_begins_afresh(&Server::start(&[])));
+}
+
+#[test]
+fn lanes_do_not_disturb_each_other_in_redis() {
+    let server = Server::start(&[]);
+    runtime().block_on(lanes_do_not_disturb_each_other(server.open(), 50));
+    assert_eq!(server.contents().cache.len(), 200);
+}
+
+/// What of the events goes to a cache, with times to live that outlast a test.
+fn of_caches(events: Vec<Vec<Tagged>>) -> Vec<Vec<Tagged>> {
+    let lengthen = |mut tagged: Tagged| {
+        if let Command::CacheSet { ttl_seconds, .. } | Command::CacheMerge { ttl_seconds, .. } = &mut tagged.command {
+            *ttl_seconds = ttl_seconds.map(|seconds| seconds * TTL_STEP);
+        }
+        tagged
+    };
+    let of_cache = |tagged: &Tagged| tagged.command.port() == Port::Cache;
+    let events = events.into_iter().map(|event| event.into_iter().filter(of_cache).map(lengthen).collect::<Vec<_>>());
+    events.filter(|event| !event.is_empty()).collect()
+}
+
+#[test]
+fn a_run_on_redis_ends_as_the_model() {
+    let server = Server::start(&[]);
+    let config = ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(events in events(60), plan in plan())| {
+        server.ask::<()>("FLUSHALL");
+        runtime().block_on(a_run_ends_as_the_model(&server, &of_caches(events), &plan));
+    });
 }
 
 proptest! {

@@ -33,6 +33,7 @@ pub mod kafka;
 #[cfg(test)]
 pub(crate) mod model;
 pub mod null;
+pub mod redis;
 pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,0 +1,254 @@
+//! For tests: Redis servers of their own, what one holds as the model has it, and a proxy that loses answers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ::redis::{Connection, FromRedisValue};
+
+use super::{Options, Redis};
+use crate::sink::Sink;
+use crate::sink::contract_tests::Bench;
+use crate::sink::model::Model;
+
+/// Keys of the ledger begin so in tests.
+const PREFIX: &str = "tidegate:";
+
+/// A server on a free port and a socket, in a folder of its own. `REDIS_SERVER` names another program than
+/// `redis-server`.
+pub(crate) struct Server {
+    process: Child,
+    port: u16,
+    folder: tempfile::TempDir,
+    arguments: Vec<String>,
+}
+
+impl Server {
+    /// Starts one, with these arguments beside those that keep nothing on disk.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), arguments)
+    }
+
+    /// The same in a folder that holds what the arguments name.
+    fn start_in(folder: tempfile::TempDir, arguments: &[&str]) -> Self {
+        let port = free_port();
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        let mut server = Self { process: spawn(port, folder.path(), &arguments), port, folder, arguments };
+        server.wait();
+        server
+    }
+
+    /// Starts one that wants TLS on [`Server::tls_port`], and certificates of its clients: `ca.pem`, `cert.pem` and
+    /// `key.pem` in its folder.
+    pub(crate) fn start_with_tls() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let openssl = |arguments: &str| {
+            let arguments = arguments.split_whitespace();
+            let made = Command::new("openssl").args(arguments).current_dir(folder.path()).output().unwrap();
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        };
+        let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+        openssl(&format!("{new} -subj /CN=ca -keyout ca.key -out ca.pem"));
+        openssl(&format!(
+            "{new} -subj /CN=localhost -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE \
+             -CA ca.pem -CAkey ca.key -keyout key.pem -out cert.pem"
+        ));
+        let port = free_port().to_string();
+        let files = ["--tls-ca-cert-file", "ca.pem", "--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem"];
+        Self::start_in(folder, &[&["--tls-port", &port][..], &files].concat())
+    }
+
+    /// Ends it at once and starts it again: whatever it kept in memory is gone.
+    pub(crate) fn restart(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.process = spawn(self.port, self.folder.path(), &self.arguments);
+        self.wait();
+    }
+
+    fn wait(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.client().get_connection().is_err() {
+            assert!(self.process.try_wait().unwrap().is_none(), "redis-server has ended");
+            assert!(Instant::now() < deadline, "redis-server does not answer");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn client(&self) -> ::redis::Client {
+        ::redis::Client::open(format!("unix://{}", self.socket().display())).unwrap()
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn tls_port(&self) -> u16 {
+        self.arguments[1].parse().unwrap()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            name: "store".into(),
+            url: self.url(),
+            ca: None,
+            identity: None,
+            prefix: PREFIX.into(),
+            timeout: Duration::from_secs(20),
+        }
+    }
+
+    /// Another connection, as a user would open it.
+    pub(crate) fn look(&self) -> Connection {
+        self.client().get_connection().unwrap()
+    }
+
+    /// Has the server execute a command, written as for `redis-cli`.
+    pub(crate) fn ask<T: FromRedisValue>(&self, command: &str) -> T {
+        let mut words = command.split_whitespace();
+        let mut request = ::redis::cmd(words.next().unwrap());
+        words.for_each(|word| {
+            request.arg(word);
+        });
+        request.query(&mut self.look()).unwrap()
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn spawn(port: u16, folder: &Path, arguments: &[String]) -> Child {
+    let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".into());
+    Command::new(program)
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args(["--unixsocket", "socket", "--enable-debug-command", "yes", "--dir"])
+        .arg(folder)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed")
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Times to live are read back as whole thousands of seconds: the time that a test takes does not show.
+pub(crate) const TTL_STEP: u32 = 1000;
+
+impl Bench for Server {
+    fn open(&self) -> Arc<dyn Sink> {
+        Arc::new(Redis::open(self.options()).unwrap())
+    }
+
+    fn contents(&self) -> Model {
+        let mut model = Model::default();
+        for key in self.ask::<Vec<String>>("KEYS *").into_iter().filter(|key| !key.starts_with(PREFIX)) {
+            let left: i64 = self.ask(&format!("TTL {key}"));
+            let ttl = u32::try_from(left).ok().map(|left| left.div_ceil(TTL_STEP) * TTL_STEP);
+            model.cache.insert(key.clone(), (self.ask(&format!("GET {key}")), ttl));
+        }
+        model
+    }
+}
+
+/// Where a connection is cut: behind a word that the server got, or before it gets it.
+#[derive(Clone)]
+enum Cut {
+    Behind(&'static str),
+    Before(&'static str),
+}
+
+/// Passes everything on to a server, until it is told to cut a connection.
+pub(crate) struct Proxy {
+    port: u16,
+    cut: Arc<Mutex<Option<Cut>>>,
+}
+
+impl Proxy {
+    pub(crate) fn start(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = Self { port: listener.local_addr().unwrap().port(), cut: Arc::default() };
+        let cut = Arc::clone(&proxy.cut);
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect(("127.0.0.1", server)).unwrap());
+                let cut = Arc::clone(&cut);
+                std::thread::spawn(move || pass(client, server, &cut));
+            }
+        });
+        proxy
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The next request with this word reaches the server; its answer gets lost, and the connection with it.
+    pub(crate) fn cut_behind(&self, word: &'static str) {
+        *self.cut.lock().unwrap() = Some(Cut::Behind(word));
+    }
+
+    /// The next request with this word gets lost, and the connection with it.
+    pub(crate) fn cut_before(&self, word: &'static str) {
+        *self.cut.lock().unwrap() = Some(Cut::Before(word));
+    }
+}
+
+/// Requests and answers take turns, and are small enough to come in one piece.
+fn pass(mut client: TcpStream, mut server: TcpStream, cut: &Mutex<Option<Cut>>) {
+    let mut buffer = vec![0; 1 << 20];
+    let (mut back, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    let silent = Arc::new(Mutex::new(false));
+    let told = Arc::clone(&silent);
+    let answers = std::thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 20];
+        while let Ok(size @ 1..) = back.read(&mut buffer) {
+            if *told.lock().unwrap() {
+                // The server has answered: what it was asked for is done.
+                break;
+            }
+            if to_client.write_all(&buffer[..size]).is_err() {
+                break;
+            }
+        }
+        let _ = to_client.shutdown(Shutdown::Both);
+    });
+    while let Ok(size @ 1..) = client.read(&mut buffer) {
+        let request = String::from_utf8_lossy(&buffer[..size]);
+        let here = cut.lock().unwrap().take_if(|cut| match cut {
+            Cut::Behind(word) | Cut::Before(word) => request.contains(*word),
+        });
+        if let Some(Cut::Before(_)) = here {
+            break;
+        }
+        *silent.lock().unwrap() |= here.is_some();
+        if server.write_all(&buffer[..size]).is_err() {
+            break;
+        }
+    }
+    let _ = client.shutdown(Shutdown::Both);
+    let _ = server.shutdown(Shutdown::Both);
+    let _ = answers.join();
+}
