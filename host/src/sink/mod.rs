@@ -32,6 +32,7 @@ mod contract_tests;
 #[cfg(test)]
 pub(crate) mod model;
 pub mod null;
+pub mod postgres;
 pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;
