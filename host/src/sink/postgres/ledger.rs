@@ -65,7 +65,8 @@ impl Ledger {
             return Ok(None);
         }
         let sql = "SELECT current_user::text, current_database()::text,
-                          (SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = $1),
+                          (SELECT has_schema_privilege(oid, 'CREATE') AND has_schema_privilege(oid, 'USAGE')
+                           FROM pg_namespace WHERE nspname = $1),
                           has_database_privilege(current_database(), 'CREATE')";
         let rows = session.query(sql, &[&self.schema_name]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
@@ -96,8 +97,9 @@ impl Ledger {
 
     async fn version(&self, session: &mut Session) -> Result<Option<i32>, Problem> {
         let table = format!("{}.version", self.schema);
-        let there = session.query("SELECT to_regclass($1) IS NOT NULL", &[&table]).await?;
-        if !there.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(false) {
+        let there = "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                     WHERE n.nspname = $1 AND c.relname = 'version'";
+        if session.query(there, &[&self.schema_name]).await?.is_empty() {
             return Ok(None);
         }
         let rows = session.query(&format!("SELECT version FROM {table}"), &[]).await?;
