@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod catalog;
+mod cluster;
 mod faults;
 mod values;
 
