@@ -74,6 +74,17 @@ fn open(name: &str, sink: &config::Sink) -> anyhow::Result<Arc<dyn Sink>> {
             timeout: options.timeout,
         })?),
         config::Sink::Postgres(_) => bail!("PostgreSQL cannot be written yet"),
+        config::Sink::Redis(_) => bail!("Redis cannot be written yet"),
+        config::Sink::Postgres(options) => Arc::new(sink::postgres::Postgres::open(sink::postgres::Options {
+            name: name.to_owned(),
+            url: options.url.to_string(),
+            schema: options.schema.to_string(),
+            ledger_schema: options.ledger_schema.to_string(),
+            ca: options.ca.as_ref().map(|path| path.as_path().to_path_buf()),
+            certificate: options.certificate.as_ref().map(|path| path.as_path().to_path_buf()),
+            key: options.key.as_ref().map(|path| path.as_path().to_path_buf()),
+            statement_timeout: options.statement_timeout,
+        })?),
         config::Sink::Elasticsearch(_) => bail!("Elasticsearch cannot be written yet"),
         config::Sink::Kafka(kafka) => Arc::new(sink::kafka::Kafka::open(sink::kafka::Options {
             name: name.to_owned(),

@@ -34,6 +34,7 @@ pub mod kafka;
 pub(crate) mod model;
 pub mod null;
 pub mod redis;
+pub mod postgres;
 pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,0 +1,213 @@
+//! What the database's catalog says of the users' tables, held against what the transforms declare.
+
+use std::collections::HashSet;
+
+use tokio_postgres::Row;
+
+use super::error::Problem;
+use super::name::{LONGEST, TableName, quoted};
+use super::session::Session;
+use crate::contract::Table;
+
+/// What was found about one table.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// What keeps rows from being written.
+    pub(super) faults: Vec<String>,
+    /// What may hold a partition back for a while.
+    pub(super) notes: Vec<String>,
+}
+
+/// A table and what the user may do with it.
+const TABLE: &str = "
+    SELECT c.oid, c.relkind::text, has_schema_privilege(n.oid, 'USAGE'), current_user::text,
+           array_remove(ARRAY[
+               CASE WHEN NOT has_any_column_privilege(c.oid, 'SELECT') THEN 'SELECT' END,
+               CASE WHEN NOT has_any_column_privilege(c.oid, 'INSERT') THEN 'INSERT' END,
+               CASE WHEN NOT has_any_column_privilege(c.oid, 'UPDATE') THEN 'UPDATE' END,
+               CASE WHEN NOT has_table_privilege(c.oid, 'DELETE') THEN 'DELETE' END], NULL)::text[],
+           EXISTS (SELECT 1 FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type IN ('2', '3')), c.relrowsecurity
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
+
+/// Its columns: name, type, whether its values are computed, whether its type (not the column) takes no null.
+const COLUMNS: &str = "
+    SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.attgenerated <> '',
+           EXISTS (WITH RECURSIVE d AS (
+                       SELECT t.typnotnull, t.typbasetype FROM pg_type t WHERE t.oid = a.atttypid AND t.typtype = 'd'
+                       UNION ALL
+                       SELECT t.typnotnull, t.typbasetype FROM pg_type t JOIN d ON t.oid = d.typbasetype
+                       WHERE t.typtype = 'd')
+                   SELECT 1 FROM d WHERE typnotnull)
+    FROM pg_attribute a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
+
+/// Its unique indexes: name, columns (null for an expression), whether ON CONFLICT can use it.
+const UNIQUE: &str = "
+    SELECT c.relname::text,
+           ARRAY(SELECT a.attname::text FROM unnest(i.indkey[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k(number, place)
+                 LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number AND k.number > 0
+                 ORDER BY k.place),
+           i.indpred IS NULL AND i.indexprs IS NULL AND i.indisvalid AND i.indimmediate, i.indimmediate
+    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = $1 AND i.indisunique";
+
+/// What else can refuse a row: foreign keys from and to it, exclusion constraints, triggers of the user's.
+const OTHERS: &str = "
+    SELECT format('the foreign key %s to %s', quote_ident(conname), confrelid::regclass)
+    FROM pg_constraint WHERE conrelid = $1 AND contype = 'f' AND conparentid = 0
+    UNION ALL
+    SELECT format('the foreign key %s of %s, which refers to it', quote_ident(conname), conrelid::regclass)
+    FROM pg_constraint WHERE confrelid = $1 AND contype = 'f' AND conrelid <> $1 AND conparentid = 0
+    UNION ALL
+    SELECT format('the exclusion constraint %s', quote_ident(conname))
+    FROM pg_constraint WHERE conrelid = $1 AND contype = 'x'
+    UNION ALL
+    SELECT format('the trigger %s', quote_ident(tgname)) FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal";
+
+/// Holds a declared table against the catalog.
+pub(super) async fn look(session: &mut Session, declared: &Table, schema: &str) -> Result<Findings, Problem> {
+    let mut found = Findings::default();
+    let name = TableName::new(&declared.name, schema);
+    for name in [&name.schema, &name.table].into_iter().chain(&declared.key) {
+        if name.len() > LONGEST {
+            found.faults.push(format!(
+                "table {}: the name {name:?} is longer than {LONGEST} bytes, which PostgreSQL cuts off: shorten it",
+                declared.name
+            ));
+        }
+    }
+    if !found.faults.is_empty() {
+        return Ok(found);
+    }
+    let quoted_name = name.quoted();
+    let mut fault = |text: String| found.faults.push(format!("table {quoted_name} {text}"));
+    let rows = session.query(TABLE, &[&name.schema, &name.table]).await?;
+    let Some(row) = rows.first() else {
+        let columns = declared.key.iter().map(|column| format!("{} … NOT NULL", quoted(column)));
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        fault(format!(
+            "is not there: CREATE TABLE {quoted_name} ({columns}, …, PRIMARY KEY ({}))",
+            list(&declared.key)
+        ));
+        return Ok(found);
+    };
+    let oid: u32 = row.try_get(0)?;
+    let kind: String = row.try_get(1)?;
+    if let Some(kind) = match kind.as_str() {
+        "r" | "p" => None,
+        "v" | "m" => Some("a view"),
+        _ => Some("a foreign table"),
+    } {
+        fault(format!("is {kind}, which cannot be written by key: name the table behind it"));
+        return Ok(found);
+    }
+    let user: String = row.try_get(3)?;
+    if !row.try_get(2)? {
+        fault(format!(
+            "lies in a schema that is closed: GRANT USAGE ON SCHEMA {} TO {}",
+            quoted(&name.schema),
+            quoted(&user)
+        ));
+    }
+    let lacking: Vec<String> = row.try_get(4)?;
+    if !lacking.is_empty() {
+        let rights = lacking.join(", ");
+        fault(format!("may not be written by {user}: GRANT {rights} ON {quoted_name} TO {}", quoted(&user)));
+    }
+    if row.try_get(5)? {
+        fault("has a rule for INSERT or UPDATE, which ON CONFLICT cannot pass: turn the rule into a trigger".into());
+    }
+    let columns = session.query(COLUMNS, &[&oid]).await?;
+    check_columns(&columns, declared, &mut fault)?;
+    let unique = session.query(UNIQUE, &[&oid]).await?;
+    let others = check_unique(&unique, declared, &quoted_name, &mut fault)?;
+    let mut note = |text: String| {
+        found.notes.push(format!(
+            "table {quoted_name} has {text}: a row that it refuses holds its partition for a while, and then becomes a \
+             dead letter; drop it unless rows arrive in an order that satisfies it"
+        ));
+    };
+    others.into_iter().for_each(&mut note);
+    for row in session.query(OTHERS, &[&oid]).await? {
+        note(row.try_get(0)?);
+    }
+    if row.try_get(6)? {
+        note("row-level security".into());
+    }
+    Ok(found)
+}
+
+fn check_columns(columns: &[Row], declared: &Table, fault: &mut impl FnMut(String)) -> Result<(), Problem> {
+    let mut names = HashSet::new();
+    for row in columns {
+        let (name, of): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        let is_key = declared.key.contains(&name);
+        if is_key && row.try_get(2)? {
+            fault(format!("computes its key column {}, so that nobody can write by it", quoted(&name)));
+        }
+        if !is_key && row.try_get(3)? {
+            fault(format!(
+                "has the column {0} of the type {of}, which by itself takes no null, so that the column cannot be left \
+                 out: ALTER DOMAIN {of} DROP NOT NULL, and set the column NOT NULL",
+                quoted(&name)
+            ));
+        }
+        names.insert(name);
+    }
+    for column in declared.key.iter().filter(|column| !names.contains(*column)) {
+        fault(format!(
+            "has no column {0}, which its rows are written by: ALTER TABLE … ADD COLUMN {0} …",
+            quoted(column)
+        ));
+    }
+    Ok(())
+}
+
+/// Checks that the key is unique; the other unique constraints, told.
+fn check_unique(
+    indexes: &[Row],
+    declared: &Table,
+    table: &str,
+    fault: &mut impl FnMut(String),
+) -> Result<Vec<String>, Problem> {
+    let key: HashSet<&str> = declared.key.iter().map(String::as_str).collect();
+    let (mut found, mut deferrable, mut others) = (false, false, Vec::new());
+    for row in indexes {
+        let (name, columns): (String, Vec<Option<String>>) = (row.try_get(0)?, row.try_get(1)?);
+        let columns: HashSet<&str> = columns.iter().map(|column| column.as_deref().unwrap_or("")).collect();
+        if columns == key && row.try_get(2)? {
+            found = true;
+            continue;
+        }
+        deferrable |= columns == key && !row.try_get::<_, bool>(3)?;
+        if columns != key {
+            others.push(format!("the unique index {}", quoted(&name)));
+        }
+    }
+    if !found && deferrable {
+        fault(format!("has a DEFERRABLE unique constraint on {0} only: make it NOT DEFERRABLE", list(&declared.key)));
+    } else if !found {
+        fault(format!(
+            "has no unique constraint on just {0}, by which its rows are written: ALTER TABLE {table} ADD UNIQUE ({0})",
+            list(&declared.key)
+        ));
+    }
+    Ok(others)
+}
+
+/// The `bytea` columns of a table, domains over it included.
+pub(super) async fn binary(session: &mut Session, name: &TableName) -> Result<HashSet<String>, Problem> {
+    let sql = "
+        WITH RECURSIVE base AS (
+            SELECT a.attname::text AS name, a.atttypid AS type
+            FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped
+            UNION
+            SELECT base.name, t.typbasetype FROM base JOIN pg_type t ON t.oid = base.type AND t.typtype = 'd')
+        SELECT name FROM base WHERE type = 'bytea'::regtype";
+    let rows = session.query(sql, &[&name.schema, &name.table]).await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+fn list(columns: &[String]) -> String {
+    columns.iter().map(|column| quoted(column)).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,163 @@
+//! What went wrong in PostgreSQL, and which of the classes it is of.
+
+use std::error::Error as _;
+use std::io;
+
+use tokio_postgres::Error;
+use tokio_postgres::error::DbError;
+
+use crate::sink::SinkError;
+
+/// Why something could not be done, in the sink's own terms.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// The command is bad.
+    Bad(String),
+    /// The command clashes with a row that another partition may still change.
+    Clash(String),
+    /// A table is not there; `Stop`, except for the ledger's own.
+    NoTable(String),
+    /// It may pass.
+    Retry(String),
+    /// It will not pass by itself.
+    Stop(String),
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        classify(&error)
+    }
+}
+
+impl Problem {
+    /// For the caller of a sink, with the place put before. A command that is bad where there is no command comes
+    /// from something else in the database: that is not for a record to pay for.
+    pub(super) fn at(self, place: &str) -> SinkError {
+        let told = |text: String| format!("{place}: {text}");
+        match self {
+            Self::Retry(text) => SinkError::Retry(told(text)),
+            Self::Stop(text) | Self::NoTable(text) | Self::Bad(text) | Self::Clash(text) => SinkError::Stop(told(text)),
+        }
+    }
+
+    /// The same, with something put before its text.
+    pub(super) fn map(self, change: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Bad(text) => Self::Bad(change(text)),
+            Self::Clash(text) => Self::Clash(change(text)),
+            Self::NoTable(text) => Self::NoTable(change(text)),
+            Self::Retry(text) => Self::Retry(change(text)),
+            Self::Stop(text) => Self::Stop(change(text)),
+        }
+    }
+}
+
+/// The class of an error of the driver or the server.
+fn classify(error: &Error) -> Problem {
+    if let Some(error) = error.as_db_error() {
+        let told = told(error);
+        return class(error.code().code(), error.message(), told);
+    }
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if inner.downcast_ref::<rustls::Error>().is_some() {
+            return Problem::Stop(format!(
+                "TLS: {inner}: trust the server's certificate by `ca`, connect by the name that it bears, or see `sslmode`"
+            ));
+        }
+        if let Some(inner) = inner.downcast_ref::<io::Error>() {
+            // What rustls has to say is wrapped into an error of input.
+            match inner.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                Some(tls) => {
+                    return Problem::Stop(format!(
+                        "TLS: {tls}: trust the server's certificate by `ca`, connect by the name that it bears, or see \
+                         `sslmode`"
+                    ));
+                }
+                None => return Problem::Retry(format!("{error}: {inner}")),
+            }
+        }
+        cause = inner.source();
+    }
+    if error.is_closed() {
+        return Problem::Retry("the connection was closed".into());
+    }
+    match error.source() {
+        Some(cause) => Problem::Stop(format!("{error}: {cause}")),
+        None => Problem::Stop(error.to_string()),
+    }
+}
+
+/// What the server says, on one line.
+fn told(error: &DbError) -> String {
+    let mut text = error.message().to_owned();
+    if let Some(detail) = error.detail() {
+        text.push_str(&format!(" ({detail})"));
+    }
+    if let Some(column) = error.column() {
+        text.push_str(&format!(", column {column:?}"));
+    }
+    text.push_str(&format!(" [{}]", error.code().code()));
+    text.replace('\n', " ")
+}
+
+/// The class of an SQLSTATE; `text` is what the server said.
+///
+/// What is not known here stops: a command that no one has thought of is not to be dropped, and an error that is tried
+/// again for ever is seen by nobody.
+fn class(code: &str, message: &str, text: String) -> Problem {
+    let stop = |remedy: &str| Problem::Stop(format!("{text}: {remedy}"));
+    match code {
+        // The row itself. P0 is what a trigger of the user's raises.
+        "23502" | "23514" | "23000" | "21000" | "42804" | "428C9" | "44000" => Problem::Bad(text),
+        "23503" | "23505" | "23P01" | "23001" => Problem::Clash(text),
+        "42P01" => Problem::NoTable(format!("{text}: create the table, or correct its name")),
+        "42703" => stop("add the column by ALTER TABLE … ADD COLUMN, or have the transform leave it out"),
+        "42P10" => stop("the key columns must have a unique index: CREATE UNIQUE INDEX on just these columns"),
+        "42501" => stop("GRANT the user what it lacks"),
+        "25006" => stop(
+            "the server takes no writes: give the address of the primary (`target_session_attrs=read-write` in the url \
+             picks it), or end its read-only mode",
+        ),
+        "28P01" | "28000" => stop("correct user and password in the url, or pg_hba.conf on the server"),
+        "3D000" => stop("correct the database in the url, or create it"),
+        "3F000" => stop("create the schema, or correct its name"),
+        // A plan that has outlived an ALTER TABLE: a new connection plans anew.
+        "0A000" if message.contains("cached plan") => Problem::Retry(text),
+        "53100" => Problem::Retry(format!("{text}: make room on the server's disk")),
+        "53300" => Problem::Retry(format!("{text}: raise max_connections, or run fewer lanes")),
+        "XX000" => Problem::Retry(text),
+        _ => match code.get(..2).unwrap_or_default() {
+            "22" | "54" | "P0" => Problem::Bad(text),
+            "08" | "25" | "26" | "40" | "53" | "55" | "57" | "58" if code != "55000" => Problem::Retry(text),
+            _ => Problem::Stop(text),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_sqlstate_is_the_records_or_passes_or_stops() {
+        let class = |code| class(code, "", String::new());
+        for code in ["22P02", "22003", "22P05", "23502", "23514", "42804", "428C9", "54000", "P0001"] {
+            assert!(matches!(class(code), Problem::Bad(_)), "{code}");
+        }
+        for code in ["23503", "23505", "23P01"] {
+            assert!(matches!(class(code), Problem::Clash(_)), "{code}");
+        }
+        for code in ["40001", "40P01", "53100", "53300", "55P03", "57014", "57P01", "57P03", "08006", "58030", "25P03"]
+        {
+            assert!(matches!(class(code), Problem::Retry(_)), "{code}");
+        }
+        for code in ["28P01", "28000", "3D000", "3F000", "42703", "42501", "42P10", "25006", "55000", "42883", "0A000"]
+        {
+            assert!(matches!(class(code), Problem::Stop(_)), "{code}");
+        }
+        assert!(matches!(class("42P01"), Problem::NoTable(_)));
+        let replan = super::class("0A000", "cached plan must not change result type", String::new());
+        assert!(matches!(replan, Problem::Retry(_)));
+    }
+}

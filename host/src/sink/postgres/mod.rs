@@ -1,0 +1,191 @@
+//! Rows to PostgreSQL: tables that the user has made, written by the key that the transform declares.
+//!
+//! - A row is written by `INSERT … ON CONFLICT (key) DO UPDATE`, `UPDATE` and `DELETE`, many a statement. Its values go
+//!   as JSON text, and PostgreSQL converts each by the type of its column: text, numbers with all their digits, times,
+//!   `jsonb` (a string becomes a JSON string), arrays, enums, composite types. Bytes are base64, as the SDK gives them,
+//!   or `\x…`. Columns that a row does not name stay as they are; null is NULL.
+//! - The ledger lives in a schema of its own (`tidegate`) and moves in the same transaction, first of all.
+//! - `schema.table` names a table of another schema; identifiers are taken exactly, as if quoted.
+//! - A row that PostgreSQL will never take is a bad command. So is a merge into a row that is not there, and a value for
+//!   a generated column. What another partition may still clear (a unique value, a foreign key, an exclusion) clashes.
+//! - A value that only PostgreSQL would refuse, and that a later one of the same batch replaces, is never sent: the row
+//!   is as it should be, and its record is no dead letter. Cut elsewhere, it would have been one.
+//! - Keys that PostgreSQL takes for one, though they are spelt differently (`1.0` and `1`, `citext`), are written in
+//!   order where they meet in one statement; a transform that spells one key in two ways is not promised more.
+//!
+//! A write has a connection to itself, by preference the one that its partition had; after an error that connection is
+//! closed. `synchronous_commit` is what server and user say.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use self::connect::{Address, TlsFiles};
+use self::error::Problem;
+use self::ledger::Ledger;
+use self::session::{Pool, Session};
+use self::write::Writer;
+use super::{Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
+use crate::source::TopicPartition;
+
+mod catalog;
+mod connect;
+mod error;
+mod ledger;
+mod name;
+mod rows;
+mod session;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod write;
+
+/// How to open the sink.
+#[derive(Clone)]
+pub struct Options {
+    /// The sink's name in the configuration; part of the ledger's key.
+    pub name: String,
+    /// `postgres://user:password@host:port/database`, with `sslmode` and the other parameters of libpq that the driver
+    /// knows.
+    pub url: String,
+    /// The schema of tables that are named without one.
+    pub schema: String,
+    /// The schema of the ledger; made when it is missing.
+    pub ledger_schema: String,
+    /// Certificates to trust, PEM; none trusts those of the system.
+    pub ca: Option<PathBuf>,
+    /// The client's own certificate, PEM.
+    pub certificate: Option<PathBuf>,
+    /// Its key, PEM.
+    pub key: Option<PathBuf>,
+    /// How long one statement may take.
+    pub statement_timeout: Duration,
+}
+
+/// The sink.
+pub struct Postgres {
+    address: Address,
+    schema: String,
+    ledger: Ledger,
+    pool: Pool,
+    /// Where the ledger's rows lay last.
+    ctids: Mutex<HashMap<LedgerKey, String>>,
+}
+
+impl Postgres {
+    /// A sink that connects when it is first used.
+    ///
+    /// # Errors
+    /// `Stop` when the address or a file for TLS cannot be read.
+    pub fn open(options: Options) -> Result<Self, SinkError> {
+        let Options { name, url, schema, ledger_schema, ca, certificate, key, statement_timeout } = options;
+        let files = TlsFiles { ca, certificate, key };
+        let address = Address::new(&url, &files, statement_timeout).map_err(|problem| problem.at("PostgreSQL"))?;
+        let ledger = Ledger::new(&name, &ledger_schema);
+        Ok(Self { address, schema, ledger, pool: Pool::default(), ctids: Mutex::default() })
+    }
+
+    /// Runs something on a connection of its own, and keeps the connection if it went well.
+    async fn run<T>(
+        &self,
+        wanted: Option<&TopicPartition>,
+        work: impl AsyncFnOnce(&mut Session) -> Result<T, Problem>,
+    ) -> Result<T, SinkError> {
+        let attempt = async {
+            let mut session = self.pool.take(&self.address, wanted).await?;
+            let answer = work(&mut session).await?;
+            self.pool.give_back(wanted, session);
+            Ok(answer)
+        };
+        attempt.await.map_err(|problem: Problem| problem.at(&self.address.shown))
+    }
+
+    fn ctid(&self, key: &LedgerKey) -> Option<String> {
+        self.ctids.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn remember(&self, key: &LedgerKey, ctid: String) {
+        self.ctids.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), ctid);
+    }
+}
+
+#[async_trait]
+impl Sink for Postgres {
+    async fn knows(&self, pipeline: &str) -> Result<bool, SinkError> {
+        self.run(None, async |session| self.ledger.has_head(session, pipeline).await).await
+    }
+
+    async fn prepare(&self, pipeline: &str, declared: &Declared) -> Result<(), SinkError> {
+        self.run(None, async |session| {
+            let mut faults = Vec::new();
+            for table in &declared.tables {
+                faults.extend(catalog::look(session, table, &self.schema).await?.faults);
+            }
+            if !faults.is_empty() {
+                return Err(Problem::Stop(faults.join("; ")));
+            }
+            self.ledger.prepare(session, pipeline).await
+        })
+        .await
+    }
+
+    async fn enter_topic(
+        &self,
+        pipeline: &str,
+        topic: &str,
+        head: &TopicHead,
+        replace: bool,
+    ) -> Result<TopicHead, SinkError> {
+        self.run(None, async |session| self.ledger.enter_topic(session, pipeline, topic, head, replace).await).await
+    }
+
+    async fn claim(&self, key: &LedgerKey, token: Token, start: u64) -> Result<Standing, SinkError> {
+        let wanted = Some(&key.partition);
+        let claimed = self.run(wanted, async |session| self.ledger.claim(session, key, token, start).await).await;
+        let (standing, ctid) = claimed?;
+        self.remember(key, ctid);
+        Ok(standing)
+    }
+
+    async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
+        step.check()?;
+        let ctid = self.ctid(step.key);
+        let writer = Writer { ledger: &self.ledger, schema: &self.schema };
+        let wanted = Some(&step.key.partition);
+        let written = self.run(wanted, async |session| writer.write(session, step, ctid.as_ref(), writes).await).await;
+        let (written, ctid) = written?;
+        if let Some(ctid) = ctid {
+            self.remember(step.key, ctid);
+        }
+        Ok(written)
+    }
+
+    async fn clear_cache(&self, _pipeline: &str, _keys: &[String]) -> Result<(), SinkError> {
+        let problem = Problem::Stop("tables are no cache, and nothing here is cleared; please report this".into());
+        Err(problem.at(&self.address.shown))
+    }
+
+    async fn inspect(&self, declared: &Declared) -> Result<Vec<String>, SinkError> {
+        self.run(None, async |session| {
+            let mut lines = Vec::new();
+            for table in &declared.tables {
+                let found = catalog::look(session, table, &self.schema).await?;
+                lines.extend(found.faults.into_iter().chain(found.notes));
+            }
+            lines.extend(self.ledger.inspect(session).await?);
+            Ok(lines)
+        })
+        .await
+    }
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres").field("address", &self.address.shown).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,126 @@
+//! One connection with its prepared statements, and the connections that are free.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, Statement};
+
+use super::connect::Address;
+use super::error::Problem;
+use crate::source::TopicPartition;
+
+/// Prepared statements to keep: one a table, kind of command and set of columns.
+const STATEMENTS: usize = 256;
+/// How many statements are on their way at once.
+const IN_FLIGHT: usize = 16;
+
+/// Parameters of a statement.
+pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// A connection. Dropped in the middle of something, it is closed, and the server rolls back.
+pub(super) struct Session {
+    client: Client,
+    statements: HashMap<String, Statement>,
+    /// Which columns of a table are `bytea`, by the table's quoted name.
+    pub(super) binary: HashMap<String, HashSet<String>>,
+    /// How long to wait for an answer.
+    patience: Duration,
+}
+
+impl Session {
+    pub(super) fn new(client: Client, patience: Duration) -> Self {
+        Self { client, statements: HashMap::new(), binary: HashMap::new(), patience }
+    }
+
+    /// Runs statements without parameters.
+    pub(super) async fn run(&self, sql: &str) -> Result<(), Problem> {
+        self.answered(self.client.batch_execute(sql)).await
+    }
+
+    pub(super) async fn query(&mut self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Row>, Problem> {
+        let statement = self.statement(sql).await?;
+        self.answered(self.client.query(&statement, parameters)).await
+    }
+
+    /// The number of rows that a statement touched.
+    pub(super) async fn execute(&mut self, sql: &str, parameters: Parameters<'_>) -> Result<u64, Problem> {
+        let statement = self.statement(sql).await?;
+        self.answered(self.client.execute(&statement, parameters)).await
+    }
+
+    /// Runs statements in this order, each without waiting for the one before; how many rows each touched, or what
+    /// became of the first that failed.
+    pub(super) async fn execute_all<P: ToSql + Sync>(&mut self, all: &[(String, P)]) -> Result<Vec<u64>, Problem> {
+        let mut touched = Vec::with_capacity(all.len());
+        for some in all.chunks(IN_FLIGHT) {
+            let mut statements = Vec::with_capacity(some.len());
+            for (sql, _) in some {
+                statements.push(self.statement(sql).await?);
+            }
+            let parameters: Vec<[&(dyn ToSql + Sync); 1]> =
+                some.iter().map(|(_, parameter)| [parameter as &(dyn ToSql + Sync)]).collect();
+            // Each is sent when it is first polled, which is in this order.
+            let sent = statements.iter().zip(&parameters).map(|(sql, values)| self.client.execute(sql, values));
+            let sent = async { Ok(join_all(sent).await) };
+            for answer in self.answered(sent).await? {
+                touched.push(answer?);
+            }
+        }
+        Ok(touched)
+    }
+
+    async fn statement(&mut self, sql: &str) -> Result<Statement, Problem> {
+        if let Some(statement) = self.statements.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.answered(self.client.prepare(sql)).await?;
+        // Rows whose sets of columns all differ must not fill the memory of the server.
+        if self.statements.len() >= STATEMENTS {
+            self.statements.clear();
+        }
+        self.statements.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    /// A server that stands still, on a network that does not, is noticed by nobody else.
+    async fn answered<T>(&self, work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Problem> {
+        match timeout(self.patience, work).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Problem::Retry(format!("no answer within {} s", self.patience.as_secs()))),
+        }
+    }
+}
+
+/// The connections that nobody uses now, each with the partition that it wrote last. There are as many as there were
+/// calls at once.
+#[derive(Default)]
+pub(super) struct Pool {
+    free: Mutex<Vec<(Option<TopicPartition>, Session)>>,
+}
+
+impl Pool {
+    /// A connection for this partition: the one that it had, or another, or a new one.
+    pub(super) async fn take(&self, address: &Address, wanted: Option<&TopicPartition>) -> Result<Session, Problem> {
+        let free = {
+            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+            free.retain(|(_, session)| !session.client.is_closed());
+            let same = free.iter().position(|(last, _)| wanted.is_some() && last.as_ref() == wanted);
+            match same {
+                Some(at) => Some(free.swap_remove(at)),
+                None => free.pop(),
+            }
+        };
+        match free {
+            Some((_, session)) => Ok(session),
+            None => address.connect().await,
+        }
+    }
+
+    pub(super) fn give_back(&self, last: Option<&TopicPartition>, session: Session) {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push((last.cloned(), session));
+    }
+}

@@ -1,0 +1,182 @@
+//! Clashes, locks, lost connections and what an operator does while a pipeline runs.
+
+use std::time::Duration;
+
+use super::*;
+
+#[tokio::test]
+async fn what_another_partition_may_clear_clashes() {
+    let bench = PostgresBench::new();
+    bench.sql(
+        "CREATE TABLE parent (id int PRIMARY KEY);
+         CREATE TABLE v (id int PRIMARY KEY, email text UNIQUE, parent int REFERENCES parent, n int)",
+    );
+    let mut run = Run::new(&bench, &table("v", &["id"])).await;
+    run.applied(&[upsert("v", r#"{"id":1}"#, r#"{"email":"a"}"#)]).await;
+    let batch = [
+        upsert("v", r#"{"id":2}"#, r#"{"email":"a"}"#),
+        upsert("v", r#"{"id":3}"#, r#"{"parent":7}"#),
+        upsert("v", r#"{"id":4}"#, r#"{"n":"x"}"#),
+        upsert("v", r#"{"id":5}"#, r#"{"n":1}"#),
+    ];
+    let Written::Clashes(bad) = run.write(&batch).await else { panic!("no clash") };
+    assert_eq!(bad.iter().map(|bad| bad.index).collect::<Vec<_>>(), [0, 1, 2]);
+    assert!(bad[0].reason.contains("v_email_key") && bad[1].reason.contains("v_parent_fkey"), "{bad:?}");
+    bench.sql("INSERT INTO parent VALUES (7)");
+    // A value that moves within the batch is no clash, in whichever statements the rows are.
+    let moved = [
+        delete("v", r#"{"id":1}"#),
+        upsert("v", r#"{"id":3}"#, r#"{"parent":7}"#),
+        upsert("v", r#"{"id":2}"#, r#"{"email":"a"}"#),
+        upsert("v", r#"{"id":2}"#, r#"{"email":"b"}"#),
+        upsert("v", r#"{"id":6}"#, r#"{"email":"a"}"#),
+    ];
+    run.applied(&moved).await;
+    assert_eq!(
+        texts(&one(&bench, "SELECT string_agg(id || coalesce(email, ''), ' ' ORDER BY id) FROM v")),
+        ["2b 3 6a"]
+    );
+}
+
+#[tokio::test]
+async fn constraints_that_wait_for_the_commit_name_their_rows() {
+    let bench = PostgresBench::new();
+    bench.sql("CREATE TABLE v (id int PRIMARY KEY, parent int REFERENCES v DEFERRABLE INITIALLY DEFERRED)");
+    let mut run = Run::new(&bench, &table("v", &["id"])).await;
+    let child = |id: u32, parent: u32| upsert("v", &format!("{{\"id\":{id}}}"), &format!("{{\"parent\":{parent}}}"));
+    // A child before its parent is what they wait for.
+    run.applied(&[child(1, 2), upsert("v", r#"{"id":2}"#, "{}")]).await;
+    let batch = [child(3, 4), child(5, 9), upsert("v", r#"{"id":4}"#, "{}")];
+    let Written::Clashes(bad) = run.write(&batch).await else { panic!("no clash") };
+    assert_eq!(bad.iter().map(|bad| bad.index).collect::<Vec<_>>(), [1], "{bad:?}");
+    run.applied(&[child(3, 4), upsert("v", r#"{"id":4}"#, "{}")]).await;
+}
+
+#[tokio::test]
+async fn a_trigger_that_raises_rejects_its_row() {
+    let bench = PostgresBench::new();
+    bench.sql(
+        "CREATE TABLE v (id int PRIMARY KEY);
+         CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql
+             AS 'BEGIN IF new.id = 2 THEN RAISE ''not two''; END IF; RETURN new; END';
+         CREATE TRIGGER watch BEFORE INSERT ON v FOR EACH ROW EXECUTE FUNCTION f()",
+    );
+    let mut run = Run::new(&bench, &table("v", &["id"])).await;
+    let bad = run.rejected(&[1, 2, 3].map(|id| upsert("v", &format!("{{\"id\":{id}}}"), "{}"))).await;
+    assert!(bad.len() == 1 && bad[0].index == 1 && bad[0].reason.contains("not two"), "{bad:?}");
+}
+
+#[tokio::test]
+async fn a_column_or_table_that_goes_stops_and_coming_back_goes_on() {
+    let bench = PostgresBench::new();
+    let mut run = Run::new(&bench, &table("t", &["id"])).await;
+    let batch = [upsert("t", r#"{"id":"1"}"#, r#"{"a":1}"#)];
+    run.applied(&batch).await;
+    bench.sql("ALTER TABLE t DROP COLUMN a");
+    let told = stopped(run.try_write(&batch).await);
+    assert!(told.contains("\"a\"") && told.contains("ADD COLUMN") && told.contains(&bench.database), "{told}");
+    bench.sql("ALTER TABLE t ADD COLUMN a json");
+    run.applied(&batch).await;
+    bench.sql("ALTER TABLE t RENAME TO gone");
+    assert!(stopped(run.try_write(&batch).await).contains("create the table"));
+    bench.sql("ALTER TABLE gone RENAME TO t; ALTER TABLE t DROP CONSTRAINT t_pkey");
+    assert!(stopped(run.try_write(&batch).await).contains("unique index"));
+    bench.sql("ALTER TABLE t ADD PRIMARY KEY (id)");
+    run.applied(&batch).await;
+    bench.sql(&format!("ALTER DATABASE {} SET default_transaction_read_only = on", bench.database));
+    bench.sql(
+        "SET default_transaction_read_only = off; SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE application_name = 'tidegate' AND datname = current_database()",
+    );
+    let told = loop {
+        match run.try_write(&batch).await {
+            Err(SinkError::Stop(told)) => break told,
+            Err(SinkError::Retry(_)) => {}
+            Ok(written) => panic!("{written:?}"),
+        }
+    };
+    assert!(told.contains("primary"), "{told}");
+}
+
+#[tokio::test]
+async fn a_backend_that_dies_in_mid_write_leaves_nothing_and_the_next_try_is_whole() {
+    let bench = PostgresBench::new();
+    let mut run = Run::new(&bench, &table("t", &["id"])).await;
+    let other = bench.connect().await;
+    other.batch_execute("BEGIN; INSERT INTO t VALUES ('2')").await.unwrap();
+    let batch = [upsert("t", r#"{"id":"1"}"#, "{}"), upsert("t", r#"{"id":"2"}"#, "{}")];
+    let kill = async {
+        // Waits until the write hangs on the row that the other transaction has made.
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while other.query(sql, &[]).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let (written, ()) = futures_util::future::join(run.try_write(&batch), kill).await;
+    passing(written);
+    other.batch_execute("ROLLBACK").await.unwrap();
+    assert!(bench.sql("SELECT 1 FROM t").is_empty());
+    run.applied(&batch).await;
+    assert_eq!(texts(&one(&bench, "SELECT count(*) FROM t")), ["2"]);
+}
+
+#[tokio::test]
+async fn a_lock_or_a_slow_statement_is_tried_again_later() {
+    let bench = PostgresBench::new();
+    let mut options = bench.options();
+    options.statement_timeout = Duration::from_millis(300);
+    let mut run = Run::with(Postgres::open(options).unwrap(), &table("t", &["id"])).await;
+    let other = bench.connect().await;
+    other.batch_execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let batch = [upsert("t", r#"{"id":"1"}"#, "{}")];
+    assert!(passing(run.try_write(&batch).await).contains("57014"));
+    other.batch_execute("ROLLBACK").await.unwrap();
+    run.applied(&batch).await;
+}
+
+#[tokio::test]
+async fn two_owners_fence_each_other_while_one_is_in_mid_write() {
+    let bench = PostgresBench::new();
+    let mut run = Run::new(&bench, &table("t", &["id"])).await;
+    let successor = Postgres::open(bench.options()).unwrap();
+    successor.claim(&run.key, Token(2), 0).await.unwrap();
+    assert_eq!(run.write(&[upsert("t", r#"{"id":"1"}"#, "{}")]).await, Written::Fenced);
+    assert!(bench.sql("SELECT 1 FROM t").is_empty());
+}
+
+#[tokio::test]
+async fn a_ledger_that_goes_away_is_told_and_not_made_anew() {
+    let bench = PostgresBench::new();
+    let declared = table("t", &["id"]);
+    let mut run = Run::new(&bench, &declared).await;
+    run.applied(&[]).await;
+    // The row moved: it is found by its key.
+    bench.sql("UPDATE tidegate.ledger SET note = 'x'");
+    run.applied(&[]).await;
+    bench.sql("DELETE FROM tidegate.pipelines");
+    assert!(stopped(run.sink.claim(&run.key, Token(2), 0).await).contains("tidegate.pipelines"));
+    assert!(stopped(run.sink.prepare("p", &declared).await).contains("tidegate.ledger"));
+    bench.sql("DELETE FROM tidegate.ledger");
+    assert_eq!(run.write(&[]).await, Written::LedgerMissing);
+    bench.sql("DROP SCHEMA tidegate CASCADE");
+    assert_eq!(run.write(&[]).await, Written::LedgerMissing);
+    assert!(!run.sink.knows("p").await.unwrap());
+    assert!(stopped(run.sink.clear_cache("p", &[]).await).contains("no cache"));
+}
+
+#[tokio::test]
+async fn an_address_that_leads_nowhere_is_told_by_what_is_wrong_with_it() {
+    let bench = PostgresBench::new();
+    let open = |url: String| Postgres::open(super::super::Options { url, ..bench.options() }).unwrap();
+    let absent = open(format!("{}_absent", bench.url()));
+    assert!(stopped(absent.knows("p").await).contains("3D000"));
+    let user = open(bench.url().replace("postgres@", "no_such_user:secret@"));
+    let told = stopped(user.knows("p").await);
+    assert!(told.contains("28000") && !told.contains("secret"), "{told}");
+    let away = open("postgres://u:secret@127.0.0.1:1/db".into());
+    let told = passing(away.knows("p").await);
+    assert!(told.contains("127.0.0.1:1/db") && !told.contains("secret"), "{told}");
+    let plain = open(format!("{}?sslmode=require", bench.url()));
+    assert!(stopped(plain.knows("p").await).contains("TLS"));
+}

@@ -1,0 +1,247 @@
+//! One batch: the ledger's step and the rows, in one transaction.
+
+use super::catalog;
+use super::error::Problem;
+use super::ledger::Ledger;
+use super::name::TableName;
+use super::rows::{Binary, Change, Group, Kind, conversions, group, single};
+use super::session::Session;
+use crate::sink::{BadWrite, Step, Write, Written};
+
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+/// Constraints that wait for the end of the transaction are to speak before it, while there still is one.
+const COMMIT: &str = "SET CONSTRAINTS ALL IMMEDIATE; COMMIT";
+
+/// What the batches of a partition have in common.
+pub(super) struct Writer<'a> {
+    pub(super) ledger: &'a Ledger,
+    /// Where tables without a schema are.
+    pub(super) schema: &'a str,
+}
+
+impl Writer<'_> {
+    /// Writes a batch; also where the ledger's row lies, when it was moved. After an error the session is in the
+    /// middle of something.
+    pub(super) async fn write(
+        &self,
+        session: &mut Session,
+        step: &Step<'_>,
+        ctid: Option<&String>,
+        writes: &[Write<'_>],
+    ) -> Result<(Written, Option<String>), Problem> {
+        let changes = writes.iter().map(Change::new).collect::<Result<Vec<_>, _>>()?;
+        session.run(BEGIN).await?;
+        let ctid = match self.ledger.advance(session, step, ctid).await? {
+            Ok(ctid) => ctid,
+            Err(refused) => return self.rolled_back(session, refused).await,
+        };
+        let binary = self.binary(session, &changes).await?;
+        let all = match self.all_at_once(session, &changes, &binary).await {
+            Ok(true) => session.run(COMMIT).await,
+            Ok(false) => Err(Problem::Bad(String::new())),
+            Err(problem) => Err(problem),
+        };
+        match all {
+            Ok(()) => Ok((Written::Applied, Some(ctid))),
+            Err(Problem::Bad(_) | Problem::Clash(_)) => {
+                session.run("ROLLBACK").await?;
+                self.one_by_one(session, step, &changes, &binary).await
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn rolled_back(&self, session: &Session, answer: Written) -> Result<(Written, Option<String>), Problem> {
+        session.run("ROLLBACK").await?;
+        Ok((answer, None))
+    }
+
+    async fn binary(&self, session: &mut Session, changes: &[Change<'_>]) -> Result<Binary, Problem> {
+        let mut binary = Binary::new();
+        let mut last = None;
+        for change in changes {
+            if last == Some(&change.row.table) {
+                continue;
+            }
+            last = Some(&change.row.table);
+            let name = TableName::new(&change.row.table, self.schema);
+            let quoted = name.quoted();
+            if binary.contains_key(&quoted) {
+                continue;
+            }
+            let columns = match session.binary.get(&quoted) {
+                Some(columns) => columns.clone(),
+                None => {
+                    let columns = catalog::binary(session, &name).await?;
+                    session.binary.insert(quoted.clone(), columns.clone());
+                    columns
+                }
+            };
+            binary.insert(quoted, columns);
+        }
+        binary.retain(|_, columns| !columns.is_empty());
+        Ok(binary)
+    }
+
+    /// Writes many rows a statement; false when a row to merge into is missing.
+    async fn all_at_once(
+        &self,
+        session: &mut Session,
+        changes: &[Change<'_>],
+        binary: &Binary,
+    ) -> Result<bool, Problem> {
+        let groups = group(changes, binary, self.schema)?;
+        let merged: Vec<Option<u64>> = groups.iter().map(Group::merged).collect();
+        let statements: Vec<_> = groups.into_iter().map(|group| group.statement(self.schema)).collect();
+        let touched = session.execute_all(&statements).await?;
+        Ok(merged.into_iter().zip(touched).all(|(merged, touched)| merged.is_none_or(|rows| rows == touched)))
+    }
+
+    /// Writes each row by itself and in order, to find all the bad ones. Only when there is none after all is anything
+    /// kept: one row was meant under two spellings of its key, or another partition has just made the row that a merge
+    /// missed.
+    async fn one_by_one(
+        &self,
+        session: &mut Session,
+        step: &Step<'_>,
+        changes: &[Change<'_>],
+        binary: &Binary,
+    ) -> Result<(Written, Option<String>), Problem> {
+        session.run(BEGIN).await?;
+        let ctid = match self.ledger.advance(session, step, None).await? {
+            Ok(ctid) => ctid,
+            Err(refused) => return self.rolled_back(session, refused).await,
+        };
+        let mut refusals = Refusals::default();
+        for (index, change) in changes.iter().enumerate() {
+            if let Err(problem) = self.tried(session, *change, binary, "").await? {
+                refusals.add(index, problem);
+            }
+        }
+        if refusals.is_empty() {
+            match session.run(COMMIT).await {
+                Ok(()) => return Ok((Written::Applied, Some(ctid))),
+                Err(Problem::Bad(_) | Problem::Clash(_)) => {
+                    session.run("ROLLBACK").await?;
+                    return self.deferred(session, changes, binary).await;
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        self.rolled_back(session, refusals.into()).await
+    }
+
+    /// Finds the rows that a constraint refuses which waits for the end of the transaction. What a later row of the
+    /// batch makes good is none of them, so that those refused are tried once more after all others.
+    async fn deferred(
+        &self,
+        session: &mut Session,
+        changes: &[Change<'_>],
+        binary: &Binary,
+    ) -> Result<(Written, Option<String>), Problem> {
+        session.run(BEGIN).await?;
+        let at_once = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED; ";
+        let mut again = Vec::new();
+        for (index, change) in changes.iter().enumerate() {
+            if self.tried(session, *change, binary, at_once).await?.is_err() {
+                again.push((index, *change));
+            }
+        }
+        let mut refusals = Refusals::default();
+        for (index, change) in again {
+            if let Err(problem) = self.tried(session, change, binary, at_once).await? {
+                refusals.add(index, problem);
+            }
+        }
+        if refusals.is_empty() {
+            return Err(Problem::Retry(
+                "a deferred constraint refused the batch, and each of its rows it does not".into(),
+            ));
+        }
+        self.rolled_back(session, refusals.into()).await
+    }
+
+    /// Writes one row, or leaves everything as it was and answers why. `check` is run after it.
+    async fn tried(
+        &self,
+        session: &mut Session,
+        change: Change<'_>,
+        binary: &Binary,
+        check: &str,
+    ) -> Result<Result<(), Problem>, Problem> {
+        session.run("SAVEPOINT one").await?;
+        let tried = async {
+            let (sql, json) = single(change, binary, self.schema)?;
+            let touched = session.execute(&sql, &[&json]).await?;
+            if change.kind == Kind::Merge && touched == 0 {
+                return Err(Problem::Bad("there is no row to merge into".into()));
+            }
+            session.run(&format!("{check}RELEASE SAVEPOINT one")).await
+        }
+        .await;
+        match tried {
+            Ok(()) => Ok(Ok(())),
+            Err(problem @ (Problem::Bad(_) | Problem::Clash(_))) => {
+                session.run("ROLLBACK TO SAVEPOINT one").await?;
+                let column = match &problem {
+                    Problem::Bad(text) if !text.contains("column") => self.culprit(session, change, binary).await?,
+                    _ => None,
+                };
+                session.run("RELEASE SAVEPOINT one").await?;
+                let key: Vec<_> = change.row.key.iter().map(|(_, value)| value.get()).collect();
+                let place = match column {
+                    Some(column) => format!("table {:?}, key {}, column {column:?}", change.row.table, key.join(", ")),
+                    None => format!("table {:?}, key {}", change.row.table, key.join(", ")),
+                };
+                Ok(Err(problem.map(|text| format!("{place}: {text}"))))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The column whose value cannot be converted to its type. The server does not name it.
+    async fn culprit(
+        &self,
+        session: &mut Session,
+        change: Change<'_>,
+        binary: &Binary,
+    ) -> Result<Option<String>, Problem> {
+        for (column, sql, json) in conversions(change, binary, self.schema) {
+            match session.execute(&sql, &[&json]).await {
+                Ok(_) => {}
+                Err(Problem::Bad(_)) => {
+                    session.run("ROLLBACK TO SAVEPOINT one").await?;
+                    return Ok(Some(column.to_owned()));
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The rows that were refused.
+#[derive(Default)]
+struct Refusals {
+    bad: Vec<BadWrite>,
+    clash: bool,
+}
+
+impl Refusals {
+    fn add(&mut self, index: usize, problem: Problem) {
+        self.clash |= matches!(problem, Problem::Clash(_));
+        if let Problem::Bad(reason) | Problem::Clash(reason) = problem {
+            self.bad.push(BadWrite { index, reason });
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bad.is_empty()
+    }
+}
+
+impl From<Refusals> for Written {
+    fn from(refusals: Refusals) -> Self {
+        if refusals.clash { Self::Clashes(refusals.bad) } else { Self::Rejected(refusals.bad) }
+    }
+}
