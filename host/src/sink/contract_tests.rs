@@ -11,6 +11,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 
+use super::elasticsearch::testing::ElasticBench;
 use super::model::{Model, events, settle};
 use super::null::Null;
 use super::sqlite::testing::SqliteBench;
@@ -22,12 +23,16 @@ use crate::source::{TopicFacts, TopicPartition};
 
 /// A store that can be opened again and read back.
 pub(super) trait Bench: Send + Sync {
+    /// The ports that it serves; the suite sends it commands of these alone.
+    fn ports(&self) -> &'static [Port] {
+        &Port::ALL
+    }
     fn open(&self) -> Arc<dyn Sink>;
     fn contents(&self) -> Model;
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap()
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
 fn key(pipeline: &str, partition: u32) -> LedgerKey {
@@ -39,7 +44,7 @@ fn declared() -> Declared {
         ports: Port::ALL.to_vec(),
         cache_keys: vec!["*".into()],
         tables: vec![Table { name: "t".into(), key: vec!["id".into()] }],
-        indexes: vec![Index { name: "i".into(), definition: "{}".into() }],
+        indexes: vec![Index { name: "i".into(), definition: r#"{"mappings":{"dynamic":false}}"#.into() }],
         topics: vec!["topic".into()],
     }
 }
@@ -54,6 +59,24 @@ fn raw(json: &str) -> Box<RawValue> {
 
 fn set(key: &str, value: &str) -> Command {
     Command::CacheSet { key: key.into(), value: value.into(), ttl_seconds: None }
+}
+
+/// Sets the one target `name` of this port.
+fn put(port: Port, name: &str, value: &str) -> Command {
+    match port {
+        Port::Cache => set(name, value),
+        Port::Tables => Command::RowUpsert(row(&format!("{name:?}"), "a", value)),
+        Port::Documents => {
+            let body = raw(&format!("{{\"a\":{value:?}}}"));
+            Command::DocumentIndex { index: "i".into(), id: name.into(), body }
+        }
+        Port::Messages => Command::Publish {
+            topic: "topic".into(),
+            key: Some(name.into()),
+            value: Some(value.into()),
+            headers: vec![],
+        },
+    }
 }
 
 fn row(id: &str, column: &str, value: &str) -> Row {
@@ -89,7 +112,7 @@ impl<'a> Owner<'a> {
 }
 
 /// The cases of a ledger by itself.
-async fn the_ledger_is_compared_and_set(sink: &dyn Sink) {
+async fn the_ledger_is_compared_and_set(sink: &dyn Sink, port: Port) {
     assert!(matches!(sink.claim(&key("p", 0), Token(1), 0).await, Err(SinkError::Stop(_))), "claimed before prepare");
     sink.prepare("p", &declared()).await.unwrap();
 
@@ -99,12 +122,12 @@ async fn the_ledger_is_compared_and_set(sink: &dyn Sink) {
 
     let (owner, standing) = Owner::claim(sink, 10).await;
     assert_eq!(standing, stands(0, false));
-    assert_eq!(owner.write(0, 5, &[set("k", "1")]).await, Written::Applied);
+    assert_eq!(owner.write(0, 5, &[put(port, "k", "1")]).await, Written::Applied);
     // The same again, as after an answer that was lost.
-    assert_eq!(owner.write(0, 5, &[set("k", "1")]).await, Written::AlreadyApplied);
+    assert_eq!(owner.write(0, 5, &[put(port, "k", "1")]).await, Written::AlreadyApplied);
     // The store lost writes: the ledger is below; or they were done: it is above.
-    assert_eq!(owner.write(6, 9, &[set("k", "2")]).await, Written::StandsAt(5));
-    assert_eq!(owner.write(0, 3, &[set("k", "3")]).await, Written::StandsAt(5));
+    assert_eq!(owner.write(6, 9, &[put(port, "k", "2")]).await, Written::StandsAt(5));
+    assert_eq!(owner.write(0, 3, &[put(port, "k", "3")]).await, Written::StandsAt(5));
     // Gaps between offsets are nothing to the ledger, and neither are batches without commands.
     assert_eq!(owner.write(5, 1000, &[]).await, Written::Applied);
     // A step that stands still could be taken twice.
@@ -115,7 +138,7 @@ async fn the_ledger_is_compared_and_set(sink: &dyn Sink) {
     let (successor, standing) = Owner::claim(sink, 11).await;
     assert_eq!(standing, stands(1000, true));
     for (from, to) in [(1000, 1001), (5, 1000), (0, 5)] {
-        assert_eq!(owner.write(from, to, &[set("k", "stale")]).await, Written::Fenced);
+        assert_eq!(owner.write(from, to, &[put(port, "k", "stale")]).await, Written::Fenced);
     }
     assert_eq!(successor.write(1000, 1001, &[]).await, Written::Applied);
 
@@ -137,7 +160,8 @@ async fn the_ledger_is_compared_and_set(sink: &dyn Sink) {
     // Pipelines and partitions have rows of their own.
     assert!(sink.knows("p").await.unwrap());
     assert!(!sink.knows("q").await.unwrap());
-    sink.prepare("q", &declared()).await.unwrap();
+    // An index belongs to one pipeline.
+    sink.prepare("q", &Declared { indexes: vec![], ..declared() }).await.unwrap();
     assert_eq!(sink.claim(&key("q", 0), Token(1), 3).await.unwrap(), stands(3, false));
     assert_eq!(sink.enter_topic("q", "topic", &head(5, 0), false).await.unwrap(), head(5, 0));
     let unknown = key("p", 9);
@@ -146,7 +170,7 @@ async fn the_ledger_is_compared_and_set(sink: &dyn Sink) {
 }
 
 /// Several lanes write partitions of their own through one sink at once.
-async fn lanes_do_not_disturb_each_other(sink: Arc<dyn Sink>, batches: u64) {
+async fn lanes_do_not_disturb_each_other(sink: Arc<dyn Sink>, port: Port, batches: u64) {
     sink.prepare("p", &declared()).await.unwrap();
     let lanes: Vec<_> = (0..4)
         .map(|partition| {
@@ -155,7 +179,7 @@ async fn lanes_do_not_disturb_each_other(sink: Arc<dyn Sink>, batches: u64) {
                 let key = key("p", partition);
                 sink.claim(&key, Token(1), 0).await.unwrap();
                 for from in 0..batches {
-                    let commands = [set(&format!("{partition}:{from}"), "v")];
+                    let commands = [put(port, &format!("{partition}:{from}"), "1")];
                     let step = Step { key: &key, token: Token(1), from, to: from + 1, epoch: 0, digest: "d", note: "" };
                     assert_eq!(sink.write(&step, &writes(&commands)).await.unwrap(), Written::Applied);
                 }
@@ -169,6 +193,10 @@ async fn lanes_do_not_disturb_each_other(sink: Arc<dyn Sink>, batches: u64) {
 
 /// The cases that show in what a store holds.
 async fn contents_follow_the_contract(bench: &dyn Bench) {
+    let port = bench.ports()[0];
+    let mine = |commands: &[Command]| -> Vec<Command> {
+        commands.iter().filter(|command| bench.ports().contains(&command.port())).cloned().collect()
+    };
     let sink = bench.open();
     sink.prepare("p", &declared()).await.unwrap();
     let (owner, _) = Owner::claim(sink.as_ref(), 1).await;
@@ -176,25 +204,37 @@ async fn contents_follow_the_contract(bench: &dyn Bench) {
     // All or nothing: the bad ones are named at once, and nothing changes, the ledger included.
     let before = bench.contents();
     let missing = |id: &str| Command::DocumentMerge { index: "i".into(), id: id.into(), fields: vec![] };
-    let mixed = [set("k", "1"), missing("1"), Command::RowMerge(row("1", "a", "1")), set("k", "2"), missing("2")];
-    let Written::Rejected(bad) = owner.write(0, 5, &mixed).await else { unreachable!("not rejected") };
-    assert_eq!(bad.iter().map(|bad| bad.index).collect::<Vec<_>>(), [1, 2, 4]);
-    assert!(bad.iter().all(|BadWrite { reason, .. }| !reason.is_empty()));
-    assert_eq!(bench.contents(), before);
-    assert_eq!(owner.write(0, 5, &[set("k", "1"), set("k", "2")]).await, Written::Applied);
-    assert_eq!(bench.contents().cache["k"].0, "2", "commands of one target in order");
+    let (k1, k2) = (put(port, "k", "1"), put(port, "k", "2"));
+    let mixed = mine(&[k1, missing("1"), Command::RowMerge(row("1", "a", "1")), k2, missing("2")]);
+    let merge = |command: &Command| matches!(command, Command::RowMerge(_) | Command::DocumentMerge { .. });
+    let expected: Vec<_> = mixed.iter().enumerate().filter(|(_, command)| merge(command)).map(|(at, _)| at).collect();
+    if !expected.is_empty() {
+        let Written::Rejected(bad) = owner.write(0, 5, &mixed).await else { unreachable!("not rejected") };
+        assert_eq!(bad.iter().map(|bad| bad.index).collect::<Vec<_>>(), expected);
+        assert!(bad.iter().all(|BadWrite { reason, .. }| !reason.is_empty()));
+        assert_eq!(bench.contents(), before);
+    }
+    let twice = [put(port, "k", "1"), put(port, "k", "2")];
+    assert_eq!(owner.write(0, 5, &twice).await, Written::Applied);
+    let mut model = Model::default();
+    twice.iter().for_each(|command| model.apply(command).unwrap());
+    assert_eq!(bench.contents(), model, "commands of one target in order");
 
     // What is refused for the ledger's sake changes nothing.
     let before = bench.contents();
     for (from, to) in [(0, 5), (4, 9), (6, 9)] {
-        assert_ne!(owner.write(from, to, &[set("k", "3"), set("new", "3")]).await, Written::Applied);
+        assert_ne!(owner.write(from, to, &[put(port, "k", "3"), put(port, "new", "3")]).await, Written::Applied);
     }
     let (successor, _) = Owner::claim(sink.as_ref(), 2).await;
-    assert_eq!(owner.write(5, 6, &[set("k", "3")]).await, Written::Fenced);
+    assert_eq!(owner.write(5, 6, &[put(port, "k", "3")]).await, Written::Fenced);
     assert_eq!(bench.contents(), before);
 
     // Opened again, it stands where it stood.
-    let commands = [Command::RowUpsert(row("1", "a", "1")), Command::RowMerge(row("1", "b", "9.50"))];
+    let commands = mine(&[
+        Command::RowUpsert(row("1", "a", "1")),
+        Command::RowMerge(row("1", "b", "9.50")),
+        put(port, "last", "1"),
+    ]);
     assert_eq!(successor.write(5, 6, &commands).await, Written::Applied);
     let before = bench.contents();
     drop(sink);
@@ -241,9 +281,14 @@ enum Mishap {
 }
 
 /// Random events under random cuts and mishaps end where one event after the other ends.
-async fn a_run_ends_as_the_model(bench: &dyn Bench, events: &[Vec<Tagged>], plan: &[(usize, Mishap)]) {
+async fn a_run_ends_as_the_model(bench: &dyn Bench, events: Vec<Vec<Tagged>>, plan: &[(usize, Mishap)]) {
+    let port = bench.ports()[0];
+    let mine = |event: Vec<Tagged>| -> Vec<Tagged> {
+        event.into_iter().filter(|tagged| bench.ports().contains(&tagged.command.port())).collect()
+    };
+    let events: Vec<_> = events.into_iter().map(mine).filter(|event| !event.is_empty()).collect();
     let mut model = Model::default();
-    for event in events {
+    for event in &events {
         let _ = model.apply_event(event);
     }
     let mut sink = bench.open();
@@ -275,7 +320,7 @@ async fn a_run_ends_as_the_model(bench: &dyn Bench, events: &[Vec<Tagged>], plan
                 }
                 Mishap::Late => {
                     if let Some((old, from, to)) = late {
-                        let stale = [set("1", "late"), set("2", "late")];
+                        let stale = [put(port, "1", "0"), put(port, "2", "0")];
                         let written = write(from, to, old, &writes(&stale));
                         assert!(!matches!(written, Written::Applied | Written::Rejected(_)), "{written:?}");
                     }
@@ -312,12 +357,12 @@ fn plan() -> impl Strategy<Value = Vec<(usize, Mishap)>> {
 
 #[test]
 fn the_null_sinks_ledger_is_compared_and_set() {
-    runtime().block_on(the_ledger_is_compared_and_set(&Null::new("null")));
+    runtime().block_on(the_ledger_is_compared_and_set(&Null::new("null"), Port::Cache));
 }
 
 #[test]
 fn sqlites_ledger_is_compared_and_set() {
-    runtime().block_on(the_ledger_is_compared_and_set(SqliteBench::new().open().as_ref()));
+    runtime().block_on(the_ledger_is_compared_and_set(SqliteBench::new().open().as_ref(), Port::Cache));
 }
 
 #[test]
@@ -333,14 +378,14 @@ fn a_cleared_cache_in_sqlite_begins_afresh() {
 #[test]
 fn lanes_do_not_disturb_each_other_in_the_null_sink() {
     let sink = Arc::new(Null::new("null"));
-    runtime().block_on(lanes_do_not_disturb_each_other(Arc::clone(&sink) as Arc<dyn Sink>, 200));
+    runtime().block_on(lanes_do_not_disturb_each_other(Arc::clone(&sink) as Arc<dyn Sink>, Port::Cache, 200));
     assert_eq!(sink.executed()[0], ("cache-set", 800));
 }
 
 #[test]
 fn lanes_do_not_disturb_each_other_in_sqlite() {
     let bench = SqliteBench::new();
-    runtime().block_on(lanes_do_not_disturb_each_other(bench.open(), 50));
+    runtime().block_on(lanes_do_not_disturb_each_other(bench.open(), Port::Cache, 50));
     assert_eq!(bench.contents().cache.len(), 200);
 }
 
@@ -349,6 +394,42 @@ proptest! {
 
     #[test]
     fn a_run_on_sqlite_ends_as_the_model(events in events(24), plan in plan()) {
-        runtime().block_on(a_run_ends_as_the_model(&SqliteBench::new(), &events, &plan));
+        runtime().block_on(a_run_ends_as_the_model(&SqliteBench::new(), events, &plan));
+    }
+}
+
+fn for_each_server(test: impl Fn(&ElasticBench)) {
+    for server in ["elasticsearch", "opensearch"] {
+        test(&ElasticBench::new(server));
+    }
+}
+
+#[test]
+fn elasticsearchs_ledger_is_compared_and_set() {
+    for_each_server(|bench| {
+        runtime().block_on(the_ledger_is_compared_and_set(bench.open().as_ref(), Port::Documents));
+    });
+}
+
+#[test]
+fn elasticsearchs_contents_follow_the_contract() {
+    for_each_server(|bench| runtime().block_on(contents_follow_the_contract(bench)));
+}
+
+#[test]
+fn lanes_do_not_disturb_each_other_in_elasticsearch() {
+    for_each_server(|bench| {
+        runtime().block_on(lanes_do_not_disturb_each_other(bench.open(), Port::Documents, 10));
+        assert_eq!(bench.contents().documents.len(), 40);
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 20, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_run_on_elasticsearch_ends_as_the_model(events in events(24), plan in plan(), second: bool) {
+        let bench = ElasticBench::new(if second { "opensearch" } else { "elasticsearch" });
+        runtime().block_on(a_run_ends_as_the_model(&bench, events, &plan));
     }
 }
