@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::error::{Cause, Class, classify, failure};
 use super::http::{Http, Reply};
+use super::indexes::Made;
 use super::plan::foreign;
 use crate::sink::{BadWrite, SinkError};
 
@@ -36,7 +37,7 @@ pub(super) struct Bulk<'a> {
     /// Requests are cut at this size; a larger document is a request by itself.
     pub(super) max_bytes: usize,
     /// The index behind each alias.
-    pub(super) indexes: &'a HashMap<String, String>,
+    pub(super) indexes: &'a HashMap<String, Made>,
     /// Versions below may stand there already, sent by an earlier try or owner.
     pub(super) bound: u64,
     /// Versions below are this batch's own.
@@ -140,7 +141,7 @@ impl Bulk<'_> {
         for (mut line, Item { index: done }) in chunk.into_iter().zip(answer.items) {
             let Some(error) = done.error else {
                 // A delete of what is not there has status 404 and no error, and is done.
-                if self.indexes.get(&line.alias).is_some_and(|index| *index != done._index) {
+                if self.indexes.get(&line.alias).is_some_and(|made| made.index != done._index) {
                     return Err(SinkError::Stop(format!(
                         "alias {} was moved to index {} while the pipeline ran, and the ledger does not belong to that \
                          one: move it back, or give the sink another index_prefix and the pipeline another name",

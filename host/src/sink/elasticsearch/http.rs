@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::error::{Cause, failure};
 use super::{Credentials, Options};
-use crate::sink::SinkError;
+use crate::sink::{SinkError, blocking};
 
 /// Bodies below this are sent as they are.
 const WORTH_COMPRESSING: usize = 1024;
@@ -158,8 +158,10 @@ impl Http {
         if !self.compress || body.len() < WORTH_COMPRESSING {
             return Ok((body, false));
         }
-        let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
-        let packed = encoder.write_all(&body).and_then(|()| encoder.finish());
+        let packed = blocking(|| {
+            let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
+            encoder.write_all(&body).and_then(|()| encoder.finish())
+        });
         let packed = packed.map_err(|e| SinkError::Stop(format!("a request cannot be compressed: {e}")))?;
         Ok((packed, true))
     }

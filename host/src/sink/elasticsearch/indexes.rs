@@ -62,6 +62,18 @@ pub(super) async fn look(http: &Http, alias: &str) -> Result<Option<Stored>, Sin
     }))
 }
 
+/// The UUID of the index behind an alias; none where there is none. Less to ask than [`look`].
+pub(super) async fn uuid(http: &Http, alias: &str) -> Result<Option<String>, SinkError> {
+    let reply = http.get(&[alias, "_settings", "index.uuid"], "flat_settings=true").await?;
+    if reply.status == 404 && reply.cause().kind == "index_not_found_exception" {
+        return Ok(None);
+    }
+    let answer = reply.json(&format!("looking at index {alias}"))?;
+    let mut indexes = answer.as_object().into_iter().flatten();
+    let uuid = indexes.next().and_then(|(_, index)| index["settings"]["index.uuid"].as_str().map(str::to_owned));
+    Ok(uuid.filter(|_| indexes.next().is_none()))
+}
+
 /// A definition taken apart: mappings and settings, each an object.
 pub(super) fn parts(index: &Index) -> Result<(Value, Map<String, Value>), SinkError> {
     let wrong = |problem: String| SinkError::Stop(format!("the definition of index {}: {problem}", index.name));

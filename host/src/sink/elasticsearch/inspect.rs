@@ -98,7 +98,7 @@ impl Elasticsearch {
 fn look_at_blocks(index: &str, settings: &Value, findings: &mut Vec<String>) {
     for block in ["read_only", "read_only_allow_delete", "write", "metadata"] {
         let name = format!("index.blocks.{block}");
-        if settings[&name] == Value::from("true") {
+        if settings[&name] == "true" {
             findings.push(format!(
                 "index {index} is blocked by {name}: make room where a disk is full, and set it to null"
             ));

@@ -32,18 +32,19 @@
 //!
 //! **Indexes** are made at the first start alone, as `{prefix}{index}-000001` behind the alias `{prefix}{index}`, and
 //! known by their UUID in the ledger. One that is missing, or is another, later on stops the pipeline: writes say
-//! `require_alias`, so that none makes one by the way. An index that was there before is used only when it stands behind
+//! `require_alias`, so that none makes one by the way; deletes, for which that does not hold, are sent after a look. An index that was there before is used only when it stands behind
 //! the alias, agrees with the definition, and nothing was ever written to it. The ledger too stands behind an alias.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use self::bulk::Bulk;
+use self::bulk::{Bulk, Line};
 use self::http::Http;
+use self::indexes::Made;
 use self::ledger::{Changed, Ledger, Place, Row};
 use self::plan::{Plan, Versions, plan};
 use super::{Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
@@ -112,7 +113,7 @@ pub struct Elasticsearch {
     http: Http,
     ledger: Ledger,
     /// The index behind each alias, as the ledger knows it.
-    indexes: Mutex<HashMap<String, String>>,
+    indexes: Mutex<HashMap<String, Made>>,
     seats: Mutex<HashMap<LedgerKey, Seat>>,
 }
 
@@ -151,7 +152,7 @@ impl Elasticsearch {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn indexes(&self) -> MutexGuard<'_, HashMap<String, String>> {
+    fn indexes(&self) -> MutexGuard<'_, HashMap<String, Made>> {
         self.indexes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -226,6 +227,9 @@ impl Elasticsearch {
             if lines.is_empty() {
                 continue;
             }
+            if !deleting.is_empty() {
+                self.check_targets(&lines, &indexes).await?;
+            }
             if announce(&mut row, step, deleting) {
                 match self.ledger.set_row(&self.http, step.key, &row, Some(place)).await? {
                     Changed::Done(now) => place = now,
@@ -241,6 +245,23 @@ impl Elasticsearch {
             }
         }
         self.advance(step, row, place, !writes.is_empty()).await
+    }
+
+    /// Whether the indexes are there to delete from. `require_alias` does not hold for deletes: one with a version
+    /// makes the index that it misses.
+    async fn check_targets(&self, lines: &[Line<'_>], indexes: &HashMap<String, Made>) -> Result<(), SinkError> {
+        let aliases: BTreeSet<&str> = lines.iter().map(|line| line.alias.as_str()).collect();
+        for alias in aliases {
+            let expected = indexes.get(alias).map(|made| &made.uuid);
+            if expected.is_none() || indexes::uuid(&self.http, alias).await?.as_ref() != expected {
+                return Err(SinkError::Stop(format!(
+                    "alias {alias} is gone, or names another index than the one that the ledger knows. Restore it, or \
+                     give the sink another index_prefix and the pipeline another name, and new indexes are filled from \
+                     the start"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Moves the row to the step's end.

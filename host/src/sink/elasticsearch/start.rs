@@ -1,7 +1,5 @@
 //! The start of a pipeline: the server is one that this sink knows, and ledger and indexes are made or found again.
 
-use serde_json::Value;
-
 use super::Elasticsearch;
 use super::indexes::{self, Head, Made, Stored};
 use super::ledger::{self, Changed};
@@ -59,8 +57,7 @@ impl Elasticsearch {
             {
                 continue;
             }
-            let known = head.indexes.into_iter().map(|(alias, made)| (alias, made.index));
-            self.indexes().extend(known);
+            self.indexes().extend(head.indexes);
             return Ok(());
         }
         Err(self.ledger.contended(&format!("pipeline {pipeline}")))
@@ -165,7 +162,7 @@ impl Elasticsearch {
                 Some("what answers is neither Elasticsearch nor OpenSearch: correct the address".to_owned()),
             ));
         };
-        let opensearch = version["distribution"] == Value::from("opensearch");
+        let opensearch = version["distribution"] == "opensearch";
         let name = if opensearch { "OpenSearch" } else { "Elasticsearch" };
         let mut parts = number.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
         let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::sync::Arc;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -51,14 +53,72 @@ impl ElasticBench {
 
     /// Asks the server itself.
     pub(super) fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
-        ask(&self.url, method, path, body)
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        serde_json::from_str(&ask(format!("{}/{path}", self.url), method, body)).unwrap_or_default()
     }
 }
 
-/// On a thread of its own: a test may be inside a runtime or not.
-fn ask(url: &str, method: &str, path: &str, body: &Value) -> Value {
-    let (url, method) = (format!("{url}/{path}"), method.parse().unwrap());
-    let body = if body.is_null() { String::new() } else { body.to_string() };
+/// Forwards to a server, and records what is sent there.
+pub(super) struct Proxy {
+    pub(super) url: String,
+    seen: Arc<Mutex<Vec<u8>>>,
+    /// A request that holds this text is lost on its way, as when the process dies before it is sent.
+    lost: Arc<Mutex<Option<String>>>,
+}
+
+impl Proxy {
+    pub(super) fn new(url: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = Self {
+            url: format!("http://{}", listener.local_addr().unwrap()),
+            seen: Arc::default(),
+            lost: Arc::default(),
+        };
+        let (server, seen, lost) =
+            (url.trim_start_matches("http://").to_owned(), Arc::clone(&proxy.seen), Arc::clone(&proxy.lost));
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let server = TcpStream::connect(&server).unwrap();
+                let (from, to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || forward(from, to, |_| true));
+                let (seen, lost) = (Arc::clone(&seen), Arc::clone(&lost));
+                std::thread::spawn(move || {
+                    forward(client, server, |bytes| {
+                        seen.lock().unwrap().extend_from_slice(bytes);
+                        let lost = lost.lock().unwrap();
+                        !lost.as_ref().is_some_and(|lost| String::from_utf8_lossy(bytes).contains(lost))
+                    });
+                });
+            }
+        });
+        proxy
+    }
+
+    /// Everything that was sent since the last look.
+    pub(super) fn take(&self) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut *self.seen.lock().unwrap())).into_owned()
+    }
+
+    pub(super) fn lose(&self, text: Option<String>) {
+        *self.lost.lock().unwrap() = text;
+    }
+}
+
+fn forward(mut from: TcpStream, mut to: TcpStream, mut pass: impl FnMut(&[u8]) -> bool) {
+    let mut buffer = vec![0; 1 << 20];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        if !pass(&buffer[..length]) || to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    // Either may be gone already.
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+/// The answer's text. On a thread of its own: a test may be inside a runtime or not.
+fn ask(url: String, method: &str, body: String) -> String {
+    let method = method.parse().unwrap();
     let answer = std::thread::spawn(move || {
         let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -68,9 +128,9 @@ fn ask(url: &str, method: &str, path: &str, body: &Value) -> Value {
         let client = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap();
         let request = client.request(method, url).header("content-type", "application/json").body(body);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { request.send().await.unwrap().bytes().await.unwrap() })
+        runtime.block_on(async { request.send().await.unwrap().text().await.unwrap() })
     });
-    serde_json::from_slice(&answer.join().unwrap()).unwrap_or_default()
+    answer.join().unwrap()
 }
 
 impl Bench for ElasticBench {
@@ -98,8 +158,7 @@ impl Bench for ElasticBench {
         }
         self.ask("POST", &format!("{}i/_refresh", self.prefix), &Value::Null);
         // As text: digits count.
-        let url = format!("{}/{}i/_search?size=1000", self.url, self.prefix);
-        let text = std::thread::spawn(move || get_text(&url)).join().unwrap();
+        let text = ask(format!("{}/{}i/_search?size=1000", self.url, self.prefix), "GET", String::new());
         let answer: Answer = serde_json::from_str(&text).expect(&text);
         let mut model = Model::default();
         for hit in answer.hits.hits {
@@ -107,17 +166,6 @@ impl Bench for ElasticBench {
         }
         model
     }
-}
-
-fn get_text(url: &str) -> String {
-    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    let client = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { client.get(url).send().await.unwrap().text().await.unwrap() })
 }
 
 impl Drop for ElasticBench {
