@@ -34,7 +34,7 @@ pub use self::engine::EngineSettings;
 pub use self::error::{ConfigError, Problem};
 pub use self::kafka::{KafkaClient, KafkaSasl, KafkaTls};
 pub use self::pipelines::{BatchSize, Breaker, OnLost, OnLostCache, OnTruncate, Pipeline};
-pub use self::sinks::{Elasticsearch, Kafka, Postgres, Redis, Sink, Sqlite};
+pub use self::sinks::{Elasticsearch, ElasticsearchCredentials, Kafka, Postgres, Redis, Sink, Sqlite};
 pub use self::source::{Assignment, FileSource, KafkaSource, Source};
 pub use self::text::{FilePath, Text};
 pub use self::transforms::{Grants, Transform};

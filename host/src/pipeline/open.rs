@@ -90,12 +90,40 @@ fn open(name: &str, sink: &config::Sink) -> anyhow::Result<Arc<dyn Sink>> {
             name: name.to_owned(),
             client: kafka.client.clone(),
         })?),
+        config::Sink::Elasticsearch(options) => Arc::new(elasticsearch(name, options)?),
+        config::Sink::Kafka(_) => bail!("Kafka cannot be written yet"),
         config::Sink::Sqlite(options) => Arc::new(sink::sqlite::Sqlite::open(sink::sqlite::Options {
             name: name.to_owned(),
             path: options.path.as_path().to_path_buf(),
             table_prefix: options.table_prefix.to_string(),
             seed: options.seed.as_ref().map(|seed| seed.as_path().to_path_buf()),
         })?),
+    })
+}
+
+fn elasticsearch(
+    name: &str,
+    options: &config::Elasticsearch,
+) -> Result<sink::elasticsearch::Elasticsearch, sink::SinkError> {
+    use config::ElasticsearchCredentials as Given;
+    use sink::elasticsearch::{Credentials, Elasticsearch, Options};
+
+    let credentials = options.credentials.as_ref().map(|credentials| match credentials {
+        Given::Password { username, password } => {
+            Credentials::Password { username: username.to_string(), password: password.to_string() }
+        }
+        Given::ApiKey(key) => Credentials::ApiKey(key.to_string()),
+    });
+    Elasticsearch::open(Options {
+        name: name.to_owned(),
+        urls: options.urls.iter().map(|url| url.to_string()).collect(),
+        credentials,
+        ca: options.ca.as_ref().map(|path| path.as_path().to_path_buf()),
+        index_prefix: options.index_prefix.to_string(),
+        ledger_index: options.ledger_index.to_string(),
+        max_request_bytes: options.max_request_bytes,
+        compress: options.compress,
+        timeout_ms: options.timeout_ms,
     })
 }
 

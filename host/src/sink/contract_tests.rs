@@ -11,6 +11,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 
+use super::elasticsearch::testing::ElasticBench;
 use super::model::{Model, events, settle};
 use super::null::Null;
 use super::redis::testing::{Server, TTL_STEP};
@@ -140,6 +141,7 @@ async fn the_ledger_is_compared_and_set(sink: &dyn Sink, port: Port) {
     assert_eq!(standing, stands(1000, true));
     for (from, to) in [(1000, 1001), (5, 1000), (0, 5)] {
         assert_eq!(owner.write(from, to, &[put(port, "k", "0")]).await, Written::Fenced);
+        assert_eq!(owner.write(from, to, &[put(port, "k", "stale")]).await, Written::Fenced);
     }
     assert_eq!(successor.write(1000, 1001, &[]).await, Written::Applied);
 
@@ -460,6 +462,42 @@ proptest! {
     #[test]
     fn a_run_on_sqlite_ends_as_the_model(events in events(24), plan in plan()) {
         runtime().block_on(a_run_ends_as_the_model(&SqliteBench::new(), events, &plan));
+    }
+}
+
+fn for_each_server(test: impl Fn(&ElasticBench)) {
+    for server in ["elasticsearch", "opensearch"] {
+        test(&ElasticBench::new(server));
+    }
+}
+
+#[test]
+fn elasticsearchs_ledger_is_compared_and_set() {
+    for_each_server(|bench| {
+        runtime().block_on(the_ledger_is_compared_and_set(bench.open().as_ref(), Port::Documents));
+    });
+}
+
+#[test]
+fn elasticsearchs_contents_follow_the_contract() {
+    for_each_server(|bench| runtime().block_on(contents_follow_the_contract(bench)));
+}
+
+#[test]
+fn lanes_do_not_disturb_each_other_in_elasticsearch() {
+    for_each_server(|bench| {
+        runtime().block_on(lanes_do_not_disturb_each_other(bench.open(), Port::Documents, 10));
+        assert_eq!(bench.contents().documents.len(), 40);
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 20, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_run_on_elasticsearch_ends_as_the_model(events in events(24), plan in plan(), second: bool) {
+        let bench = ElasticBench::new(if second { "opensearch" } else { "elasticsearch" });
+        runtime().block_on(a_run_ends_as_the_model(&bench, events, &plan));
     }
 }
 

@@ -30,6 +30,7 @@ use crate::source::{TopicFacts, TopicPartition};
 #[cfg(test)]
 mod contract_tests;
 pub mod kafka;
+pub mod elasticsearch;
 #[cfg(test)]
 pub(crate) mod model;
 pub mod null;

@@ -8,7 +8,7 @@ mod sqlite;
 
 use std::collections::BTreeMap;
 
-pub use self::elasticsearch::Elasticsearch;
+pub use self::elasticsearch::{Elasticsearch, ElasticsearchCredentials};
 pub use self::kafka::Kafka;
 pub use self::postgres::Postgres;
 pub use self::redis::Redis;

@@ -41,6 +41,7 @@ fn known() -> BTreeMap<String, BTreeSet<String>> {
     // Without brokers of its own it has no further keys.
     let stores = ["[sinks.events.kafka]", "[dead_letters.kafka]\nbrokers = \"b:9092\""];
     let stores = ["[sinks.warehouse.postgres]"];
+    let stores = ["[sinks.search.elasticsearch]"];
     let blocks = stores.iter().chain(&kinds).chain(&lists).chain(&["[pipelines.transforms.grants]"]);
     let text: String = blocks.map(|block| format!("{block}\n{stray}\n")).collect();
     let mut known = BTreeMap::new();
@@ -48,6 +49,7 @@ fn known() -> BTreeMap<String, BTreeSet<String>> {
         let Some(block) = problem.field.strip_suffix(".stray-key-of-no-use") else { continue };
         let block = block.replace("[0]", "").replace("other", "store").replace("events.", "store.");
         let block = block.replace("[0]", "").replace("other", "store").replace("warehouse.", "store.");
+        let block = block.replace("[0]", "").replace("other", "store").replace("search.", "store.");
         let keys = problem.remedy.strip_prefix("known: ").unwrap_or_default().split(", ");
         let keys = keys.filter(|key| !key.is_empty()).map(|key| key.trim_matches('`').to_owned()).collect();
         assert!(known.insert(block, keys).is_none(), "{problem:?}");

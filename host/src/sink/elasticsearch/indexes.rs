@@ -1,0 +1,177 @@
+//! Indexes: made at the first start behind an alias, held against their definition afterwards, never made again.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::error::failure;
+use super::http::Http;
+use super::mapping::{Difference, differences};
+use crate::contract::Index;
+use crate::sink::SinkError;
+
+/// A pipeline's head in the ledger: the indexes that it has started on, by alias.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Head {
+    pub(super) indexes: BTreeMap<String, Made>,
+}
+
+/// The index behind an alias.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Made {
+    /// The index.
+    pub(super) index: String,
+    /// Its UUID, which a deleted and remade one does not have.
+    pub(super) uuid: String,
+}
+
+/// An index as the store has it.
+pub(super) struct Stored {
+    pub(super) made: Made,
+    pub(super) is_alias: bool,
+    pub(super) mappings: Value,
+    pub(super) settings: Value,
+}
+
+/// What is behind a name: nothing, or one index.
+pub(super) async fn look(http: &Http, alias: &str) -> Result<Option<Stored>, SinkError> {
+    let asked = format!("looking at index {alias}");
+    let reply = http.get(&[alias], "flat_settings=true").await?;
+    if reply.status == 404 && reply.cause().kind == "index_not_found_exception" {
+        return Ok(None);
+    }
+    let Value::Object(mut answer) = reply.json(&asked)? else { return Ok(None) };
+    if answer.len() != 1 {
+        let names: Vec<_> = answer.keys().map(String::as_str).collect();
+        return Err(SinkError::Stop(format!(
+            "alias {alias} names {} indexes ({}): let it name one alone, since a document is read, written and deleted \
+             by its id there",
+            names.len(),
+            names.join(", ")
+        )));
+    }
+    let Some(index) = answer.keys().next().cloned() else { return Ok(None) };
+    let mut stored = answer.remove(&index).unwrap_or_default();
+    let uuid = stored["settings"]["index.uuid"].as_str().unwrap_or_default().to_owned();
+    Ok(Some(Stored {
+        is_alias: index != alias,
+        made: Made { index, uuid },
+        mappings: stored["mappings"].take(),
+        settings: stored["settings"].take(),
+    }))
+}
+
+/// The UUID of the index behind an alias; none where there is none. Less to ask than [`look`].
+pub(super) async fn uuid(http: &Http, alias: &str) -> Result<Option<String>, SinkError> {
+    let reply = http.get(&[alias, "_settings", "index.uuid"], "flat_settings=true").await?;
+    if reply.status == 404 && reply.cause().kind == "index_not_found_exception" {
+        return Ok(None);
+    }
+    let answer = reply.json(&format!("looking at index {alias}"))?;
+    let mut indexes = answer.as_object().into_iter().flatten();
+    let uuid = indexes.next().and_then(|(_, index)| index["settings"]["index.uuid"].as_str().map(str::to_owned));
+    Ok(uuid.filter(|_| indexes.next().is_none()))
+}
+
+/// A definition taken apart: mappings and settings, each an object.
+pub(super) fn parts(index: &Index) -> Result<(Value, Map<String, Value>), SinkError> {
+    let wrong = |problem: String| SinkError::Stop(format!("the definition of index {}: {problem}", index.name));
+    let definition: Map<String, Value> =
+        serde_json::from_str(&index.definition).map_err(|e| wrong(format!("it is no JSON object: {e}")))?;
+    let mut mappings = json!({});
+    let mut settings = Map::new();
+    for (name, value) in definition {
+        match (name.as_str(), value) {
+            ("mappings", value @ Value::Object(_)) => mappings = value,
+            ("settings", Value::Object(value)) => settings = value,
+            _ => return Err(wrong(format!("{name:?} is not `mappings` or `settings` with an object as its value"))),
+        }
+    }
+    Ok((mappings, settings))
+}
+
+/// Makes an index and puts the alias on it, in one request. False when an index of that name is there already.
+pub(super) async fn make(http: &Http, alias: &str, definition: &Value) -> Result<bool, SinkError> {
+    let mut body = definition.clone();
+    body["aliases"] = json!({alias: {"is_write_index": true}});
+    let index = format!("{alias}-000001");
+    let reply = http.put(&[&index], "", &body).await?;
+    let cause = reply.cause();
+    if reply.status == 400 && cause.kind == "resource_already_exists_exception" {
+        return Ok(false);
+    }
+    if reply.status == 400 {
+        return Err(SinkError::Stop(format!(
+            "index {index} cannot be made: {}: correct the definition that the transform declares",
+            cause.reason
+        )));
+    }
+    reply.json(&format!("making index {index}"))?;
+    Ok(true)
+}
+
+/// The whole definition of a new index: what was declared, tombstones that last an hour, and whose it is.
+pub(super) fn definition(index: &Index, sink: &str, pipeline: &str) -> Result<Value, SinkError> {
+    let (mut mappings, mut settings) = parts(index)?;
+    let nested = settings.get("index").is_some_and(|index| !index["gc_deletes"].is_null());
+    if !nested && !settings.contains_key("gc_deletes") && !settings.contains_key("index.gc_deletes") {
+        settings.insert("index.gc_deletes".into(), "1h".into());
+    }
+    mark(&mut mappings, sink, pipeline);
+    Ok(json!({"mappings": mappings, "settings": settings}))
+}
+
+/// Says in the mapping who writes the index.
+fn mark(mappings: &mut Value, sink: &str, pipeline: &str) {
+    if !mappings["_meta"].is_object() {
+        mappings["_meta"] = json!({});
+    }
+    mappings["_meta"]["tidegate"] = json!({"pipeline": pipeline, "sink": sink});
+}
+
+/// Whether nothing was ever written to an index: not even something that was deleted since.
+pub(super) async fn is_untouched(http: &Http, index: &str) -> Result<bool, SinkError> {
+    let asked = format!("counting index {index}");
+    let stats = http.get(&[index, "_stats"], "level=shards").await?.json(&asked)?;
+    let shards = stats["indices"][index]["shards"].as_object();
+    Ok(shards.is_some_and(|shards| {
+        let mut copies = shards.values().filter_map(Value::as_array).flatten().peekable();
+        copies.peek().is_some() && copies.all(|copy| copy["seq_no"]["max_seq_no"] == -1)
+    }))
+}
+
+/// Holds an index against its definition: new fields are added, a field that changed stops the pipeline.
+pub(super) async fn agree(http: &Http, alias: &str, index: &Index, stored: &Stored) -> Result<(), SinkError> {
+    let (declared, _) = parts(index)?;
+    let found = differences(&declared, &stored.mappings);
+    if found.is_empty() {
+        return Ok(());
+    }
+    let conflict = |told: String| {
+        SinkError::Stop(format!(
+            "index {alias} does not agree with the definition that the transform declares: {told}. A field cannot be \
+             changed in place: give the sink another index_prefix and the pipeline another name, and the new index is \
+             filled from the start"
+        ))
+    };
+    if let Some(changed) = found.iter().find(|difference| matches!(difference, Difference::Type { .. })) {
+        return Err(conflict(changed.to_string()));
+    }
+    let mut mappings = declared;
+    // The request replaces all of `_meta`.
+    if let (Some(own), Some(stored)) =
+        (mappings.get_mut("_meta").and_then(Value::as_object_mut), stored.mappings.get("_meta"))
+        && let Some(mark) = stored.get("tidegate")
+    {
+        own.insert("tidegate".into(), mark.clone());
+    }
+    let reply = http.put(&[alias, "_mapping"], "", &mappings).await?;
+    if reply.status == 400 {
+        return Err(conflict(reply.cause().reason));
+    }
+    if !reply.is_success() {
+        return Err(failure(&format!("adding fields to index {alias}"), &reply));
+    }
+    Ok(())
+}
