@@ -52,12 +52,13 @@ fn main() {
         .unwrap();
     // Connections, and the first batches of a topic, cost once.
     let warm = lanes(&topic, 4, 10_000);
-    publish_bare(&bare, &topic, 10_000);
+    publish_bare(&bare, &topic, &messages(10_000));
     runtime.block_on(publish(&sink, warm));
 
     for turn in 0..TURNS {
+        let work = messages(MESSAGES);
         let started = Instant::now();
-        publish_bare(&bare, &topic, MESSAGES);
+        publish_bare(&bare, &topic, &work);
         let reference = rate(started, MESSAGES);
         println!("turn {turn}: bare {reference:.0}/s");
         for count in [1, 2, 4] {
@@ -86,11 +87,15 @@ fn value(n: usize) -> Vec<u8> {
     format!("{{\"id\":{n},\"text\":\"{}\"}}", "x".repeat(280)).into_bytes()
 }
 
-fn publish_bare(producer: &ThreadedProducer<DefaultProducerContext>, topic: &str, messages: usize) {
-    let made: Vec<_> =
-        (0..messages).map(|n| (key(n), value(n), format!("orders/db.public.orders-0@{n}/0/0"))).collect();
-    for (key, value, id) in &made {
-        let headers = OwnedHeaders::new().insert(Header { key: "tidegate.id", value: Some(id) });
+/// Key and value of so many messages.
+fn messages(count: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+    (0..count).map(|n| (key(n), value(n))).collect()
+}
+
+fn publish_bare(producer: &ThreadedProducer<DefaultProducerContext>, topic: &str, messages: &[(Vec<u8>, Vec<u8>)]) {
+    for (n, (key, value)) in messages.iter().enumerate() {
+        let id = format!("orders/db.public.orders-0@{n}/0/0");
+        let headers = OwnedHeaders::new().insert(Header { key: "tidegate.id", value: Some(&id) });
         let mut record = BaseRecord::to(topic).key(key).payload(value).headers(headers);
         while let Err((error, unsent)) = producer.send(record) {
             assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull));
