@@ -62,7 +62,7 @@ fn row(turn: usize, place: usize) -> [(String, bool); 10] {
         (format!("2026-03-04T05:06:{:02}Z", turn % 60), true),
         (format!(r#"{{"street": "Long Street {id}", "city": "Somewhere", "zip": "{id:05}"}}"#), false),
         (r#"{"new","priority"}"#.into(), false),
-        (format!("{:x<60}", id), true),
+        (format!("{id:x<60}"), true),
     ]
 }
 
