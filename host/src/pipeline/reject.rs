@@ -64,7 +64,7 @@ impl Stores {
                 "dead letter"
             );
         }
-        self.retry("dead letters", || self.dead_letters.file(&letters)).await?;
+        self.retry("cannot file dead letters", || self.dead_letters.file(&letters)).await?;
         Ok(())
     }
 }

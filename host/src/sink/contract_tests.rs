@@ -140,7 +140,7 @@ async fn the_ledger_is_compared_and_set(sink: &dyn Sink, port: Port) {
     let (successor, standing) = Owner::claim(sink, 11).await;
     assert_eq!(standing, stands(1000, true));
     for (from, to) in [(1000, 1001), (5, 1000), (0, 5)] {
-        assert_eq!(owner.write(from, to, &[put(port, "k", "stale")]).await, Written::Fenced);
+        assert_eq!(owner.write(from, to, &[put(port, "k", "0")]).await, Written::Fenced);
     }
     assert_eq!(successor.write(1000, 1001, &[]).await, Written::Applied);
 

@@ -72,9 +72,9 @@ fn the_blocks_of_the_page_are_those_that_the_reader_knows() {
     let error = Folder::new().load("x = 1\n[source.x]\n[dead_letters.x]\n[sinks.store.x]\n").unwrap_err().to_string();
     for (unknown, known) in [
         ("unknown key `x`", "`dead_letters`, `engine`, `pipelines`, `sinks`, `source`"),
-        ("unknown source `x`", "`file`"),
-        ("unknown kind of dead letters `x`", "`file`"),
-        ("unknown sink kind `x`", "`null`, `sqlite`"),
+        ("unknown source `x`", "`file`, `kafka`"),
+        ("unknown kind of dead letters `x`", "`file`, `kafka`"),
+        ("unknown sink kind `x`", "`elasticsearch`, `kafka`, `null`, `postgres`, `redis`, `sqlite`"),
     ] {
         assert!(error.contains(&format!("{unknown}; known: {known}")), "{error}");
     }

@@ -221,5 +221,5 @@ fn filed_in(line: &[u8]) -> Option<(Stream, u64)> {
 }
 
 fn at(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("dead letters {}: {error}", path.display()))
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
