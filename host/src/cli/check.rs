@@ -1,15 +1,28 @@
-//! `tidegate check`: all that can be found out about a configuration without a store.
+//! `tidegate check`: all that can be found out about a configuration without a store, and with them on demand.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::PathBuf;
 
 use tidegate::command::check::Checker;
 use tidegate::config::{Config, Source, Transform};
 use tidegate::engine::{Engine, LoadError};
+use tidegate::pipeline;
 
 use super::exit::{Exit, message};
 
-pub(super) fn check(file: &Path) -> anyhow::Result<Exit> {
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The configuration file.
+    config: PathBuf,
+    /// Connect to the source and the stores too, and hold them against what the modules declare: brokers, topics,
+    /// rights, tables with their keys and columns, indexes with their mappings. Changes nothing. A line that begins
+    /// its text with `note:` is no fault.
+    #[arg(long)]
+    connect: bool,
+}
+
+pub(super) fn check(arguments: &Arguments) -> anyhow::Result<Exit> {
+    let file = &arguments.config;
     let config = Config::load(file)?;
     let engine = Engine::new(config.engine.cache.as_ref().map(|folder| folder.to_path_buf()))?;
     let mut output = io::stdout().lock();
@@ -31,6 +44,21 @@ pub(super) fn check(file: &Path) -> anyhow::Result<Exit> {
         && let Err(error) = source.files()
     {
         tell("source.file.paths", &message(&error))?;
+    }
+    if arguments.connect {
+        for finding in pipeline::inspect(&config)? {
+            if finding.wrong {
+                tell(&finding.place, &finding.text)?;
+            } else {
+                writeln!(
+                    io::stdout().lock(),
+                    "{}: {}: note: {}",
+                    file.display(),
+                    finding.place,
+                    config.redact(&finding.text)
+                )?;
+            }
+        }
     }
     if findings > 0 {
         return Ok(Exit::Wrong);

@@ -10,7 +10,6 @@ mod run;
 mod show;
 mod signals;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -38,12 +37,9 @@ enum Command {
     #[command(after_help = exit::HELP)]
     Run(run::Arguments),
     /// Check a configuration: every key of it, and that each module loads, takes its settings and is granted what it
-    /// declares. Opens no store. Prints one line a finding.
+    /// declares. Prints one line a finding.
     #[command(after_help = exit::HELP)]
-    Check {
-        /// The configuration file.
-        config: PathBuf,
-    },
+    Check(check::Arguments),
     /// Hand recorded events to a module and print its commands, one JSON object a line; with two modules, print where
     /// they differ. No store and no grants are involved.
     ///
@@ -68,7 +64,7 @@ pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let exit = start_log(arguments.log.as_deref()).and_then(|()| match &arguments.command {
         Command::Run(arguments) => run::run(arguments),
-        Command::Check { config } => check::check(config),
+        Command::Check(arguments) => check::check(arguments),
         Command::Replay(arguments) => replay::replay(arguments),
         Command::DeadLetters(command) => dead_letters::dead_letters(command),
         Command::New(arguments) => new::new(arguments),

@@ -15,7 +15,8 @@ use super::exit::{Exit, message};
 pub(super) struct Arguments {
     /// The configuration file.
     config: PathBuf,
-    /// Write into this SQLite file instead of the configured stores, and dead letters into FILE.dead-letters.jsonl.
+    /// Write into this SQLite file instead of the configured stores, and dead letters into FILE.dead-letters.jsonl. From
+    /// Kafka it reads under a consumer group of its own, from the start of the topics.
     #[arg(long, value_name = "FILE")]
     preview: Option<PathBuf>,
     /// Write what this run has done into this file at its end, as JSON: by pipeline the events by kind, the commands
@@ -27,7 +28,8 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let mut config = Config::load(&arguments.config)?;
     if let Some(file) = &arguments.preview {
-        config = config.into_preview(file);
+        let run = getrandom::u32().context("the system gives no random number to name the preview's group by")?;
+        config = config.into_preview(file, &format!("{run:08x}"));
     }
     let stops = Arc::new(Stops::default());
     super::signals::listen(stops.clone()).context("cannot listen for signals")?;

@@ -45,6 +45,11 @@ pub(super) struct Placed<T> {
 }
 
 impl Place {
+    /// Where it is in the file.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
     /// A place within this one; `suffix` begins with `.` or `[`.
     pub(super) fn inside(&self, suffix: &str, span: Range<usize>) -> Self {
         Self { field: format!("{}{suffix}", self.field), span }

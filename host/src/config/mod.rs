@@ -29,6 +29,8 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+use crate::command::Port;
+
 pub use self::dead_letters::{DeadLetterStore, DeadLetterTopic, DeadLetters};
 pub use self::engine::EngineSettings;
 pub use self::error::{ConfigError, Problem};
@@ -39,7 +41,8 @@ pub use self::source::{Assignment, FileSource, KafkaSource, Source};
 pub use self::text::{FilePath, Text};
 pub use self::transforms::{Grants, Transform};
 
-use self::block::{Block, Document, line_of};
+use self::block::{Block, Document, Placed, line_of};
+use self::sinks::Sinks;
 use self::text::{Lookup, Reference};
 
 /// A configuration whose names all have their meaning. Nothing has been opened or connected yet.
@@ -112,6 +115,9 @@ impl Config {
         let pipelines = pipelines::read(&mut root, &sinks);
         root.finish("key");
         overlap::check(&document, &sinks, &pipelines);
+        if let Some(Source::File(_)) = source {
+            needs_commits(&document, &sinks, &dead_letters, &pipelines);
+        }
 
         let problems = document.problems.take();
         match source {
@@ -126,5 +132,29 @@ impl Config {
             }),
             _ => Err(ConfigError::new(file, problems)),
         }
+    }
+}
+
+/// What goes to Kafka stands in no ledger, but in the commits of a Kafka source: with files it would go there again at
+/// each start.
+fn needs_commits(document: &Document<'_>, sinks: &Sinks, dead_letters: &DeadLetters, pipelines: &[Placed<Pipeline>]) {
+    let cause = "nothing keeps how far it came in Kafka, since the source is files";
+    for pipeline in pipelines {
+        let messages = pipeline.value.sinks.get(&Port::Messages).and_then(|name| sinks.known.get(name));
+        if matches!(messages, Some(Sink::Kafka(_))) {
+            document.problem(
+                &pipeline.place.inside(".sinks.messages", pipeline.place.span()),
+                cause,
+                "bind a sqlite sink",
+            );
+        }
+    }
+    if let DeadLetterStore::Kafka(_) = dead_letters.to {
+        document.problems.borrow_mut().push(Problem {
+            line: None,
+            field: "dead_letters.kafka".into(),
+            cause: cause.into(),
+            remedy: "use [dead_letters.file]".into(),
+        });
     }
 }

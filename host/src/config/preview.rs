@@ -9,9 +9,10 @@ use super::{Config, DeadLetterStore, Source};
 impl Config {
     /// The same configuration with every sink in this SQLite file, and the dead letters beside it in
     /// `FILE.dead-letters.jsonl`. A sink keeps its name; its tables keep theirs where there is one sink, and begin
-    /// with the sink's name otherwise.
+    /// with the sink's name otherwise. Each pipeline is a member of a group of its own, whose name ends in `run`: the
+    /// real group's partitions and commits are left alone.
     #[must_use]
-    pub fn into_preview(mut self, file: &Path) -> Self {
+    pub fn into_preview(mut self, file: &Path, run: &str) -> Self {
         let alone = self.sinks.len() == 1;
         for (name, sink) in &mut self.sinks {
             let prefix = if alone { String::new() } else { format!("{}_", name.replace(['.', '-'], "_")) };

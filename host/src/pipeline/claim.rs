@@ -6,6 +6,8 @@
 //!   A cache alone is cleared and filled again.
 //! - Offsets mean something as long as the topic is the same: one that has grown or was made anew stops the pipeline.
 
+use std::sync::atomic::Ordering;
+
 use anyhow::{Context, anyhow};
 
 use super::commit::CommitMetadata;
@@ -13,7 +15,7 @@ use super::write::{BoundSink, Ended, Stores};
 use crate::command::Port;
 use crate::config::{OnLost, OnLostCache};
 use crate::sink::{LedgerKey, Token, TopicHead};
-use crate::source::Assigned;
+use crate::source::{Assigned, Claim};
 
 /// Where a lane stands in a partition.
 #[derive(Debug, Clone)]
@@ -53,6 +55,11 @@ impl Stores {
             self.begin_afresh(bound, "is gone").await?;
         }
         self.patiently(bound, || bound.sink.prepare(&self.pipeline, &bound.declared)).await
+    }
+
+    /// A number that no claim had before.
+    pub(super) fn next_claim(&self) -> Claim {
+        Claim(self.claims.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Takes a partition over in every sink, under one new token. `before` is where this process stood in it, if it

@@ -58,8 +58,6 @@ struct Held {
 struct Running {
     lane: Lane,
     held: HashMap<TopicPartition, Held>,
-    /// The number of the last claim.
-    claims: u64,
     /// How many batches have been begun; the last one may be in flight.
     batches: u64,
     in_flight: Option<JoinHandle<Finished>>,
@@ -106,7 +104,6 @@ impl Lane {
         let mut running = Running {
             lane: self,
             held: HashMap::new(),
-            claims: 0,
             batches: 0,
             in_flight: None,
             summary,
@@ -126,9 +123,8 @@ impl Lane {
 
 impl Running {
     fn serve(&mut self) -> anyhow::Result<()> {
-        while !self.lane.stores.stop.is_set()
-            && let Some(item) = self.lane.queue.take(self.lane.batch, self.patience())
-        {
+        // Who wishes to stop is the source's to hear: it takes the partitions back, or closes the queue.
+        while let Some(item) = self.lane.queue.take(self.lane.batch, self.patience()) {
             match item {
                 Item::Assigned(assigned) => {
                     self.settle()?;
@@ -262,9 +258,8 @@ impl Running {
         // Where records were lost, the source has none before its start.
         let offset = standing.lowest().max(assigned.log_start);
         tracing::info!(pipeline = stores.pipeline, %partition, offset, "claimed");
-        self.claims += 1;
         let held = Held {
-            claim: Claim(self.claims),
+            claim: stores.next_claim(),
             log_start: assigned.log_start,
             standing,
             done: offset,
@@ -289,8 +284,7 @@ impl Running {
     fn claim_again(&mut self, partition: &TopicPartition, why: &str) {
         let Some(held) = self.held.get_mut(partition) else { return };
         tracing::warn!(pipeline = self.lane.stores.pipeline, %partition, why, "claiming the partition again");
-        self.claims += 1;
-        (held.claim, held.lost) = (Claim(self.claims), true);
+        (held.claim, held.lost) = (self.lane.stores.next_claim(), true);
         // Two owners that take it from each other must not do so in step.
         if !self.lane.runtime.block_on(self.lane.stores.stop.wait(Backoff::default().next())) {
             let _ = self.lane.control.send(Control::ClaimAgain { partition: partition.clone() });
@@ -303,8 +297,7 @@ impl Running {
         if held.clashing.is_none() {
             tracing::warn!(pipeline = self.lane.stores.pipeline, %partition, why, "waiting for what it clashes with");
         }
-        self.claims += 1;
-        held.claim = Claim(self.claims);
+        held.claim = self.lane.stores.next_claim();
         held.standing = standing;
         held.clashing.get_or_insert_with(Instant::now);
         held.rests_until = Some(Instant::now() + REST);

@@ -8,6 +8,7 @@ mod breaker;
 mod claim;
 mod commit;
 pub mod dead_letter;
+mod inspect;
 mod lane;
 mod left_out;
 mod one_writer;
@@ -22,6 +23,7 @@ mod tests;
 mod write;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -31,6 +33,7 @@ use tokio::runtime::{Builder, Handle};
 use self::breaker::Breaker;
 use self::commit::CommitMetadata;
 use self::dead_letter::DeadLetters;
+pub use self::inspect::{Finding, inspect};
 use self::lane::Lane;
 use self::one_writer::OneWriter;
 use self::open::Source;
@@ -123,7 +126,9 @@ impl Pipeline {
         let started = pipeline
             .transforms
             .iter()
-            .map(|transform| start(shared, transform).with_context(|| format!("pipeline `{name}`")))
+            .map(|transform| {
+                start(&shared.engine, shared.config, transform).with_context(|| format!("pipeline `{name}`"))
+            })
             .collect::<anyhow::Result<Vec<_>>>()?;
         let source = open::source(shared.config, pipeline).with_context(|| format!("pipeline `{name}`"))?;
         let transforms: Vec<_> =
@@ -139,6 +144,7 @@ impl Pipeline {
             policies: Policies::of(pipeline),
             breaker: Breaker::new(pipeline.breaker),
             one_writer: OneWriter::default(),
+            claims: AtomicU64::default(),
             beginning_afresh: tokio::sync::Mutex::default(),
         });
         let commits = source.committed(stop.flag()).with_context(|| format!("pipeline `{name}`"))?;
@@ -196,9 +202,9 @@ impl Drop for Closing<'_> {
 }
 
 /// Loads a module, starts it with its settings, and holds what it declares against what it is granted.
-fn start(shared: &Shared<'_>, transform: &config::Transform) -> anyhow::Result<Started> {
+fn start(engine: &Engine, config: &Config, transform: &config::Transform) -> anyhow::Result<Started> {
     let name = transform.name.clone();
-    let module = load(shared, transform)?;
+    let module = load(engine, config, transform)?;
     // A transform may quote its settings, and those may hold secrets.
     let started = module
         .start(&transform.settings)
@@ -209,10 +215,10 @@ fn start(shared: &Shared<'_>, transform: &config::Transform) -> anyhow::Result<S
 }
 
 /// Reads and compiles a transform's module, and holds it against the pinned digest.
-fn load(shared: &Shared<'_>, transform: &config::Transform) -> anyhow::Result<Module> {
+fn load(engine: &Engine, config: &Config, transform: &config::Transform) -> anyhow::Result<Module> {
     let path = transform.module.as_path();
     let bytes = std::fs::read(path).with_context(|| format!("cannot read the module {}", transform.module.shown()))?;
-    let module = shared.engine.load(transform.name.as_str(), &bytes, &shared.config.engine.limits)?;
+    let module = engine.load(transform.name.as_str(), &bytes, &config.engine.limits)?;
     if let Some(pinned) = &transform.digest
         && pinned != module.digest()
     {

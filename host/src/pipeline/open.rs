@@ -57,13 +57,14 @@ pub(super) fn source(config: &Config, pipeline: &config::Pipeline) -> anyhow::Re
 /// Opens the stores, each once. Those of the network are not connected yet.
 pub(super) fn sinks(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<dyn Sink>>> {
     let open = |(name, sink): (&String, &config::Sink)| {
-        let opened = open(name, sink).with_context(|| format!("sink `{name}`"))?;
+        let opened = self::sink(name, sink).with_context(|| format!("sink `{name}`"))?;
         Ok((name.clone(), opened))
     };
     config.sinks.iter().map(open).collect()
 }
 
-fn open(name: &str, sink: &config::Sink) -> anyhow::Result<Arc<dyn Sink>> {
+/// Opens one store.
+pub(super) fn sink(name: &str, sink: &config::Sink) -> anyhow::Result<Arc<dyn Sink>> {
     Ok(match sink {
         config::Sink::Null => Arc::new(sink::null::Null::new(name)),
         config::Sink::Redis(options) => Arc::new(sink::redis::Redis::open(sink::redis::Options {

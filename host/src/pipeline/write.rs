@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -71,6 +72,8 @@ pub(super) struct Stores {
     pub(super) breaker: Breaker,
     /// Looks out for targets of two partitions.
     pub(super) one_writer: OneWriter,
+    /// The number of the last claim, over all lanes: a partition may come back to another lane.
+    pub(super) claims: AtomicU64,
     /// Held while a cache that lost its ledger is cleared.
     pub(super) beginning_afresh: tokio::sync::Mutex<()>,
 }

@@ -109,6 +109,11 @@ fn every_default_is_the_documented_one() {
     assert_eq!(pipeline.heartbeat_prefix.as_str(), "__debezium-heartbeat");
     assert_eq!(pipeline.lanes, std::thread::available_parallelism().unwrap().get());
     assert_eq!(pipeline.batch, BatchSize { max_events: 500, max_bytes: 4 * 1024 * 1024 });
+    assert_eq!(pipeline.group, "tidegate.orders");
+    assert_eq!((pipeline.on_lost_records, pipeline.on_changed_topic), (OnLost::Stop, OnLost::Stop));
+    assert_eq!(pipeline.on_lost_cache, OnLostCache::Rebuild);
+    assert_eq!(pipeline.clash_patience, Duration::from_secs(30));
+    assert_eq!(pipeline.breaker, Breaker { in_a_row: 100, percent: 50 });
     assert!(pipeline.sinks.is_empty());
     let transform = &pipeline.transforms[0];
     assert_eq!(transform.settings.as_str(), "{}");
@@ -160,18 +165,19 @@ fn the_files_of_the_source_are_those_that_match_each_once_in_order() {
 #[test]
 fn a_preview_writes_into_one_file_and_keeps_the_sinks_apart() {
     let folder = Folder::new();
-    let alone = folder.load(SMALLEST).unwrap().into_preview(Path::new("out.db"));
+    let alone = folder.load(SMALLEST).unwrap().into_preview(Path::new("out.db"), "1");
     let sqlite = |prefix: &str| {
         Sink::Sqlite(Sqlite { path: FilePath::plain("out.db"), table_prefix: Text::plain(prefix), seed: None })
     };
     assert_eq!(alone.sinks, BTreeMap::from([("store".to_owned(), sqlite(""))]));
+    assert_eq!(alone.pipelines[0].group, "tidegate.orders.preview-1");
     assert_eq!(file_of_dead_letters(&alone), Path::new("out.db.dead-letters.jsonl"));
 
     let three = SMALLEST.replace(
         "[[pipelines]]",
         "[sinks.the-rest.null]\n[sinks.other.sqlite]\npath = \"other.db\"\nseed = \"a.wasm\"\n[[pipelines]]",
     );
-    let three = folder.load(&three).unwrap().into_preview(Path::new("out.db"));
+    let three = folder.load(&three).unwrap().into_preview(Path::new("out.db"), "1");
     let expected = [("other", "other_"), ("store", "store_"), ("the-rest", "the_rest_")];
     assert_eq!(three.sinks, expected.map(|(name, prefix)| (name.to_owned(), sqlite(prefix))).into());
 }

@@ -225,8 +225,10 @@ fn busy_lane(site: &Site) -> (std::thread::JoinHandle<PipelineSummary>, Arc<Lane
 }
 
 fn record(partition: u32, offset: u64) -> Record {
+    // The partitions were claimed in their order.
+    let claim = Claim(u64::from(partition) + 1);
     let partition = TopicPartition { topic: "t".into(), partition };
-    Record { partition, offset, timestamp: None, headers: vec![], key: None, value: None, claim: Claim(1) }
+    Record { partition, offset, timestamp: None, headers: vec![], key: None, value: None, claim }
 }
 
 #[test]
@@ -257,7 +259,7 @@ fn a_sink_without_commands_is_moved_along_when_the_pipeline_is_stopped() {
         std::thread::yield_now();
     }
     stores.stop.set();
-    queue.push(record(1, 0)).ok();
+    queue.close();
     running.join().unwrap();
     assert_eq!(tables.next(0), Some(1));
 }

@@ -10,6 +10,7 @@ mod store;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock, mpsc};
 use std::time::Duration;
 
@@ -126,6 +127,7 @@ impl Site {
             policies: self.policies.clone(),
             breaker: Breaker::new(self.breaker),
             one_writer: OneWriter::default(),
+            claims: AtomicU64::default(),
             beginning_afresh: tokio::sync::Mutex::default(),
         })
     }

@@ -10,6 +10,7 @@ mod committed;
 mod consumer;
 mod context;
 mod fetch;
+mod inspect;
 mod prove;
 mod read;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use rdkafka::consumer::BaseConsumer;
 
 use self::client::{check_token, client_config, refused};
 use self::context::{Context, Noted};
+pub use self::inspect::Inspection;
 pub use self::read::read_all;
 use super::{Control, LaneQueue};
 use crate::config::{self, Assignment};

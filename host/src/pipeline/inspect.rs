@@ -1,0 +1,89 @@
+//! Holds a configuration against its live source and stores, changing nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+
+use super::open::{self, Source};
+use super::{bind, start};
+use crate::config::{self, Config, DeadLetterStore};
+use crate::engine::Engine;
+use crate::sink::{Declared, SinkError};
+
+/// How long one store may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Something that was found out.
+#[derive(Debug)]
+pub struct Finding {
+    /// The pipeline and the part of it.
+    pub place: String,
+    /// The cause, and the remedy.
+    pub text: String,
+    /// Whether the pipeline cannot run like this; else the operator should know of it.
+    pub wrong: bool,
+}
+
+/// Connects to the source and the stores of each pipeline, and holds them against what its transforms declare. SQLite
+/// files are left alone: a run makes what is missing in them.
+///
+/// # Errors
+/// When nothing can be asked at all. A store that cannot be reached is a finding, and so is a module that cannot serve.
+pub fn inspect(config: &Config) -> anyhow::Result<Vec<Finding>> {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut findings = Vec::new();
+    let remote = |sink: &config::Sink| !matches!(sink, config::Sink::Sqlite(_) | config::Sink::Null);
+    let mut sinks = BTreeMap::new();
+    for (name, sink) in config.sinks.iter().filter(|(_, sink)| remote(sink)) {
+        match open::sink(name, sink) {
+            Ok(opened) => drop(sinks.insert(name.clone(), opened)),
+            Err(error) => findings.push(wrong(format!("sink `{name}`"), format!("{error:#}"))),
+        }
+    }
+    let engine = Engine::new(config.engine.cache.as_ref().map(|folder| folder.as_path().to_path_buf()))?;
+    for pipeline in &config.pipelines {
+        let place = |part: &str| format!("pipeline `{}`, {part}", pipeline.name);
+        match open::source(config, pipeline) {
+            Ok(Source::Kafka(source)) => match runtime.block_on(source.inspect()) {
+                Ok(found) => {
+                    findings.extend(found.findings.into_iter().map(|text| wrong(place("topics"), text)));
+                    let note = |text| Finding { place: place("topics"), text, wrong: false };
+                    findings.extend(found.notes.into_iter().map(note));
+                }
+                Err(error) => findings.push(wrong(place("source"), format!("{error:#}"))),
+            },
+            Ok(Source::File(_)) => {}
+            Err(error) => findings.push(wrong(place("source"), format!("{error:#}"))),
+        }
+        // What is wrong with a module has been told by the check that connects to nothing.
+        let started: Vec<_> = pipeline.transforms.iter().filter_map(|one| start(&engine, config, one).ok()).collect();
+        for bound in bind(pipeline, &sinks, &started) {
+            let asked =
+                runtime.block_on(async { tokio::time::timeout(PATIENCE, bound.sink.inspect(&bound.declared)).await });
+            let texts = match asked {
+                Ok(Ok(texts)) => texts,
+                Ok(Err(SinkError::Retry(cause) | SinkError::Stop(cause))) => vec![cause],
+                Err(_) => {
+                    vec![format!("it has not answered for {PATIENCE:?}: is it running, and reachable from here?")]
+                }
+            };
+            findings.extend(texts.into_iter().map(|text| wrong(place(&format!("sink `{}`", bound.name)), text)));
+        }
+    }
+    if let DeadLetterStore::Kafka(to) = &config.dead_letters.to {
+        let declared = Declared { topics: vec![to.topic.clone()], ..Declared::default() };
+        let asked = open::cluster(config, to).and_then(|client| {
+            let kafka = config::Sink::Kafka(config::Kafka { client: client.clone() });
+            let topic = open::sink("dead letters", &kafka)?;
+            Ok(runtime.block_on(topic.inspect(&declared))?)
+        });
+        let texts = asked.unwrap_or_else(|error| vec![format!("{error:#}")]);
+        findings.extend(texts.into_iter().map(|text| wrong("dead_letters.kafka".into(), text)));
+    }
+    Ok(findings)
+}
+
+fn wrong(place: String, text: String) -> Finding {
+    Finding { place, text, wrong: true }
+}

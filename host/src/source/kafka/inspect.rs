@@ -1,0 +1,97 @@
+//! Looks at the topics of a pipeline, changing nothing, for `tidegate check --connect`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use super::KafkaSource;
+use super::client::client_config;
+use super::context::{Context, Noted};
+use crate::source::topics::Topics;
+
+/// How long the brokers may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was found, a line each with its remedy.
+#[derive(Debug, Default)]
+pub struct Inspection {
+    /// What keeps the pipeline from running.
+    pub findings: Vec<String>,
+    /// What the operator should know of.
+    pub notes: Vec<String>,
+}
+
+impl KafkaSource {
+    /// Asks the brokers whether the topics are there, and whether they keep all of their history.
+    ///
+    /// # Errors
+    /// When the brokers cannot be reached or refuse this client; the text names the remedy.
+    pub async fn inspect(&self) -> anyhow::Result<Inspection> {
+        let noted = Arc::new(Noted::default());
+        let consumer = self.create(&self.consumer(), &noted, true)?;
+        let topics = Topics::new(&self.topics).map_err(|cause| anyhow!("`topics`: {cause}"))?;
+        let there = self.there(&consumer, &noted, &topics)?;
+        let mut inspection = Inspection::default();
+        for written in topics.written() {
+            let one = Topics::new(std::slice::from_ref(written)).map_err(|cause| anyhow!("`topics`: {cause}"))?;
+            if !there.iter().any(|topic| one.contains(topic)) {
+                let cause = if one.has_patterns() { "matches no topic" } else { "is not there" };
+                inspection.findings.push(format!(
+                    "`{written}` {cause}: is it spelt as the connector names it, and may this user describe it?"
+                ));
+            }
+        }
+        inspection.notes = self.history(&there).await?;
+        Ok(inspection)
+    }
+
+    /// The pipeline's topics that are there.
+    fn there(&self, consumer: &BaseConsumer<Context>, noted: &Noted, topics: &Topics) -> anyhow::Result<Vec<String>> {
+        // Gives the client its token.
+        let _ = consumer.poll(Duration::ZERO);
+        let brokers = self.config.client.brokers.shown();
+        let metadata = consumer.fetch_metadata(None, PATIENCE).map_err(|error| {
+            noted.failure().unwrap_or_else(|| {
+                anyhow!("Kafka ({brokers}) does not answer: {error}; is it running, and reachable from here?")
+            })
+        })?;
+        let names = metadata.topics().iter().map(|topic| topic.name());
+        Ok(names.filter(|name| topics.contains(name)).map(str::to_owned).collect())
+    }
+
+    /// Which topics do not keep what a store that begins afresh would need.
+    async fn history(&self, topics: &[String]) -> anyhow::Result<Vec<String>> {
+        let admin: AdminClient<DefaultClientContext> =
+            client_config(&self.config.client).create().context("cannot ask for the topics' settings")?;
+        let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+        if resources.is_empty() {
+            return Ok(Vec::new());
+        }
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+        let Ok(described) = admin.describe_configs(&resources, &options).await else {
+            return Ok(vec![
+                "the topics' settings cannot be read, so that nothing is known of how long they keep records".into(),
+            ]);
+        };
+        let notes = topics.iter().zip(described).filter_map(|(topic, described)| incomplete(topic, &described.ok()?));
+        Ok(notes.collect())
+    }
+}
+
+/// What of a topic's history goes, if anything does.
+fn incomplete(topic: &str, settings: &ConfigResource) -> Option<String> {
+    let setting = |name: &str| settings.get(name).and_then(|entry| entry.value.as_deref()).unwrap_or_default();
+    let policy = setting("cleanup.policy");
+    let remedy = "a store that begins afresh lacks what is gone; have the connector take a new snapshot then";
+    if policy.contains("compact") {
+        return Some(format!("`{topic}` is compacted, and forgets older states and, after a while, deletes: {remedy}"));
+    }
+    let limits = [("retention.ms", "ms"), ("retention.bytes", "bytes a partition")];
+    let (value, unit) =
+        limits.iter().find_map(|(name, unit)| Some((setting(name), unit)).filter(|(v, _)| *v != "-1"))?;
+    Some(format!("`{topic}` keeps its records for {value} {unit} alone: {remedy}"))
+}
