@@ -46,7 +46,7 @@ fn main() {
     runtime.block_on(admin.create_topics([&new], &AdminOptions::new())).unwrap();
 
     let client = KafkaClient { brokers: Text::plain(&brokers), tls: None, sasl: None, properties: BTreeMap::default() };
-    let sink = Arc::new(Kafka::open(Options { name: "events".into(), client }).unwrap());
+    let sink = Arc::new(Kafka::open(Options { client }).unwrap());
     let bare: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
         .set("bootstrap.servers", &brokers)
         .set("enable.idempotence", "true")

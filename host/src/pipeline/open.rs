@@ -66,7 +66,7 @@ pub(super) fn sinks(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<dyn 
 /// Opens one store.
 pub(super) fn sink(name: &str, sink: &config::Sink) -> anyhow::Result<Arc<dyn Sink>> {
     Ok(match sink {
-        config::Sink::Null => Arc::new(sink::null::Null::new(name)),
+        config::Sink::Null => Arc::new(sink::null::Null::new()),
         config::Sink::Redis(options) => Arc::new(sink::redis::Redis::open(sink::redis::Options {
             name: name.to_owned(),
             url: options.url.to_string(),
@@ -88,10 +88,9 @@ pub(super) fn sink(name: &str, sink: &config::Sink) -> anyhow::Result<Arc<dyn Si
             key: options.key.as_ref().map(|path| path.as_path().to_path_buf()),
             statement_timeout: options.statement_timeout,
         })?),
-        config::Sink::Kafka(kafka) => Arc::new(sink::kafka::Kafka::open(sink::kafka::Options {
-            name: name.to_owned(),
-            client: kafka.client.clone(),
-        })?),
+        config::Sink::Kafka(kafka) => {
+            Arc::new(sink::kafka::Kafka::open(sink::kafka::Options { client: kafka.client.clone() })?)
+        }
         config::Sink::Elasticsearch(options) => Arc::new(elasticsearch(name, options)?),
         config::Sink::Sqlite(options) => Arc::new(sink::sqlite::Sqlite::open(sink::sqlite::Options {
             name: name.to_owned(),

@@ -359,7 +359,7 @@ fn plan() -> impl Strategy<Value = Vec<(usize, Mishap)>> {
 
 #[test]
 fn the_null_sinks_ledger_is_compared_and_set() {
-    runtime().block_on(the_ledger_is_compared_and_set(&Null::new("null"), Port::Cache));
+    runtime().block_on(the_ledger_is_compared_and_set(&Null::new(), Port::Cache));
 }
 
 #[test]
@@ -379,7 +379,7 @@ fn a_cleared_cache_in_sqlite_begins_afresh() {
 
 #[test]
 fn lanes_do_not_disturb_each_other_in_the_null_sink() {
-    let sink = Arc::new(Null::new("null"));
+    let sink = Arc::new(Null::new());
     runtime().block_on(lanes_do_not_disturb_each_other(Arc::clone(&sink) as Arc<dyn Sink>, Port::Cache, 200));
     assert_eq!(sink.executed()[0], ("cache-set", 800));
 }

@@ -174,7 +174,8 @@ pub struct BadWrite {
     pub reason: String,
 }
 
-/// Why a store could not answer.
+/// Why a store could not answer. The texts name the store's address and the place in it; the sink is named by whoever
+/// calls it.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     /// It may pass: back off and try the same again. The write may have been applied.

@@ -11,9 +11,8 @@ use super::{Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHe
 use crate::command::Command;
 
 /// The sink.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Null {
-    name: String,
     ledger: Mutex<Ledger>,
     executed: [AtomicU64; Command::KINDS.len()],
 }
@@ -34,9 +33,9 @@ struct Row {
 }
 
 impl Null {
-    /// A sink of this name.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), ledger: Mutex::default(), executed: Default::default() }
+    /// A sink that has executed nothing.
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// How many commands of each kind were executed; folded ones count as one.
@@ -80,7 +79,7 @@ impl Sink for Null {
     async fn claim(&self, key: &LedgerKey, token: Token, start: u64) -> Result<Standing, SinkError> {
         let mut ledger = self.ledger();
         if !ledger.heads.contains(&key.pipeline) {
-            return Err(SinkError::Stop(format!("sink {}: pipeline {} was not prepared", self.name, key.pipeline)));
+            return Err(SinkError::Stop(format!("pipeline {} was not prepared", key.pipeline)));
         }
         if let Some(row) = ledger.rows.get_mut(key) {
             row.token = token;
@@ -134,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_counts_what_it_executed_by_kind() {
-        let sink = Null::new("null");
+        let sink = Null::new();
         let key = LedgerKey { pipeline: "p".into(), partition: TopicPartition { topic: "t".into(), partition: 0 } };
         sink.prepare("p", &Declared::default()).await.unwrap();
         sink.claim(&key, Token(1), 0).await.unwrap();

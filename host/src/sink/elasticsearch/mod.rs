@@ -113,7 +113,6 @@ pub struct Options {
 
 /// The sink.
 pub struct Elasticsearch {
-    name: String,
     prefix: String,
     max_request_bytes: usize,
     http: Http,
@@ -143,10 +142,9 @@ impl Elasticsearch {
     /// # Errors
     /// `Stop` when the options cannot be used.
     pub fn open(options: Options) -> Result<Self, SinkError> {
-        let http = Http::new(&options).map_err(|e| in_sink(&options.name, e))?;
+        let http = Http::new(&options)?;
         Ok(Self {
             ledger: Ledger { index: options.ledger_index, sink: options.name.clone() },
-            name: options.name,
             prefix: options.index_prefix,
             max_request_bytes: options.max_request_bytes,
             http,
@@ -308,10 +306,6 @@ impl Elasticsearch {
             None => Ok(Some(Written::LedgerMissing)),
         }
     }
-
-    fn placed<T>(&self, answer: Result<T, SinkError>) -> Result<T, SinkError> {
-        answer.map_err(|e| in_sink(&self.name, e))
-    }
 }
 
 /// What to answer when the row does not let the step through.
@@ -347,21 +341,14 @@ fn announce(row: &mut Row, step: &Step<'_>, deleting: Vec<Deleting>, refused: &[
     !same
 }
 
-fn in_sink(name: &str, error: SinkError) -> SinkError {
-    match error {
-        SinkError::Retry(text) => SinkError::Retry(format!("sink {name}: {text}")),
-        SinkError::Stop(text) => SinkError::Stop(format!("sink {name}: {text}")),
-    }
-}
-
 #[async_trait]
 impl Sink for Elasticsearch {
     async fn knows(&self, pipeline: &str) -> Result<bool, SinkError> {
-        self.placed(self.ledger.head(&self.http, pipeline).await.map(|head| head.is_some()))
+        self.ledger.head(&self.http, pipeline).await.map(|head| head.is_some())
     }
 
     async fn prepare(&self, pipeline: &str, declared: &Declared) -> Result<(), SinkError> {
-        self.placed(self.start(pipeline, declared).await)
+        self.start(pipeline, declared).await
     }
 
     async fn enter_topic(
@@ -371,24 +358,24 @@ impl Sink for Elasticsearch {
         head: &TopicHead,
         replace: bool,
     ) -> Result<TopicHead, SinkError> {
-        self.placed(self.ledger.enter_topic(&self.http, pipeline, topic, head, replace).await)
+        self.ledger.enter_topic(&self.http, pipeline, topic, head, replace).await
     }
 
     async fn claim(&self, key: &LedgerKey, token: Token, start: u64) -> Result<Standing, SinkError> {
-        self.placed(self.claim_row(key, token, start).await)
+        self.claim_row(key, token, start).await
     }
 
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
         step.check()?;
-        self.placed(self.write_batch(step, writes).await)
+        self.write_batch(step, writes).await
     }
 
     async fn clear_cache(&self, _pipeline: &str, _keys: &[String]) -> Result<(), SinkError> {
-        self.placed(Err(SinkError::Stop("documents are no cache, and are not cleared".into())))
+        Err(SinkError::Stop("documents are no cache, and are not cleared".into()))
     }
 
     async fn inspect(&self, declared: &Declared) -> Result<Vec<String>, SinkError> {
-        self.placed(self.findings(declared).await)
+        self.findings(declared).await
     }
 }
 
@@ -403,6 +390,6 @@ impl fmt::Debug for Credentials {
 
 impl fmt::Debug for Elasticsearch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Elasticsearch").field("name", &self.name).field("http", &self.http).finish_non_exhaustive()
+        f.debug_struct("Elasticsearch").field("http", &self.http).finish_non_exhaustive()
     }
 }

@@ -94,7 +94,7 @@ impl Elasticsearch {
     async fn first(&self, pipeline: &str, alias: &str, index: &Index) -> Result<Made, SinkError> {
         let mut stored = indexes::look(&self.http, alias).await?;
         if stored.is_none() {
-            let definition = indexes::definition(index, &self.name, pipeline)?;
+            let definition = indexes::definition(index, &self.ledger.sink, pipeline)?;
             if !indexes::make(&self.http, alias, &definition).await?
                 && indexes::look(&self.http, alias).await?.is_none()
             {

@@ -39,15 +39,12 @@ const ALONE: usize = 900_000;
 /// How to open the sink.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The sink's name.
-    pub name: String,
     /// The cluster.
     pub client: KafkaClient,
 }
 
 /// The sink.
 pub struct Kafka {
-    name: String,
     producer: Arc<Producer>,
     /// Of writes that failed in part: what needs no second try.
     tries: Mutex<HashMap<LedgerKey, Try>>,
@@ -82,7 +79,7 @@ impl Kafka {
     /// When librdkafka does not take a setting.
     pub fn open(options: Options) -> Result<Self, SinkError> {
         let producer = Producer::shared(&options.client)?;
-        Ok(Self { name: options.name, producer, tries: Mutex::default() })
+        Ok(Self { producer, tries: Mutex::default() })
     }
 
     /// The messages of a write that no earlier try has published.
@@ -94,10 +91,7 @@ impl Kafka {
                 (&*write.command, write.origins.first())
             else {
                 let kind = write.command.kind();
-                return Err(SinkError::Stop(format!(
-                    "sink {}: it cannot execute {kind}; please report this",
-                    self.name
-                )));
+                return Err(SinkError::Stop(format!("it cannot execute {kind}; please report this")));
             };
             let number = numbers.entry(*origin).or_default();
             let id = (*origin, *number);
@@ -275,6 +269,6 @@ impl Sink for Kafka {
 
 impl Kafka {
     fn no_ledger(&self) -> SinkError {
-        SinkError::Stop(format!("sink {}: Kafka keeps no ledger; please report this", self.name))
+        SinkError::Stop("Kafka keeps no ledger; please report this".into())
     }
 }

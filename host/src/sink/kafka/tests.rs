@@ -10,7 +10,7 @@ use super::*;
 use crate::source::{self, TopicPartition};
 
 fn sink(client: KafkaClient) -> Kafka {
-    Kafka::open(Options { name: "events".into(), client }).unwrap()
+    Kafka::open(Options { client }).unwrap()
 }
 
 fn key() -> LedgerKey {

@@ -87,12 +87,12 @@ impl Redis {
     /// # Errors
     /// `Stop` when the URL or a file cannot be used.
     pub fn open(options: Options) -> Result<Self, SinkError> {
-        let stop = |text: String| SinkError::Stop(format!("sink {} (Redis): {text}", options.name));
+        let stop = |text: String| SinkError::Stop(format!("Redis: {text}"));
         // The client's own words may quote the URL.
         let info = options.url.as_str().into_connection_info().map_err(|_| {
             stop("`url` is no address of Redis: write redis://[user:password@]host[:port][/db], rediss:// or unix:///path".into())
         })?;
-        let place = format!("sink {} (Redis at {})", options.name, info.addr());
+        let place = format!("Redis at {}", info.addr());
         let settings = info.redis_settings().clone().set_lib_name("tidegate", env!("CARGO_PKG_VERSION"));
         let user = settings.username().unwrap_or("default").to_owned();
         let info = info.set_redis_settings(settings);

@@ -24,8 +24,8 @@ impl From<Error> for Problem {
 impl Problem {
     /// For the caller of a sink, with the place put before. A command that is bad where there is no command comes
     /// from something else in the file: that is not for a record to pay for.
-    pub(super) fn in_sink(self, name: &str, path: &std::path::Path) -> SinkError {
-        let place = |text: String| format!("sink {name} ({}): {text}", path.display());
+    pub(super) fn in_file(self, path: &std::path::Path) -> SinkError {
+        let place = |text: String| format!("{}: {text}", path.display());
         match self {
             Self::Retry(text) => SinkError::Retry(place(text)),
             Self::Stop(text) | Self::Bad(text) => SinkError::Stop(place(text)),

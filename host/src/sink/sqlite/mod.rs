@@ -102,7 +102,7 @@ impl Sqlite {
             schema::ensure(&mut connection)?;
             Ok(connection)
         };
-        let connection = blocking(open).map_err(|problem| problem.in_sink(&options.name, &options.path))?;
+        let connection = blocking(open).map_err(|problem| problem.in_file(&options.path))?;
         let tables = Tables::new(options.table_prefix.clone());
         Ok(Self { options, store: Mutex::new(Store { connection, tables }), clock })
     }
@@ -116,7 +116,7 @@ impl Sqlite {
                 // The transaction is rolled back, and with it columns that were taken for added.
                 store.tables.forget();
             }
-            answer.map_err(|problem| problem.in_sink(&self.options.name, &self.options.path))
+            answer.map_err(|problem| problem.in_file(&self.options.path))
         })
     }
 

@@ -250,7 +250,7 @@ fn a_file_that_is_something_else_stops_with_a_remedy() {
     let options = bench.options("s");
     fs::write(&options.path, "this is a text of some length, and not a database at all".repeat(20)).unwrap();
     let reason = stopped(Sqlite::open(options.clone()).map(|_| ()));
-    assert!(reason.contains("sink s") && reason.contains("another path"), "{reason}");
+    assert!(reason.contains("store.db") && reason.contains("another path"), "{reason}");
     let missing = Options { path: options.path.with_file_name("no").join("store.db"), ..options };
     assert!(stopped(Sqlite::open(missing).map(|_| ())).contains("folder"));
 }
