@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::sinks::{Sink, Sqlite};
 use super::text::{FilePath, Text};
-use super::{Config, DeadLetterStore};
+use super::{Config, DeadLetterStore, Source};
 
 impl Config {
     /// The same configuration with every sink in this SQLite file, and the dead letters beside it in
@@ -17,6 +17,12 @@ impl Config {
             let prefix = if alone { String::new() } else { format!("{}_", name.replace(['.', '-'], "_")) };
             let path = FilePath::plain(file);
             *sink = Sink::Sqlite(Sqlite { path, table_prefix: Text::plain(prefix), seed: None });
+        }
+        for pipeline in &mut self.pipelines {
+            pipeline.group = format!("{}.preview-{run}", pipeline.group);
+        }
+        if let Source::Kafka(kafka) = &mut self.source {
+            kafka.instance = None;
         }
         let mut dead_letters = file.as_os_str().to_owned();
         dead_letters.push(".dead-letters.jsonl");

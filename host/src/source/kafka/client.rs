@@ -106,9 +106,9 @@ pub(crate) fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
 /// Passes a log line of librdkafka on. What its properties hold is in none of them: it blacks out secrets itself.
 pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
     match level {
-        // Whatever of this asks for a deed comes as an error too, and is told there.
+        // These come as errors too, and are told there.
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-            tracing::info!(target: "librdkafka", facility, "{line}");
+            tracing::debug!(target: "librdkafka", facility, "{line}");
         }
         RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
             tracing::info!(target: "librdkafka", facility, "{line}");

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::context::{Context, Noted};
-use super::prove::code;
+use super::prove::{answered, code};
 use super::{KafkaSource, client};
 use crate::source::topics::Topics;
 
@@ -28,7 +28,7 @@ impl KafkaSource {
         let consumer = self.create(&self.consumer(), &noted, true)?;
         let topics = Topics::new(&self.topics).map_err(|cause| anyhow!("`topics`: {cause}"))?;
         let brokers = self.config.client.brokers.shown();
-        let mut told = false;
+        let mut failures = 0_u32;
         while !stop.load(Ordering::Relaxed) {
             // Also gives the client its token.
             let _ = consumer.poll(REST);
@@ -44,7 +44,9 @@ impl KafkaSource {
                     if let Some(remedy) = code(&failure).and_then(client::remedy) {
                         return Err(failure.context(format!("Kafka ({brokers}): {remedy}")));
                     }
-                    if !noted.is_away() && !std::mem::replace(&mut told, true) {
+                    failures += 1;
+                    // The first may be a connection that is still being made, or an error that is told by itself.
+                    if failures == 2 && !noted.is_away() {
                         tracing::warn!(brokers, "cannot read the group's commits yet: {failure:#}; trying again");
                     }
                 }
@@ -62,7 +64,8 @@ fn read(consumer: &BaseConsumer<Context>, topics: &Topics) -> anyhow::Result<Vec
         topics.written().iter().map(|topic| Some(topic.as_str())).collect()
     };
     for topic in asked {
-        let metadata = consumer.fetch_metadata(topic, PATIENCE).context("cannot ask for the topics' partitions")?;
+        let metadata = consumer.fetch_metadata(topic, PATIENCE);
+        let metadata = answered(metadata, || "cannot ask for the topics' partitions".into())?;
         for topic in metadata.topics().iter().filter(|topic| topics.contains(topic.name())) {
             for partition in topic.partitions() {
                 list.add_partition(topic.name(), partition.id());
@@ -72,11 +75,13 @@ fn read(consumer: &BaseConsumer<Context>, topics: &Topics) -> anyhow::Result<Vec
     if list.count() == 0 {
         return Ok(Vec::new());
     }
-    let committed = consumer.committed_offsets(list, PATIENCE).context("cannot ask for the group's commits")?;
+    let committed = consumer.committed_offsets(list, PATIENCE);
+    let committed = answered(committed, || "cannot ask for the group's commits".into())?;
     let mut metadata = Vec::new();
     for element in committed.elements() {
-        let place = || format!("the group's commit of {}-{}", element.topic(), element.partition());
-        element.error().with_context(|| format!("cannot read {}", place()))?;
+        answered(element.error(), || {
+            format!("cannot read the group's commit of {}-{}", element.topic(), element.partition())
+        })?;
         if !element.metadata().is_empty() {
             metadata.push(element.metadata().to_owned());
         }

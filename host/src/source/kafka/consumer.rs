@@ -331,9 +331,16 @@ impl Running<'_> {
             at_once || revoking.until <= Instant::now() || !revoking.partitions.iter().any(|partition| owed(&partition))
         };
         if let Some(revoking) = self.revoking.take_if(released) {
-            self.commits.finish(&self.member, &revoking.partitions, !revoking.lost);
+            self.finish(&revoking);
             let_go(&self.member);
         }
+    }
+
+    /// Commits what is durable of partitions that go. What others own by now is theirs to commit, and a commit to a
+    /// cluster that is away would only be waited for.
+    fn finish(&mut self, revoking: &Revoking) {
+        let commit = !revoking.lost && !self.noted.is_away();
+        self.commits.finish(&self.member, &revoking.partitions, commit);
     }
 
     /// Has every lane release what it holds, waits for that within bounds, and commits what is durable then.
@@ -354,7 +361,7 @@ impl Running<'_> {
             self.bell.wait(REST);
         }
         if let Some(revoking) = self.revoking.take() {
-            self.commits.finish(&self.member, &revoking.partitions, true);
+            self.finish(&revoking);
         }
         revoked
     }

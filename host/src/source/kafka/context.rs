@@ -44,6 +44,8 @@ pub(super) struct Noted {
     /// The text of the last end of a partition that was reached.
     end: Mutex<String>,
     away: AtomicBool,
+    /// Whether it has been told that no broker can be reached.
+    told: AtomicBool,
     closing: AtomicBool,
 }
 
@@ -65,7 +67,8 @@ impl Noted {
 
     /// A broker has answered.
     pub(super) fn answered(&self, client: &KafkaClient) {
-        if self.is_away() && self.away.swap(false, Ordering::Relaxed) {
+        if self.is_away() && self.away.swap(false, Ordering::Relaxed) && self.told.swap(false, Ordering::Relaxed) {
+            lock(&self.trouble).clear();
             tracing::info!(brokers = client.brokers.shown(), "Kafka can be reached again");
         }
     }
@@ -80,6 +83,14 @@ impl Noted {
         let text = lock(&self.end);
         let digits = text.split_once("at offset ")?.1;
         digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    }
+
+    /// Says that no broker can be reached, once, and why: the cause may come before or after that news.
+    fn tell_away(&self, brokers: &str) {
+        let cause = lock(&self.trouble).clone();
+        if self.is_away() && !cause.is_empty() && !self.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(brokers, cause, "Kafka cannot be reached; waiting for it");
+        }
     }
 
     fn note(&self, event: Event) {
@@ -118,17 +129,14 @@ impl ClientContext for Context {
         match code {
             RDKafkaErrorCode::PartitionEOF => reason.clone_into(&mut lock(&self.noted.end)),
             RDKafkaErrorCode::AllBrokersDown => {
-                if !self.noted.away.swap(true, Ordering::Relaxed) {
-                    let cause = lock(&self.noted.trouble).clone();
-                    let cause = if cause.is_empty() { reason.to_owned() } else { cause };
-                    tracing::warn!(brokers, cause, "Kafka cannot be reached; waiting for it");
-                }
+                self.noted.away.store(true, Ordering::Relaxed);
+                self.noted.tell_away(brokers);
             }
             RDKafkaErrorCode::BrokerTransportFailure
             | RDKafkaErrorCode::Resolve
             | RDKafkaErrorCode::OperationTimedOut => {
                 reason.clone_into(&mut lock(&self.noted.trouble));
-                tracing::debug!(brokers, "{reason}");
+                self.noted.tell_away(brokers);
             }
             RDKafkaErrorCode::UnknownTopicOrPartition => {
                 tracing::warn!(

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::{Context, Noted};
@@ -62,9 +61,9 @@ impl Prover {
 
     fn prove(&self, partition: &TopicPartition) -> anyhow::Result<Assigned> {
         let watermarks = self.member.fetch_watermarks(&partition.topic, number(partition)?, PATIENCE);
-        let (start, end) = watermarks.with_context(|| format!("cannot ask where {partition} begins and ends"))?;
+        let (start, end) = answered(watermarks, || format!("cannot ask where {partition} begins and ends"))?;
         let metadata = self.member.fetch_metadata(Some(&partition.topic), PATIENCE);
-        let metadata = metadata.with_context(|| format!("cannot ask how many partitions {} has", partition.topic))?;
+        let metadata = answered(metadata, || format!("cannot ask how many partitions {} has", partition.topic))?;
         let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
         let before = self.committed(partition)?;
         let (offset, kept) = before.clone().unwrap_or((start, String::new()));
@@ -83,9 +82,9 @@ impl Prover {
         let mut list = TopicPartitionList::new();
         list.add_partition(&partition.topic, number(partition)?);
         let list = self.member.committed_offsets(list, PATIENCE);
-        let list = list.with_context(|| format!("cannot ask for the group's commit of {partition}"))?;
+        let list = answered(list, || format!("cannot ask for the group's commit of {partition}"))?;
         let Some(element) = list.elements().into_iter().next() else { return Ok(None) };
-        element.error().with_context(|| format!("cannot read the group's commit of {partition}"))?;
+        answered(element.error(), || format!("cannot read the group's commit of {partition}"))?;
         Ok(match element.offset() {
             Offset::Offset(offset) => Some((offset, element.metadata().to_owned())),
             _ => None,
@@ -98,13 +97,20 @@ impl Prover {
         let mut element = list.add_partition(&partition.topic, number(partition)?);
         element.set_offset(Offset::Offset(offset))?;
         element.set_metadata(metadata);
-        self.member
-            .commit(&list, CommitMode::Sync)
-            .with_context(|| format!("the group does not take this process as the owner of {partition}"))
+        let committed = self.member.commit(&list, CommitMode::Sync);
+        answered(committed, || format!("the group does not take this process as the owner of {partition}"))
     }
 }
 
-/// The code of the Kafka error in this failure.
+/// The answer to a question to the cluster, or what could not be done and why.
+pub(super) fn answered<T>(answer: KafkaResult<T>, what: impl FnOnce() -> String) -> anyhow::Result<T> {
+    answer.map_err(|error| match error.rdkafka_error_code() {
+        Some(code) => anyhow::Error::new(code).context(what()),
+        None => anyhow::Error::new(error).context(what()),
+    })
+}
+
+/// Why the cluster could not answer.
 pub(super) fn code(failure: &anyhow::Error) -> Option<RDKafkaErrorCode> {
-    failure.downcast_ref::<KafkaError>()?.rdkafka_error_code()
+    failure.downcast_ref().copied()
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -101,12 +101,6 @@ impl Topic {
             Offset::Offset(offset) => Some(offset),
             _ => None,
         }
-    }
-
-    pub(super) fn grow(&self, partitions: usize) {
-        let grown = NewPartitions::new(&self.name, partitions);
-        self.runtime.block_on(self.admin.create_partitions([&grown], &AdminOptions::new())).unwrap();
-        self.wait_for(i32::try_from(partitions).unwrap());
     }
 
     /// Writes one record.
