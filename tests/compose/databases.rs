@@ -2,12 +2,10 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
-use tidegate_tests::{root, text};
+use tidegate_tests::{root, service, text};
 
 use super::{Connector, connectors, read};
 
@@ -15,18 +13,6 @@ const ROLES: &str = "deploy/compose/postgres/1-roles.sql";
 const SOURCES: &str = "deploy/compose/postgres/2-sources.sql";
 const ANALYTICS: &str = "deploy/compose/postgres/3-analytics.sql";
 const PASSWORD: &str = "of-the-test";
-
-/// The address of a server that the tests were given.
-fn server(name: &str) -> String {
-    let file = std::env::var_os("TIDEGATE_SERVICES").map_or_else(
-        || std::env::current_exe().unwrap().ancestors().nth(3).unwrap().join("services/addresses.json"),
-        PathBuf::from,
-    );
-    let addresses = fs::read_to_string(&file)
-        .unwrap_or_else(|error| panic!("{}: {error}; `cargo xtask test` starts the servers", file.display()));
-    let addresses: Value = serde_json::from_str(&addresses).unwrap();
-    addresses[name].as_str().unwrap_or_else(|| panic!("{} has no `{name}`", file.display())).to_owned()
-}
 
 /// All databases and roles of the system, under names of this test's own, until it ends.
 struct Databases {
@@ -49,7 +35,7 @@ impl Databases {
         }
         // Debezium remembers a connector by its name, also one that was deleted.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
-        let databases = Self { server: server("postgres"), prefix: format!("compose_{test}_{now}_"), names };
+        let databases = Self { server: service("postgres"), prefix: format!("compose_{test}_{now}_"), names };
         for file in &files {
             databases.run("postgres", file);
         }
@@ -214,7 +200,7 @@ impl Drop for Registered {
 #[test]
 fn debezium_reads_the_sources_as_it_is_registered() {
     let databases = Databases::new("debezium");
-    let connect = server("connect");
+    let connect = service("connect");
     let address = databases.server.rsplit(['@', '/']).next().unwrap();
     let (host, port) = address.split_once(':').unwrap();
     let folder = tempfile::tempdir().unwrap();

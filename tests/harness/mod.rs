@@ -44,6 +44,16 @@ pub fn guest(name: &str) -> PathBuf {
     module
 }
 
+/// The address of a server that the tests share: `postgres`, `kafka`, `connect`, `redis`, `elasticsearch`, `opensearch`.
+pub fn service(name: &str) -> String {
+    let file =
+        std::env::var_os("TIDEGATE_SERVICES").map_or_else(|| target().join("services/addresses.json"), PathBuf::from);
+    let addresses = fs::read_to_string(&file)
+        .unwrap_or_else(|error| panic!("{}: {error}; `cargo xtask test` starts the servers", file.display()));
+    let addresses: serde_json::Value = serde_json::from_str(&addresses).unwrap();
+    addresses[name].as_str().unwrap_or_else(|| panic!("{} has no `{name}`", file.display())).to_owned()
+}
+
 /// A folder in which the program runs.
 pub struct Site {
     folder: TempDir,

@@ -10,7 +10,7 @@ use super::store::Store;
 use super::value::Form;
 
 /// The tables of the source, and the analytics tables that mirror them.
-const TABLES: [(&str, &str); 4] = [
+pub const TABLES: [(&str, &str); 4] = [
     ("orders", "fact_orders"),
     ("order_items", "fact_order_items"),
     ("books", "dim_books"),
@@ -71,7 +71,7 @@ fn compare(
 }
 
 /// The connector's time mode is `connect`, which cuts a `timestamp` to milliseconds; one with a time zone stays whole.
-fn cut_to_milliseconds(table: &Table, row: &Members) -> Members {
+pub fn cut_to_milliseconds(table: &Table, row: &Members) -> Members {
     let is_plain =
         |name: &str| table.columns.iter().any(|column| column.name == name && column.of.ends_with("without time zone"));
     let cut = |name: &str, value: &Json| match value {

@@ -52,7 +52,7 @@ impl fmt::Display for Difference {
 }
 
 /// When entries expire that were written in that span and live for so long. All in milliseconds.
-pub(crate) fn expiry(written: &RangeInclusive<i64>, seconds_to_live: i64) -> RangeInclusive<i64> {
+pub fn expiry(written: &RangeInclusive<i64>, seconds_to_live: i64) -> RangeInclusive<i64> {
     let milliseconds = seconds_to_live * 1000;
     written.start() + milliseconds..=written.end() + milliseconds
 }
@@ -70,18 +70,13 @@ fn excerpt(text: &str, difference: usize) -> String {
 }
 
 impl Verdict {
-    pub(crate) fn new(system: &'static str) -> Self {
+    /// A verdict without differences so far.
+    pub fn new(system: &'static str) -> Self {
         Self { system, holds: Vec::new(), compared: 0, absent: Vec::new(), differences: Vec::new() }
     }
 
     /// Notes a difference.
-    pub(crate) fn differs(
-        &mut self,
-        key: &str,
-        column: Option<&str>,
-        expected: impl Into<String>,
-        found: impl Into<String>,
-    ) {
+    pub fn differs(&mut self, key: &str, column: Option<&str>, expected: impl Into<String>, found: impl Into<String>) {
         self.differences.push(Difference {
             system: self.system,
             key: key.to_owned(),
@@ -92,7 +87,7 @@ impl Verdict {
     }
 
     /// Compares two texts.
-    pub(crate) fn text(&mut self, key: &str, expected: &str, found: &str) {
+    pub fn text(&mut self, key: &str, expected: &str, found: &str) {
         self.compared += 1;
         if expected != found {
             self.differs(key, None, expected, found);
@@ -101,7 +96,7 @@ impl Verdict {
 
     /// Compares a row of the source with what the store holds of it: each column, and no other. `stored_as` gives
     /// the name of a column in the store.
-    pub(crate) fn row(
+    pub fn row(
         &mut self,
         key: &str,
         columns: &[Column],
@@ -127,7 +122,7 @@ impl Verdict {
     }
 
     /// Compares each living row of a table with its cache entry `{prefix}{id}`, and takes that entry out of `cache`.
-    pub(crate) fn rows_in_cache(
+    pub fn rows_in_cache(
         &mut self,
         cache: &mut Cache,
         prefix: &str,
@@ -154,7 +149,7 @@ impl Verdict {
     }
 
     /// Checks when an entry expires.
-    pub(crate) fn expiry(&mut self, key: &str, entry: &Entry, expected: &RangeInclusive<i64>) {
+    pub fn expiry(&mut self, key: &str, entry: &Entry, expected: &RangeInclusive<i64>) {
         self.compared += 1;
         if !entry.expires_at.is_some_and(|expires_at| expected.contains(&expires_at)) {
             let found = entry.expires_at.map_or("never".to_owned(), |expires_at| expires_at.to_string());
@@ -163,7 +158,7 @@ impl Verdict {
     }
 
     /// Whether the events never brought the whole of this key; then the store must not have it either.
-    pub(crate) fn must_be_absent(&mut self, key: &str, incomplete: bool, is_there: bool) -> bool {
+    pub fn must_be_absent(&mut self, key: &str, incomplete: bool, is_there: bool) -> bool {
         if incomplete && is_there {
             self.differs(key, None, "nothing, since no event brought one of its columns", "an entry");
         } else if incomplete {
@@ -173,14 +168,14 @@ impl Verdict {
     }
 
     /// Notes what is left over: it should not be there.
-    pub(crate) fn nothing_else<'a>(&mut self, left: impl IntoIterator<Item = (String, &'a [u8])>) {
+    pub fn nothing_else<'a>(&mut self, left: impl IntoIterator<Item = (String, &'a [u8])>) {
         for (key, value) in left {
             self.differs(&key, None, "nothing", String::from_utf8_lossy(value));
         }
     }
 
     /// The members of a stored JSON object; what is none is noted.
-    pub(crate) fn object(&mut self, key: &str, text: &str) -> Option<Members> {
+    pub fn object(&mut self, key: &str, text: &str) -> Option<Members> {
         match Json::parse(text) {
             Ok(Json::Object(members)) => Some(members),
             _ => {

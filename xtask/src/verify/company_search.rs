@@ -46,7 +46,7 @@ pub(super) fn check(verdict: &mut Verdict, store: &Store, source: &Source, chang
 }
 
 /// The field that a column becomes.
-fn field(table: &str, column: &str) -> String {
+pub fn field(table: &str, column: &str) -> String {
     let renamed = RENAMES.iter().find(|(of, from, _)| *of == table && *from == column);
     renamed.map_or(column, |(_, _, into)| into).to_owned()
 }

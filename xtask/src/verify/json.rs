@@ -10,23 +10,30 @@ use super::decimal;
 
 /// A JSON value.
 #[derive(Debug, Clone)]
-pub(crate) enum Json {
+pub enum Json {
+    /// `null`.
     Null,
+    /// `true` or `false`.
     Bool(bool),
     /// A number, as it was written.
     Number(String),
+    /// A string.
     Text(String),
+    /// The elements in order.
     Array(Vec<Json>),
     /// The members in order; the names are unique.
     Object(Members),
 }
 
 /// The members of an object.
-pub(crate) type Members = Vec<(String, Json)>;
+pub type Members = Vec<(String, Json)>;
 
 impl Json {
     /// Parses one value.
-    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When it is no JSON, or a name occurs twice in an object.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
         let raw: &RawValue = serde_json::from_str(text).context("this is no JSON")?;
         Self::from_raw(raw.get())
     }
@@ -59,22 +66,22 @@ impl Json {
     }
 
     /// The members, if it is an object.
-    pub(crate) fn members(&self) -> Option<&Members> {
+    pub fn members(&self) -> Option<&Members> {
         if let Self::Object(members) = self { Some(members) } else { None }
     }
 
     /// The member of that name, if it is an object that has it.
-    pub(crate) fn get(&self, name: &str) -> Option<&Self> {
+    pub fn get(&self, name: &str) -> Option<&Self> {
         get(self.members()?, name)
     }
 
     /// The text, if it is a string.
-    pub(crate) fn text(&self) -> Option<&str> {
+    pub fn text(&self) -> Option<&str> {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 
     /// Equal as JSON: numbers by value, objects in any order.
-    pub(crate) fn same(&self, other: &Self) -> bool {
+    pub fn same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Null, Self::Null) => true,
             (Self::Bool(one), Self::Bool(two)) => one == two,
@@ -92,13 +99,13 @@ impl Json {
     }
 
     /// A scalar as bare text, as it stands in a key: `ord_1`, `42`. Others as JSON.
-    pub(crate) fn bare(&self) -> String {
+    pub fn bare(&self) -> String {
         if let Self::Text(text) = self { text.clone() } else { self.to_string() }
     }
 }
 
 /// The member of that name.
-pub(crate) fn get<'a>(members: &'a [(String, Json)], name: &str) -> Option<&'a Json> {
+pub fn get<'a>(members: &'a [(String, Json)], name: &str) -> Option<&'a Json> {
     members.iter().find(|(other, _)| other == name).map(|(_, value)| value)
 }
 

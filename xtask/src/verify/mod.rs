@@ -3,19 +3,19 @@
 //! It shares no code with the host and the SDK: it reads the capture and the store anew, compares numbers by their
 //! digits, times as instants and JSON as JSON, and derives from the recorded events what only they can tell.
 
-mod bookstore_analytics;
+pub mod bookstore_analytics;
 mod cache_invalidation;
-mod check;
-mod company_search;
+pub mod check;
+pub mod company_search;
 mod decimal;
 mod instant;
-pub(crate) mod json;
+pub mod json;
 mod order_cache;
-pub(crate) mod recorded;
-mod source;
-mod store;
-mod trackops_cache;
-mod value;
+pub mod recorded;
+pub mod source;
+pub mod store;
+pub mod trackops_cache;
+pub mod value;
 
 #[cfg(test)]
 pub(crate) mod fixture;

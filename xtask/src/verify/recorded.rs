@@ -11,41 +11,48 @@ use super::json::{self, Json, Members};
 /// What Debezium sends in the place of a value that the database did not tell (an unchanged TOAST column).
 const PLACEHOLDER: &str = "__debezium_unavailable_value";
 
+/// What happened to a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operation {
+pub enum Operation {
+    /// It was inserted, or came from another key.
     Create,
+    /// A snapshot found it.
     Read,
+    /// It was changed under its key.
     Update,
+    /// It was deleted, or left for another key.
     Delete,
 }
 
 /// One recorded change of a row.
 #[derive(Debug)]
-pub(crate) struct Change {
+pub struct Change {
     /// The last segment of the topic.
-    pub(crate) table: String,
-    pub(crate) operation: Operation,
+    pub table: String,
+    /// What happened.
+    pub operation: Operation,
     /// The key columns.
-    pub(crate) key: Members,
-    pub(crate) before: Option<Members>,
+    pub key: Members,
+    /// The row before it, where it is known.
+    pub before: Option<Members>,
     /// The row, without the columns that were not sent.
-    pub(crate) after: Option<Members>,
+    pub after: Option<Members>,
     /// The columns that were not sent.
-    pub(crate) unsent: Vec<String>,
+    pub unsent: Vec<String>,
     /// Whether it is the second half of a change of the primary key.
-    pub(crate) moved_here: bool,
+    pub moved_here: bool,
 }
 
 impl Change {
     /// The key's values as one text, to tell rows apart.
-    pub(crate) fn identity(&self) -> String {
+    pub fn identity(&self) -> String {
         self.key.iter().map(|(_, value)| value.bare()).collect::<Vec<_>>().join(":")
     }
 }
 
 /// The row as the events left it, for each key of one table.
 #[derive(Debug, Default)]
-pub(crate) struct Images {
+pub struct Images {
     /// By the key's values. None: the row is there, but a column of it never came, so no store can hold it.
     rows: BTreeMap<String, Option<Members>>,
 }
@@ -53,7 +60,7 @@ pub(crate) struct Images {
 impl Images {
     /// Follows the changes of one table. Columns that were not sent are carried forward. With `keep_deleted` a
     /// deleted row stays as it was last.
-    pub(crate) fn follow(changes: &[Change], table: &str, keep_deleted: bool) -> Self {
+    pub fn follow(changes: &[Change], table: &str, keep_deleted: bool) -> Self {
         let mut rows = BTreeMap::<String, Option<Members>>::new();
         for change in changes.iter().filter(|change| change.table == table) {
             let identity = change.identity();
@@ -78,12 +85,12 @@ impl Images {
     }
 
     /// Whether the row is there, but a column of it never came.
-    pub(crate) fn is_incomplete(&self, identity: &str) -> bool {
+    pub fn is_incomplete(&self, identity: &str) -> bool {
         matches!(self.rows.get(identity), Some(None))
     }
 
     /// The rows that are whole.
-    pub(crate) fn whole(&self) -> impl Iterator<Item = (&str, &Members)> {
+    pub fn whole(&self) -> impl Iterator<Item = (&str, &Members)> {
         self.rows.iter().filter_map(|(identity, row)| row.as_ref().map(|row| (identity.as_str(), row)))
     }
 }

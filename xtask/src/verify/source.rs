@@ -9,23 +9,27 @@ use super::json::{self, Json, Members};
 
 /// A column of a source table.
 #[derive(Debug, Clone)]
-pub(crate) struct Column {
-    pub(crate) name: String,
+pub struct Column {
+    /// Its name.
+    pub name: String,
     /// As PostgreSQL spells it: `numeric(10,2)`, `timestamp with time zone`.
-    pub(crate) of: String,
-    pub(crate) is_key: bool,
+    pub of: String,
+    /// Whether it is part of the primary key.
+    pub is_key: bool,
 }
 
 /// A source table and its rows.
 #[derive(Debug)]
-pub(crate) struct Table {
-    pub(crate) columns: Vec<Column>,
-    pub(crate) rows: Vec<Members>,
+pub struct Table {
+    /// Its columns.
+    pub columns: Vec<Column>,
+    /// Its rows, as PostgreSQL writes them as JSON.
+    pub rows: Vec<Members>,
 }
 
 impl Table {
     /// The values of a row's key as one text, to tell rows apart.
-    pub(crate) fn identity(&self, row: &[(String, Json)]) -> String {
+    pub fn identity(&self, row: &[(String, Json)]) -> String {
         let keys = self.columns.iter().filter(|column| column.is_key);
         keys.map(|column| json::get(row, &column.name).map(Json::bare).unwrap_or_default())
             .collect::<Vec<_>>()
@@ -35,7 +39,7 @@ impl Table {
 
 /// The tables of one system.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub struct Source {
     tables: Vec<(String, Table)>,
 }
 
@@ -68,7 +72,11 @@ fn read_object(path: &Path) -> anyhow::Result<Members> {
     }
 }
 
-fn table(columns: &Json, rows: &Json) -> anyhow::Result<Table> {
+/// A table by its columns, as `source-types.json` lists them, and an array of its rows.
+///
+/// # Errors
+/// When either has another shape.
+pub fn table(columns: &Json, rows: &Json) -> anyhow::Result<Table> {
     let (Json::Array(columns), Json::Array(rows)) = (columns, rows) else {
         bail!("columns and rows are arrays");
     };

@@ -18,22 +18,26 @@ pub(crate) struct Store {
 
 /// A cache entry.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    pub(crate) value: Vec<u8>,
+pub struct Entry {
+    /// The bytes under its key.
+    pub value: Vec<u8>,
     /// Milliseconds since 1970.
-    pub(crate) expires_at: Option<i64>,
+    pub expires_at: Option<i64>,
 }
 
 /// A message.
 #[derive(Debug, Clone)]
-pub(crate) struct Message {
-    pub(crate) topic: String,
-    pub(crate) key: String,
-    pub(crate) value: String,
+pub struct Message {
+    /// Where it was published.
+    pub topic: String,
+    /// Its key.
+    pub key: String,
+    /// Its body.
+    pub value: String,
 }
 
 /// Cache entries by key.
-pub(crate) type Cache = BTreeMap<String, Entry>;
+pub type Cache = BTreeMap<String, Entry>;
 
 impl Store {
     /// Opens the file.

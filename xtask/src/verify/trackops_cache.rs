@@ -2,12 +2,13 @@
 //! gone; the messages are those that the rule gives over the recorded stream.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use super::check::{self, Verdict};
 use super::json::{self, Json, Members};
 use super::recorded::{Change, Images, Operation};
-use super::source::Source;
-use super::store::{Message, Store};
+use super::source::{Source, Table};
+use super::store::{Cache, Message, Store};
 use crate::seeds;
 
 const TOPIC: &str = "order-events";
@@ -21,22 +22,7 @@ pub(super) fn check(verdict: &mut Verdict, store: &Store, source: &Source, chang
     let table = source.table("orders")?;
     let images = Images::follow(changes, "orders", false);
     let written = store.written(verdict.system)?;
-    verdict.rows_in_cache(&mut cache, "order:entity:", (table, &images), &check::expiry(&written, 3600));
-    for row in &table.rows {
-        let identity = table.identity(row);
-        if images.is_incomplete(&identity) {
-            continue;
-        }
-        let key = format!("order:status:{identity}");
-        let status = json::get(row, "status").map(Json::bare).unwrap_or_default();
-        match cache.remove(&key) {
-            Some(entry) => {
-                verdict.text(&key, &status, &String::from_utf8_lossy(&entry.value));
-                verdict.expiry(&key, &entry, &check::expiry(&written, 1800));
-            }
-            None => verdict.differs(&key, None, status, "nothing"),
-        }
-    }
+    orders_in_cache(verdict, &mut cache, (table, &images), &written);
 
     let named = seeds::named(changes, "customer_id");
     for seed in seeds::trackops_cache(changes)? {
@@ -51,12 +37,38 @@ pub(super) fn check(verdict: &mut Verdict, store: &Store, source: &Source, chang
         }
     }
     verdict.nothing_else(cache.iter().map(|(key, entry)| (key.clone(), entry.value.as_slice())));
-    compare_messages(verdict, &expected_messages(changes), messages);
+    compare_messages(verdict, TOPIC, &expected_messages(changes), messages);
     Ok(())
 }
 
+/// Compares each living row with its entry and with that of its status, written in that span of milliseconds, and takes
+/// both out of `cache`.
+pub fn orders_in_cache(
+    verdict: &mut Verdict,
+    cache: &mut Cache,
+    (table, images): (&Table, &Images),
+    written: &RangeInclusive<i64>,
+) {
+    verdict.rows_in_cache(cache, "order:entity:", (table, images), &check::expiry(written, 3600));
+    for row in &table.rows {
+        let identity = table.identity(row);
+        if images.is_incomplete(&identity) {
+            continue;
+        }
+        let key = format!("order:status:{identity}");
+        let status = json::get(row, "status").map(Json::bare).unwrap_or_default();
+        match cache.remove(&key) {
+            Some(entry) => {
+                verdict.text(&key, &status, &String::from_utf8_lossy(&entry.value));
+                verdict.expiry(&key, &entry, &check::expiry(written, 1800));
+            }
+            None => verdict.differs(&key, None, status, "nothing"),
+        }
+    }
+}
+
 /// What is published, by the order's id, which is the message's key. The messages of a key keep their order.
-fn expected_messages(changes: &[Change]) -> BTreeMap<String, Vec<Members>> {
+pub fn expected_messages(changes: &[Change]) -> BTreeMap<String, Vec<Members>> {
     let mut messages = BTreeMap::<String, Vec<Members>>::new();
     for change in changes {
         let Some(after) = &change.after else {
@@ -85,13 +97,19 @@ fn expected_messages(changes: &[Change]) -> BTreeMap<String, Vec<Members>> {
     messages
 }
 
-fn compare_messages(verdict: &mut Verdict, expected: &BTreeMap<String, Vec<Members>>, found: Vec<Message>) {
+/// Compares the messages of each key, in their order, and notes those to another topic.
+pub fn compare_messages(
+    verdict: &mut Verdict,
+    topic: &str,
+    expected: &BTreeMap<String, Vec<Members>>,
+    found: Vec<Message>,
+) {
     let mut by_key = BTreeMap::<String, Vec<String>>::new();
     for message in found {
-        if message.topic == TOPIC {
+        if message.topic == topic {
             by_key.entry(message.key).or_default().push(message.value);
         } else {
-            verdict.differs(&message.key, None, format!("a message to {TOPIC}"), format!("one to {}", message.topic));
+            verdict.differs(&message.key, None, format!("a message to {topic}"), format!("one to {}", message.topic));
         }
     }
     for (key, expected) in expected {

@@ -8,7 +8,7 @@ use super::json::Json;
 
 /// How a store writes values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub enum Form {
     /// As JSON: decimals are numbers, json columns are nested.
     Json,
     /// As a cell of a SQLite table: decimals are text that keeps every digit, or integers; json columns are text.
@@ -53,7 +53,7 @@ fn kind(of: &str) -> Kind {
 /// PostgreSQL writes it as JSON (or as an event brings it: of a timestamp the milliseconds since 1970).
 ///
 /// Numbers are compared by value, times as instants, json as JSON, all else to the letter.
-pub(crate) fn same(of: &str, expected: &Json, found: &Json, form: Form) -> bool {
+pub fn same(of: &str, expected: &Json, found: &Json, form: Form) -> bool {
     match (kind(of), form, expected, found) {
         (_, _, Json::Null, Json::Null) => true,
         (Kind::Integer | Kind::Decimal, _, Json::Number(expected), Json::Number(found))
