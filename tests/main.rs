@@ -6,5 +6,6 @@ mod bad_modules;
 mod compose;
 mod crash;
 mod docs;
+mod outage;
 mod stop;
 mod store_away;

@@ -18,6 +18,7 @@ use super::left_out;
 use super::one_writer::OneWriter;
 use super::progress::{Counts, PipelineSummary};
 use super::reject::refused_by;
+use super::retry::Waiting;
 use super::stop::Stop;
 use crate::command::Port;
 use crate::command::collapse::{Origin, Tagged, collapse, judge};
@@ -71,6 +72,8 @@ pub(super) struct Stores {
     pub(super) breaker: Breaker,
     /// Looks out for targets of two partitions.
     pub(super) one_writer: OneWriter,
+    /// What lanes wait for.
+    pub(super) waiting: Waiting,
     /// Held while a cache that lost its ledger is cleared.
     pub(super) beginning_afresh: tokio::sync::Mutex<()>,
 }

@@ -126,6 +126,7 @@ impl Site {
             policies: self.policies.clone(),
             breaker: Breaker::new(self.breaker),
             one_writer: OneWriter::default(),
+            waiting: Waiting::default(),
             beginning_afresh: tokio::sync::Mutex::default(),
         })
     }
@@ -145,7 +146,8 @@ impl Site {
             lanes: prepare.into_iter().map(lane).collect(),
             control: receiver,
             source: Source::File(FileSource { paths: vec![path], topics: vec!["t".into()] }),
-            stop: stores.stop.clone(),
+            stores,
+            runtime: RUNTIME.handle().clone(),
         }
     }
 
