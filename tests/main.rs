@@ -7,5 +7,6 @@ mod compose;
 mod crash;
 mod docs;
 mod live;
+mod outage;
 mod stop;
 mod store_away;

@@ -283,7 +283,7 @@ impl Running {
     /// Asks the source to assign a partition again: it knows whether it is still this process's to claim.
     fn claim_again(&mut self, partition: &TopicPartition, why: &str) {
         let Some(held) = self.held.get_mut(partition) else { return };
-        tracing::warn!(pipeline = self.lane.stores.pipeline, %partition, why, "claiming the partition again");
+        tracing::info!(pipeline = self.lane.stores.pipeline, %partition, why, "claiming the partition again");
         (held.claim, held.lost) = (self.lane.stores.next_claim(), true);
         // Two owners that take it from each other must not do so in step.
         if !self.lane.runtime.block_on(self.lane.stores.stop.wait(Backoff::default().next())) {

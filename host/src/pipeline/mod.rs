@@ -1,8 +1,8 @@
 //! Joins the parts: a source, the lanes with their transforms, the sinks and the dead letters.
 //!
 //! [`run`] reads as what happens: open the stores, load and start the transforms, hold what they declare against
-//! grants and stores, then run each pipeline until its source ends, it is stopped, or it cannot go on. A pipeline is
-//! one fate; the pipelines of a configuration do not wait for each other.
+//! grants, then run each pipeline until its source ends, it is stopped, or it cannot go on. A pipeline is one fate; the
+//! pipelines of a configuration do not wait for each other, so what needs a store or a cluster is part of its run.
 
 mod breaker;
 mod claim;
@@ -39,6 +39,7 @@ use self::one_writer::OneWriter;
 use self::open::Source;
 use self::prepare::{LaneTransform, Stage};
 pub use self::progress::{PipelineSummary, Summary};
+use self::retry::Waiting;
 use self::stop::Stop;
 pub use self::stop::Stops;
 use self::write::{BoundSink, Policies, Stores};
@@ -63,7 +64,7 @@ pub struct Outcome {
 /// Runs every pipeline of a configuration to its end.
 ///
 /// # Errors
-/// When the run cannot begin: a store that cannot be opened, a module that cannot serve, a grant that is missing.
+/// When the run cannot begin: a store whose settings cannot be used, a module that cannot serve, a grant that is missing.
 pub fn run(config: &Config, stops: &Stops) -> anyhow::Result<Outcome> {
     let runtime = Builder::new_multi_thread().enable_all().thread_name("tidegate-write").build()?;
     let shared = Shared {
@@ -117,7 +118,8 @@ struct Pipeline {
     lanes: Vec<Lane>,
     control: mpsc::Receiver<crate::source::Control>,
     source: Source,
-    stop: Arc<Stop>,
+    stores: Arc<Stores>,
+    runtime: Handle,
 }
 
 impl Pipeline {
@@ -140,18 +142,14 @@ impl Pipeline {
             dead_letters: shared.dead_letters.clone(),
             digests: digests.join(","),
             transforms,
-            stop: stop.clone(),
+            stop,
             policies: Policies::of(pipeline),
             breaker: Breaker::new(pipeline.breaker),
             one_writer: OneWriter::default(),
             claims: AtomicU64::default(),
+            waiting: Waiting::default(),
             beginning_afresh: tokio::sync::Mutex::default(),
         });
-        let commits = source.committed(stop.flag()).with_context(|| format!("pipeline `{name}`"))?;
-        let commits: Vec<_> = commits.iter().map(|commit| CommitMetadata::read(commit)).collect();
-        for bound in &stores.sinks {
-            shared.runtime.block_on(stores.prepare(bound, &commits))?;
-        }
         let batch = Bounds { records: pipeline.batch.max_events, bytes: pipeline.batch.max_bytes };
         let (to_source, control) = mpsc::channel();
         let lanes = (0..pipeline.lanes)
@@ -167,20 +165,34 @@ impl Pipeline {
                 })
             })
             .collect::<anyhow::Result<_>>()?;
-        Ok(Self { name, lanes, control, source, stop })
+        Ok(Self { name, lanes, control, source, stores, runtime: shared.runtime.clone() })
+    }
+
+    /// Holds the stores against what the transforms declare, before the first record.
+    fn make_ready(&self) -> anyhow::Result<()> {
+        let commits = self.source.committed(self.stores.stop.flag());
+        let commits = commits.with_context(|| format!("pipeline `{}`", self.name))?;
+        let commits: Vec<_> = commits.iter().map(|commit| CommitMetadata::read(commit)).collect();
+        self.stores.sinks.iter().try_for_each(|bound| self.runtime.block_on(self.stores.prepare(bound, &commits)))
     }
 
     /// Runs to the end of the source, to the wish to stop, or to the first failure.
     fn run(self) -> (PipelineSummary, Option<anyhow::Error>) {
         let mut summary = PipelineSummary { name: self.name.clone(), ..PipelineSummary::default() };
+        let stop = self.stores.stop.clone();
+        if !stop.is_set()
+            && let Err(failure) = self.make_ready()
+        {
+            return (summary, Some(failure));
+        }
         let queues: Vec<_> = self.lanes.iter().map(|lane| lane.queue.clone()).collect();
         thread::scope(|scope| {
             let lanes: Vec<_> = self.lanes.into_iter().map(|lane| scope.spawn(|| lane.run())).collect();
             {
                 // When nothing more will come, or the source panics, what is in flight is finished.
                 let _closing = Closing(&queues);
-                let read = self.source.run(&queues, &self.control, self.stop.flag());
-                self.stop.fail_with(read.with_context(|| format!("pipeline `{}`", self.name)));
+                let read = self.source.run(&queues, &self.control, stop.flag());
+                stop.fail_with(read.with_context(|| format!("pipeline `{}`", self.name)));
             }
             drop(self.control);
             // A lane that panicked has said so to `stop`.
@@ -188,7 +200,7 @@ impl Pipeline {
                 summary.add(&done);
             }
         });
-        (summary, self.stop.take_failure())
+        (summary, stop.take_failure())
     }
 }
 

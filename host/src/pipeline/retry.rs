@@ -1,6 +1,8 @@
 //! Waits between tries: ever longer, with jitter, so that many lanes do not come back to a store in step.
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 
@@ -11,6 +13,36 @@ use crate::sink::SinkError;
 const FIRST: Duration = Duration::from_millis(50);
 /// The longest wait.
 const LONGEST: Duration = Duration::from_secs(10);
+
+/// A try that takes so long is told when it fails, also the first one.
+const LONG: Duration = Duration::from_secs(1);
+/// Another cause of the same trouble is told after this: a server that comes up again passes through several.
+const ANOTHER_CAUSE_AFTER: Duration = Duration::from_secs(30);
+
+/// What a pipeline waits for: told once, however many of its lanes wait.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// By the name of the store: when its trouble was told last, and with which cause.
+    told: Mutex<HashMap<String, (Instant, String)>>,
+}
+
+impl Waiting {
+    /// Whether this has not been told yet; then it counts as told.
+    fn is_news(&self, store: &str, cause: &str) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = told.get(store);
+        if known.is_some_and(|(when, known)| known == cause || when.elapsed() < ANOTHER_CAUSE_AFTER) {
+            return false;
+        }
+        told.insert(store.to_owned(), (Instant::now(), cause.to_owned()));
+        true
+    }
+
+    /// The store has answered. Whether it was told that it is waited for.
+    fn is_over(&self, store: &str) -> bool {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(store).is_some()
+    }
+}
 
 /// The waits of one operation that is tried again and again.
 #[derive(Debug, Default)]
@@ -48,11 +80,12 @@ impl Stores {
         F: Future<Output = Result<T, SinkError>>,
     {
         let mut backoff = Backoff::default();
-        let mut told = String::new();
+        let mut again = false;
         loop {
+            let begun = Instant::now();
             let cause = match attempt().await {
                 Ok(answer) => {
-                    if !told.is_empty() {
+                    if again && self.waiting.is_over(store) {
                         tracing::info!(pipeline = self.pipeline, store, "the store answers again");
                     }
                     return Ok(answer);
@@ -62,10 +95,11 @@ impl Stores {
                     return Err(anyhow!("pipeline `{}`: {store}: {cause}", self.pipeline));
                 }
             };
-            if cause != told {
+            // A connection that was closed while nobody looked is opened by the second try, and no trouble.
+            if (again || begun.elapsed() >= LONG) && self.waiting.is_news(store, &cause) {
                 tracing::warn!(pipeline = self.pipeline, store, cause, "waiting for the store");
-                told.clone_from(&cause);
             }
+            again = true;
             if self.stop.wait(backoff.next()).await {
                 return Err(anyhow!("pipeline `{}`: {store}: stopped while waiting: {cause}", self.pipeline));
             }

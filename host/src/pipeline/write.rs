@@ -19,6 +19,7 @@ use super::left_out;
 use super::one_writer::OneWriter;
 use super::progress::{Counts, PipelineSummary};
 use super::reject::refused_by;
+use super::retry::Waiting;
 use super::stop::Stop;
 use crate::command::Port;
 use crate::command::collapse::{Origin, Tagged, collapse, judge};
@@ -74,6 +75,8 @@ pub(super) struct Stores {
     pub(super) one_writer: OneWriter,
     /// The number of the last claim, over all lanes: a partition may come back to another lane.
     pub(super) claims: AtomicU64,
+    /// What lanes wait for.
+    pub(super) waiting: Waiting,
     /// Held while a cache that lost its ledger is cleared.
     pub(super) beginning_afresh: tokio::sync::Mutex<()>,
 }

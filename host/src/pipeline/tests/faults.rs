@@ -76,7 +76,7 @@ fn a_store_that_cannot_go_on_ends_the_pipeline_with_one_message() {
     let store = Arc::new(Store::new([Goes::CrashBefore; 20]));
     let site = Site::new(vec![(OTHERS, store)]);
     let pipeline = site.pipeline(&events, 1, vec![events.prepare(), events.prepare()]);
-    let stop = pipeline.stop.clone();
+    let stop = pipeline.stores.stop.clone();
     let (_, failure) = pipeline.run();
     assert_eq!(format!("{:#}", failure.unwrap()), "pipeline `p`: sink `s0`: crashed");
     assert!(stop.take_failure().is_none());

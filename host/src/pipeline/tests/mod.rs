@@ -128,6 +128,7 @@ impl Site {
             breaker: Breaker::new(self.breaker),
             one_writer: OneWriter::default(),
             claims: AtomicU64::default(),
+            waiting: Waiting::default(),
             beginning_afresh: tokio::sync::Mutex::default(),
         })
     }
@@ -147,7 +148,8 @@ impl Site {
             lanes: prepare.into_iter().map(lane).collect(),
             control: receiver,
             source: Source::File(FileSource { paths: vec![path], topics: vec!["t".into()] }),
-            stop: stores.stop.clone(),
+            stores,
+            runtime: RUNTIME.handle().clone(),
         }
     }
 

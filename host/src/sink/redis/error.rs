@@ -25,6 +25,9 @@ pub(super) fn classify(error: &RedisError) -> SinkError {
         _ if text.contains("refused to switch database") => SinkError::Stop(format!(
             "{text}: give a database in `url` that the server has, and that the user may select"
         )),
+        _ if error.is_connection_refusal() || error.is_timeout() || error.is_connection_dropped() => {
+            SinkError::Retry(format!("{text}: is it running, and is `url` right?"))
+        }
         _ => SinkError::Retry(text),
     }
 }
@@ -83,8 +86,11 @@ fn class(code: &str, detail: &str) -> SinkError {
             }
             None => SinkError::Retry(text),
         },
-        "READONLY" | "LOADING" | "BUSY" | "MISCONF" | "NOREPLICAS" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN"
-        | "UNBLOCKED" | "NOTREADY" => SinkError::Retry(text),
+        "READONLY" => SinkError::Retry(format!("{text}: give the address of the primary in `url`")),
+        "MISCONF" => SinkError::Retry(format!("{text}: have the server able to save, as its log says")),
+        "LOADING" | "BUSY" | "NOREPLICAS" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "UNBLOCKED" | "NOTREADY" => {
+            SinkError::Retry(text)
+        }
         _ if detail.contains("max number of clients") => SinkError::Retry(text),
         _ if detail.contains("DB index") => stop("give a database in `url` that the server has"),
         _ if detail.contains("without any password configured") => {

@@ -1,0 +1,7 @@
+//! What happens when something is away, wrong or changed: the real program between real servers. Each trouble is told
+//! once, with the pipeline, the place and the remedy; nothing is drained into the dead letters; and when the cause is
+//! gone, the stream goes on and ends in the store where an untroubled run ends.
+
+mod postgres;
+mod redis;
+mod support;

@@ -1,0 +1,193 @@
+//! A cache in Redis that is away, closed, full, read-only, or empty again.
+
+use ::redis::{Commands as _, Connection, FromRedisValue, cmd};
+use xtask::services::{Redis, Running};
+
+use super::support::{Broker, Event, Folder, Program, Run, Topic, cache_of, orders, repeated, settled, unique};
+
+pub(super) const TRANSFORM: &str = r#"
+[[pipelines.transforms]]
+name = "order-cache"
+module = "{guests}/order_cache.wasm"
+settings = { ttl_seconds = 600 }
+grants = { cache = ["order:*"] }
+"#;
+
+/// A pipeline into a Redis of its own.
+struct Case {
+    server: Running,
+    program: Program,
+    topic: Topic,
+    pipeline: String,
+    produced: Vec<Event>,
+    _folder: Folder,
+}
+
+impl Case {
+    fn new(arguments: &[&str]) -> Self {
+        let folder = Folder::new();
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let server = Redis { arguments, ..Redis::default() }.start(folder.path()).unwrap();
+        let (broker, pipeline) = (Broker::shared(), unique("redis"));
+        let topic = broker.topic("orders", 3, &orders());
+        let config = format!(
+            "[sinks.cache.redis]\nurl = \"{}\"\n[[pipelines]]\nname = \"{pipeline}\"\ntopics = [\"{}\"]\n\
+             format = \"debezium-flattened\"\nsinks = {{ cache = \"cache\" }}\n{TRANSFORM}",
+            server.url(),
+            topic.name
+        );
+        let program = Program::new(&broker, &config);
+        Self { server, program, topic, pipeline, produced: orders(), _folder: folder }
+    }
+
+    fn produce(&mut self, events: &[Event]) {
+        self.topic.produce(events);
+        self.produced.extend_from_slice(events);
+    }
+
+    fn connection(&self) -> Connection {
+        ::redis::Client::open(self.server.url()).unwrap().get_connection().unwrap()
+    }
+
+    fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = cmd(words[0]);
+        words[1..].iter().for_each(|word| drop(command.arg(word)));
+        command.query(&mut self.connection()).unwrap()
+    }
+
+    fn settled(&self, run: &mut Run) {
+        settled(run, &self.topic, &self.pipeline);
+    }
+
+    /// The cache is what it should be, and no record went elsewhere.
+    fn check(&self) {
+        let mut connection = self.connection();
+        let keys: Vec<String> = connection.keys("order:*").unwrap();
+        let mut entries: Vec<(String, String)> =
+            keys.into_iter().map(|key| (key.clone(), connection.get(&key).unwrap())).collect();
+        entries.sort();
+        assert_eq!(entries, cache_of(&self.produced, TRANSFORM));
+        assert_eq!(self.program.dead_letters(), 0);
+    }
+
+    /// The pipeline waits in mid-stream while `trouble` lasts, says so once, and goes on when `cure` is done.
+    fn waits(mut self, trouble: impl FnOnce(&mut Self), parts: &[&str], cure: impl FnOnce(&mut Self)) {
+        let mut run = self.program.start();
+        self.settled(&mut run);
+        trouble(&mut self);
+        self.produce(&repeated(&orders(), 20));
+        run.complains(&[&self.pipeline, "sink `cache`"]);
+        run.complains(parts);
+        cure(&mut self);
+        self.settled(&mut run);
+        self.check();
+        let troubles = run.stop();
+        assert_eq!(troubles.len(), 1, "{troubles:#?}");
+    }
+}
+
+#[test]
+fn a_wrong_password_stops_the_pipeline() {
+    let mut case = Case::new(&["--requirepass", "of-the-test"]);
+    let open = case.server.url().to_owned();
+    let with = |password: &str| open.replace("redis://", &format!("redis://:{password}@"));
+    case.program.change(&open, &with("hunter2"));
+    let said =
+        case.program.start().fails(&[&case.pipeline, "sink `cache`", "Redis at", "WRONGPASS", "password in `url`"]);
+    assert!(!said.contains("hunter2"), "{said}");
+    case.program.change("hunter2", "of-the-test");
+    let mut run = case.program.start();
+    case.settled(&mut run);
+    assert_eq!(run.stop(), [""; 0]);
+    assert_eq!(case.program.dead_letters(), 0);
+}
+
+#[test]
+fn a_server_that_is_away_at_the_start_is_waited_for() {
+    let mut case = Case::new(&[]);
+    case.server.stop().unwrap();
+    let mut run = case.program.start();
+    run.complains(&[&case.pipeline, "sink `cache`", "Redis at", "refused", "is it running"]);
+    case.server.restart().unwrap();
+    case.settled(&mut run);
+    case.check();
+    let troubles = run.stop();
+    assert_eq!(troubles.len(), 1, "{troubles:#?}");
+}
+
+#[test]
+fn a_server_that_crashes_and_keeps_its_data_is_waited_for() {
+    Case::new(&["--appendonly", "yes", "--appendfsync", "always"]).waits(
+        |case| case.server.kill().unwrap(),
+        &["waiting for the store"],
+        |case| case.server.restart().unwrap(),
+    );
+}
+
+#[test]
+fn a_server_that_crashes_and_loses_its_data_is_filled_again() {
+    let mut case = Case::new(&[]);
+    let mut run = case.program.start();
+    case.settled(&mut run);
+    case.server.kill().unwrap();
+    case.produce(&repeated(&orders(), 20));
+    run.complains(&[&case.pipeline, "sink `cache`", "waiting for the store"]);
+    case.server.restart().unwrap();
+    run.says(&[" WARN ", &case.pipeline, "cache", "the ledger of the cache is gone"]);
+    case.settled(&mut run);
+    case.check();
+    let troubles = run.stop();
+    assert_eq!(troubles.len(), 2, "{troubles:#?}");
+}
+
+#[test]
+fn a_server_that_becomes_a_replica_is_waited_for() {
+    Case::new(&[]).waits(
+        |case| case.command(&["REPLICAOF", "127.0.0.1", "1"]),
+        &["READONLY", "primary"],
+        |case| case.command(&["REPLICAOF", "NO", "ONE"]),
+    );
+}
+
+#[test]
+fn a_server_without_memory_is_waited_for() {
+    Case::new(&[]).waits(
+        |case| case.command(&["CONFIG", "SET", "maxmemory", "1"]),
+        &["OOM", "raise maxmemory"],
+        |case| case.command(&["CONFIG", "SET", "maxmemory", "0"]),
+    );
+}
+
+#[test]
+fn a_cache_that_is_emptied_in_mid_stream_is_filled_again() {
+    let mut case = Case::new(&[]);
+    let mut run = case.program.start();
+    case.settled(&mut run);
+    case.command::<()>(&["FLUSHALL"]);
+    case.produce(&orders());
+    run.complains(&[&case.pipeline, "cache", "the ledger of the cache is gone", "filling it from the start"]);
+    case.settled(&mut run);
+    case.check();
+    let troubles = run.stop();
+    assert_eq!(troubles.len(), 1, "{troubles:#?}");
+}
+
+#[test]
+fn a_cache_that_is_emptied_stops_the_pipeline_where_that_is_configured() {
+    let mut case = Case::new(&[]);
+    case.program.change("format = ", "on_lost_cache = \"stop\"\nformat = ");
+    let mut run = case.program.start();
+    case.settled(&mut run);
+    case.command::<()>(&["FLUSHALL"]);
+    case.produce(&orders());
+    run.fails(&[&case.pipeline, "sink `cache`", "was emptied", "Restore it"]);
+    assert_eq!(case.program.dead_letters(), 0);
+    // As long as nobody has decided anything, it stays so.
+    case.program.start().fails(&[&case.pipeline, "sink `cache`", "is gone", "Restore it"]);
+    case.program.change("on_lost_cache = \"stop\"", "on_lost_cache = \"rebuild\"");
+    let mut run = case.program.start();
+    run.complains(&[&case.pipeline, "the ledger of the cache is gone"]);
+    case.settled(&mut run);
+    case.check();
+    run.stop();
+}

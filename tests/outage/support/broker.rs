@@ -1,0 +1,173 @@
+//! A broker's topics: made, filled, grown, cut off, deleted.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use tokio::runtime::{Builder, Runtime};
+
+use super::{Event, PATIENCE, service, unique, until};
+
+/// A cluster, by the address of a broker.
+#[derive(Debug, Clone)]
+pub(in crate::outage) struct Broker(pub(in crate::outage) String);
+
+impl Broker {
+    /// The one that the tests share.
+    pub(in crate::outage) fn shared() -> Self {
+        Self(service("kafka"))
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.0);
+        config
+    }
+
+    /// A name for a topic: its last part is the table that the transforms know.
+    pub(in crate::outage) fn name(table: &str) -> String {
+        format!("{}.public.{table}", unique("t"))
+    }
+
+    /// A topic with these events, each on the partition on which it was captured.
+    pub(in crate::outage) fn topic(&self, table: &str, partitions: i32, events: &[Event]) -> Topic {
+        let topic = self.create(&Self::name(table), partitions);
+        topic.produce(events);
+        topic
+    }
+
+    /// A topic of this name.
+    pub(in crate::outage) fn create(&self, name: &str, partitions: i32) -> Topic {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let admin: AdminClient<_> = self.config().create().unwrap();
+        let topic = Topic { broker: self.clone(), name: name.to_owned(), admin, runtime };
+        topic.make(partitions);
+        topic
+    }
+}
+
+/// A topic, deleted when the test ends.
+pub(in crate::outage) struct Topic {
+    broker: Broker,
+    pub(in crate::outage) name: String,
+    admin: AdminClient<DefaultClientContext>,
+    runtime: Runtime,
+}
+
+impl Topic {
+    /// Makes it, or makes it anew.
+    pub(in crate::outage) fn make(&self, partitions: i32) {
+        let topic = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1));
+        // One that was deleted this instant may still be in the way.
+        until("the topic can be made", || {
+            let made = self.runtime.block_on(self.admin.create_topics([&topic], &AdminOptions::new())).unwrap();
+            made.into_iter().all(|one| one.is_ok()).then_some(())
+        });
+        self.wait_for(partitions);
+    }
+
+    /// Waits until every partition has a leader that answers.
+    fn wait_for(&self, partitions: i32) {
+        let consumer: BaseConsumer = self.broker.config().create().unwrap();
+        for partition in 0..partitions {
+            until("the partition has a leader", || consumer.fetch_watermarks(&self.name, partition, PATIENCE).ok());
+        }
+    }
+
+    pub(in crate::outage) fn produce(&self, events: &[Event]) {
+        let producer: BaseProducer = self.broker.config().create().unwrap();
+        for event in events {
+            let mut record = BaseRecord::<str, str>::to(&self.name).partition(event.partition);
+            record.key = event.key.as_deref();
+            record.payload = event.value.as_deref();
+            while let Err((_, again)) = producer.send(record) {
+                producer.poll(Duration::from_millis(10));
+                record = again;
+            }
+        }
+        producer.flush(PATIENCE).unwrap();
+    }
+
+    pub(in crate::outage) fn grow(&self, partitions: usize) {
+        let grown = NewPartitions::new(&self.name, partitions);
+        self.runtime.block_on(self.admin.create_partitions([&grown], &AdminOptions::new())).unwrap();
+        self.wait_for(i32::try_from(partitions).unwrap());
+    }
+
+    /// Deletes the records of a partition below this offset.
+    pub(in crate::outage) fn delete_below(&self, partition: i32, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.name, partition, Offset::Offset(offset)).unwrap();
+        self.runtime.block_on(self.admin.delete_records(&list, &AdminOptions::new())).unwrap();
+    }
+
+    pub(in crate::outage) fn delete(&self) {
+        let deleted = self.runtime.block_on(self.admin.delete_topics(&[&self.name], &AdminOptions::new())).unwrap();
+        deleted.into_iter().for_each(|one| drop(one.unwrap()));
+    }
+
+    /// Where each partition ends.
+    pub(in crate::outage) fn ends(&self) -> Vec<i64> {
+        let consumer: BaseConsumer = self.broker.config().create().unwrap();
+        let metadata = consumer.fetch_metadata(Some(&self.name), PATIENCE).unwrap();
+        let partitions = i32::try_from(metadata.topics()[0].partitions().len()).unwrap();
+        (0..partitions).map(|number| consumer.fetch_watermarks(&self.name, number, PATIENCE).unwrap().1).collect()
+    }
+
+    /// What the group of a pipeline has committed of each partition.
+    pub(in crate::outage) fn committed(&self, pipeline: &str) -> Vec<Option<i64>> {
+        let mut config = self.broker.config();
+        let consumer: BaseConsumer = config.set("group.id", format!("tidegate.{pipeline}")).create().unwrap();
+        let mut list = TopicPartitionList::new();
+        (0..self.ends().len()).for_each(|number| {
+            list.add_partition(&self.name, i32::try_from(number).unwrap());
+        });
+        let committed = consumer.committed_offsets(list, PATIENCE).unwrap();
+        let offset = |offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
+        committed.elements().iter().map(|element| offset(element.offset())).collect()
+    }
+
+    /// Reads all of it, in the order of each partition, by `take`.
+    pub(in crate::outage) fn read<T>(&self, mut take: impl FnMut(&BorrowedMessage<'_>) -> T) -> Vec<T> {
+        let mut config = self.broker.config();
+        let consumer: BaseConsumer = config.set("group.id", unique("reader")).create().unwrap();
+        let mut read = Vec::new();
+        for (partition, end) in (0..).zip(self.ends()) {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(&self.name, partition, Offset::Beginning).unwrap();
+            consumer.assign(&list).unwrap();
+            let mut next = 0;
+            while next < end {
+                let message = consumer.poll(PATIENCE).expect("the topic gives its records").unwrap();
+                next = message.offset() + 1;
+                read.push(take(&message));
+            }
+        }
+        read
+    }
+
+    /// The identities of the dead letters that it holds, each once.
+    pub(in crate::outage) fn dead_letters(&self) -> Vec<String> {
+        let mut ids = self.read(|message| {
+            let headers = message.headers().unwrap();
+            let id = headers.iter().find(|header| header.key == "tidegate.id").unwrap();
+            String::from_utf8(id.value.unwrap().to_vec()).unwrap()
+        });
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        // The broker may be gone by now.
+        let soon = AdminOptions::new().operation_timeout(Some(Duration::from_secs(1)));
+        let soon = soon.request_timeout(Some(Duration::from_secs(2)));
+        let _ = self.runtime.block_on(self.admin.delete_topics(&[&self.name], &soon));
+    }
+}

@@ -1,0 +1,208 @@
+//! The program while it runs, and what it says meanwhile.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use tidegate_tests::{Row, Site};
+
+use super::{Broker, Event, Topic, until};
+
+/// A pipeline's configuration in a folder of its own. Its dead letters go to a file there, unless the text says
+/// otherwise.
+pub(in crate::outage) struct Program {
+    site: Site,
+    config: String,
+}
+
+impl Program {
+    /// `config` is the whole file but for the source's block, which reads from this broker.
+    pub(in crate::outage) fn new(broker: &Broker, config: &str) -> Self {
+        let source = format!(
+            "[source.kafka]\nbrokers = \"{}\"\n[source.kafka.properties]\n\"session.timeout.ms\" = \"6000\"\n\
+             \"heartbeat.interval.ms\" = \"500\"\n\"topic.metadata.refresh.interval.ms\" = \"500\"\n\
+             \"reconnect.backoff.max.ms\" = \"500\"\n",
+            broker.0
+        );
+        // Compiled once for all tests.
+        let cache = std::env::temp_dir().join("tidegate-tests-compiled");
+        let config = format!("{source}\n[engine]\ncache = \"{}\"\n\n{config}", cache.display());
+        Self { site: Site::new(&config), config }
+    }
+
+    /// Has the next start find another text in place of this one, which must be there.
+    pub(in crate::outage) fn change(&mut self, from: &str, to: &str) {
+        assert!(self.config.contains(from), "{from:?} is not in {}", self.config);
+        self.config = self.config.replace(from, to);
+        self.site.configure(&self.config);
+    }
+
+    pub(in crate::outage) fn start(&self) -> Run {
+        let mut child = self.site.start(&["run", "tidegate.toml"]);
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let reader = thread::spawn({
+            let said = said.clone();
+            move || stderr.lines().map_while(Result::ok).for_each(|line| said.lock().unwrap().push(line))
+        });
+        Run { child, said, reader: Some(reader) }
+    }
+
+    pub(in crate::outage) fn dead_letters(&self) -> usize {
+        self.site.dead_letters().len()
+    }
+}
+
+/// Waits until the group of a pipeline has committed all that the topic holds: then every store has it.
+pub(in crate::outage) fn settled(run: &mut Run, topic: &Topic, pipeline: &str) {
+    let ends: Vec<_> = topic.ends().into_iter().map(Some).collect();
+    run.until("everything to be durable", || (topic.committed(pipeline) == ends).then_some(()));
+}
+
+/// What the cache of an untroubled run holds: the same events read from a file, by SQLite. Key and value.
+pub(in crate::outage) fn cache_of(events: &[Event], transform: &str) -> Vec<(String, String)> {
+    let row = |row: Row| (row["key"].clone(), row["value"].clone());
+    let query = "SELECT key, CAST(value AS TEXT) AS value FROM tidegate_cache ORDER BY key";
+    rows_of(events, "orders", "cache", transform, query).into_iter().map(row).collect()
+}
+
+/// What a query finds after an untroubled run: the same events read from a file, into SQLite at this port.
+pub(in crate::outage) fn rows_of(events: &[Event], table: &str, port: &str, transform: &str, query: &str) -> Vec<Row> {
+    let topic = format!("untroubled.public.{table}");
+    let mut next = [0_u64; 8];
+    let mut lines = String::new();
+    for event in events {
+        let next = &mut next[usize::try_from(event.partition).unwrap()];
+        let line = serde_json::json!({
+            "topic": topic, "partition": event.partition, "offset": *next, "timestamp": 0, "headers": [],
+            "key": event.key, "value": event.value,
+        });
+        *next += 1;
+        lines += &format!("{line}\n");
+    }
+    let config = format!(
+        "[source.file]\npaths = [\"events.jsonl\"]\n[sinks.store.sqlite]\npath = \"store.db\"\n[[pipelines]]\n\
+         name = \"p\"\ntopics = [\"{topic}\"]\nformat = \"auto\"\nsinks = {{ {port} = \"store\" }}\n{transform}"
+    );
+    let site = Site::new(&config);
+    site.write("events.jsonl", lines.as_bytes());
+    site.run_well();
+    site.query("store.db", query)
+}
+
+/// A running program; it is killed when the test ends.
+pub(in crate::outage) struct Run {
+    child: Child,
+    said: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Run {
+    /// What it has said so far.
+    pub(in crate::outage) fn said(&self) -> Vec<String> {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// Its warnings and errors so far.
+    pub(in crate::outage) fn troubles(&self) -> Vec<String> {
+        troubles(self.said())
+    }
+
+    /// Waits for a line that has all of these parts.
+    pub(in crate::outage) fn says(&mut self, parts: &[&str]) -> String {
+        self.says_of(|line| parts.iter().all(|part| line.contains(part)), &format!("{parts:?}"))
+    }
+
+    /// Waits for a warning or an error, and holds it to these parts.
+    pub(in crate::outage) fn complains(&mut self, parts: &[&str]) -> String {
+        let line = self.says_of(|line| !troubles(vec![line.to_owned()]).is_empty(), "a complaint");
+        assert!(parts.iter().all(|part| line.contains(part)), "{parts:?} is not what it says: {line}");
+        line
+    }
+
+    fn says_of(&mut self, is_it: impl Fn(&str) -> bool, what: &str) -> String {
+        let said = self.said.clone();
+        let found = || said.lock().unwrap().iter().find(|line| is_it(line)).cloned();
+        let mut ended = false;
+        until(&format!("that the program says {what}; it says {:#?}", self.said()), || {
+            if let Some(line) = found() {
+                return Some(line);
+            }
+            assert!(!ended, "the program ended without saying {what}: {:#?}", said.lock().unwrap());
+            if self.child.try_wait().unwrap().is_some() {
+                // What it said last is read to the end first.
+                if let Some(reader) = self.reader.take() {
+                    reader.join().unwrap();
+                }
+                ended = true;
+            }
+            None
+        })
+    }
+
+    /// Waits for a condition while the program runs.
+    pub(in crate::outage) fn until<T>(&mut self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let said = self.said.clone();
+        let begin = std::time::Instant::now();
+        until(what, || {
+            let found = look();
+            if found.is_none() {
+                let ended = self.child.try_wait().unwrap();
+                assert!(ended.is_none(), "the program ended: waited for {what}: {:#?}", said.lock().unwrap());
+                assert!(
+                    begin.elapsed() < super::PATIENCE / 2,
+                    "waited in vain for {what}; the program says {:#?}",
+                    said.lock().unwrap()
+                );
+            }
+            found
+        })
+    }
+
+    pub(in crate::outage) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end, and answers its exit code (none after SIGKILL) and its warnings and errors.
+    pub(in crate::outage) fn ended(mut self) -> (Option<i32>, Vec<String>) {
+        let status = until("the program ends", || self.child.try_wait().unwrap());
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        (status.code(), self.troubles())
+    }
+
+    /// Asks it to end, and expects that it ends well. Answers its warnings and errors.
+    pub(in crate::outage) fn stop(self) -> Vec<String> {
+        self.signal("TERM");
+        let said = self.said.clone();
+        let (code, troubles) = self.ended();
+        assert_eq!(code, Some(0), "{:#?}", said.lock().unwrap());
+        troubles
+    }
+
+    /// Expects that it ends by itself, with one error and exit code 1, and holds that to these parts.
+    pub(in crate::outage) fn fails(self, parts: &[&str]) -> String {
+        let said = self.said.clone();
+        let (code, troubles) = self.ended();
+        assert_eq!((code, troubles.len()), (Some(1), 1), "{:#?}", said.lock().unwrap());
+        assert!(parts.iter().all(|part| troubles[0].contains(part)), "{parts:?} is not what it says: {}", troubles[0]);
+        troubles[0].clone()
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn troubles(said: Vec<String>) -> Vec<String> {
+    let told =
+        |line: &String| [" WARN ", " ERROR "].iter().any(|mark| line.contains(mark)) || line.starts_with("error");
+    said.into_iter().filter(told).collect()
+}
