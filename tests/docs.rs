@@ -1,20 +1,30 @@
 //! What the README and the guides tell the reader to do works: each document is followed from top to bottom.
 //!
 //! The blocks of a document are followed in their order, in one folder that stands for the root of the repository:
-//! `sh` is run by a shell, with the built program on its path; `toml FILE` is written into that file, and checked at the
-//! end; `sql FILE` is run on that file at the end; `json` must be JSON. Rust is compiled by the SDK's documentation
-//! tests. What the machine may lack, or what is built elsewhere in this run of the tests, is played by stand-ins that
-//! know the commands that they are given in the guides, and no others.
+//! `sh` is run by a shell, with the built program on its path, and `sh until TEXT` is run again until it prints TEXT;
+//! `toml FILE` is written into that file, and checked at the end; `sql FILE` is run on that file until a row comes;
+//! `json` must be JSON. Rust is compiled by the SDK's documentation tests. `console` is for another machine or moment
+//! and is not run. What the machine may lack, or what is built elsewhere in this run of the tests, is played by
+//! stand-ins that know the commands that they are given in the guides, and no others. The servers are real.
 
-use std::fmt::Write as _;
+mod servers;
+
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tempfile::TempDir;
-use tidegate_tests::{guest, program, root, text};
+use tidegate_tests::{guest, program, root};
+
+use self::servers::Servers;
+
+/// How long a thing may take that the reader waits for.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What cargo is told to do in the documents. All but the build of a module is nothing here: `.ci/run` is `xtask test`
 /// and `xtask demo`, which build the program and the modules, and the test of `tidegate new` runs the scaffold's own
@@ -37,28 +47,39 @@ cat <<'LINES'
 {"topic":"dbserver1.public.orders","partition":0,"offset":8,"tstype":"create","ts":1795247469338,"broker":1,"key":"{\"id\":\"o1\"}","payload":null}
 LINES"#;
 
-/// A fenced block: the language, the file that it names, its text.
+/// Runs the steps that it is told to, and answers after each. What is left running ends with it.
+const SHELL: &str = r#"exec 8<&0 9>&1 </dev/null >"$FOLDER/output" 2>&1
+trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
+set -euxo pipefail
+while read -r step <&8; do . "$step"; echo done >&9; done"#;
+
+/// A fenced block: the language, what stands behind it, its text.
 struct Block {
     language: String,
-    file: String,
+    argument: String,
     text: String,
 }
 
 #[test]
 fn the_readme_can_be_followed() {
-    follow("README.md");
+    follow("README.md", None);
 }
 
 #[test]
 fn the_guide_for_authors_can_be_followed() {
-    let place = follow("docs/writing-transforms.md");
+    let place = follow("docs/writing-transforms.md", None);
     assert!(place.folder.path().join("my-orders/store.db").is_file());
 }
 
 #[test]
 fn the_guide_for_operators_can_be_followed() {
-    let place = follow("docs/running.md");
-    assert_eq!(fs::read_to_string(place.end.join("dead-letters.jsonl")).unwrap(), "");
+    // Of its own, also where the servers outlive the test.
+    let name = format!("docs{}", std::process::id());
+    let servers = Servers::new(&name);
+    let place = follow("docs/running.md", Some((&name, &servers)));
+    assert!(servers.messages("order-events") > 0);
+    assert_eq!(servers.messages("dead-letters"), 0);
+    assert_eq!(fs::read_to_string(place.end.join("recorded-dead-letters.jsonl")).unwrap(), "");
     // Without jq on this machine nothing was recorded.
     if Command::new("jq").arg("--version").output().is_ok() {
         let commands = fs::read_to_string(place.end.join("commands.jsonl")).unwrap();
@@ -86,7 +107,7 @@ fn no_other_document_has_commands_that_nobody_runs() {
 /// Every link between the documents leads to a file, and to a heading of it where one is named.
 #[test]
 fn links_lead_somewhere() {
-    for document in ["README.md", "ARCHITECTURE.md", "docs/writing-transforms.md", "docs/running.md"] {
+    for document in ["README.md", "ARCHITECTURE.md", "docs/writing-transforms.md", "docs/running.md", "docs/compose.md"] {
         let path = root().join(document);
         let content = fs::read_to_string(&path).unwrap();
         for link in content.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
@@ -112,7 +133,8 @@ struct Place {
     end: PathBuf,
 }
 
-fn follow(document: &str) -> Place {
+/// Follows a document. With servers, what the document names after a shop is named after this run.
+fn follow(document: &str, servers: Option<(&str, &Servers)>) -> Place {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
     let guests = guest("order-cache").parent().unwrap().to_path_buf();
@@ -129,41 +151,99 @@ fn follow(document: &str) -> Place {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    let blocks = blocks(&root().join(document));
     let has_jq = Command::new("jq").arg("--version").output().is_ok();
-    let mut script = "set -euxo pipefail\n".to_owned();
-    for block in &blocks {
-        match (block.language.as_str(), block.file.as_str()) {
-            ("sh", _) if block.text.contains("jq ") && !has_jq => {}
-            ("sh", _) => script.push_str(&block.text),
-            ("toml", file) => {
-                assert!(!file.is_empty(), "{document}: say which file this is: ```toml FILE\n{}", block.text);
-                writeln!(script, "cat > {file} <<'TOML'\n{}TOML", block.text).unwrap();
+    let mut reader = Reader::new(home, &guests, servers.map(|(_, servers)| servers));
+    let mut configurations = Vec::new();
+    for Block { language, argument, text } in blocks(&root().join(document)) {
+        let text = servers.map_or_else(|| text.clone(), |(name, _)| text.replace("shop", name));
+        match (language.as_str(), argument.as_str()) {
+            ("sh", _) if text.contains("jq ") && !has_jq => {}
+            ("sh", "") => reader.run(&text),
+            ("sh", until) => {
+                let awaited = until.strip_prefix("until ").unwrap_or_else(|| panic!("{document}: sh {until}"));
+                let tries = format!("for try in $(seq 600); do {{\n{text}}} > \"$FOLDER/tried\" 2>&1 || true\n");
+                let found = format!("grep --quiet --fixed-strings -- '{awaited}' \"$FOLDER/tried\"");
+                let end = format!("if {found}; then break; fi; sleep 0.2; done\ncat \"$FOLDER/tried\"; {found}\n");
+                reader.run(&(tries + &end));
             }
-            ("json", _) => drop(serde_json::from_str::<serde_json::Value>(&block.text).expect(&block.text)),
+            ("toml", file) => {
+                assert!(!file.is_empty(), "{document}: say which file this is: ```toml FILE\n{text}");
+                reader.run(&format!("cat > {file} <<'TOML'\n{text}TOML\n"));
+                configurations.push(argument);
+            }
+            ("sql", file) if !file.is_empty() => {
+                let file = reader.place().join(file);
+                wait_for_a_row(&file, &text);
+            }
+            ("json", _) => drop(serde_json::from_str::<serde_json::Value>(&text).expect(&text)),
             // Rust is compiled by the SDK; SQL without a file is for another database.
-            ("rust" | "text" | "sql", _) => {}
+            ("rust" | "text" | "sql" | "console", _) => {}
             (other, _) => panic!("{document}: a block of `{other}`, which nothing tries"),
         }
     }
-    for file in blocks.iter().filter(|block| block.language == "toml").map(|block| &block.file) {
-        writeln!(script, "tidegate check {file}").unwrap();
+    for file in configurations {
+        reader.run(&format!("tidegate check {file}\n"));
     }
-    script.push_str("pwd > \"$FOLDER/end\"\n");
-    let mut shell = Command::new("bash");
-    shell.args(["-c", &script]).current_dir(home).env("FOLDER", home).env("GUESTS", &guests);
-    shell.env("PATH", format!("{}:{}", home.join("bin").display(), std::env::var("PATH").unwrap()));
-    shell.env("XDG_CACHE_HOME", home.join("caches")).env_remove("TIDEGATE_LOG");
-    let output = shell.output().unwrap();
-    assert!(output.status.success(), "{document}: {}", text(&output));
-
-    let end = PathBuf::from(fs::read_to_string(home.join("end")).unwrap().trim_end());
-    for block in blocks.iter().filter(|block| block.language == "sql" && !block.file.is_empty()) {
-        let store = Connection::open(end.join(&block.file)).unwrap();
-        let found = store.prepare(&block.text).unwrap().exists([]).unwrap();
-        assert!(found, "{document}: no row comes from\n{}", block.text);
-    }
+    let end = reader.place();
+    drop(reader);
     Place { folder, end }
+}
+
+/// A shell that is told one step after the other.
+struct Reader {
+    home: PathBuf,
+    shell: Child,
+    steps: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Reader {
+    fn new(home: &Path, guests: &Path, servers: Option<&Servers>) -> Self {
+        let mut shell = Command::new("bash");
+        shell.args(["-c", SHELL]).current_dir(home).env("FOLDER", home).env("GUESTS", guests);
+        shell.env("PATH", format!("{}:{}", home.join("bin").display(), std::env::var("PATH").unwrap()));
+        shell.env("XDG_CACHE_HOME", home.join("caches")).env_remove("TIDEGATE_LOG");
+        shell.envs(servers.into_iter().flat_map(Servers::variables));
+        let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (steps, answers) = (shell.stdin.take(), BufReader::new(shell.stdout.take().unwrap()));
+        Self { home: home.to_path_buf(), shell, steps, answers }
+    }
+
+    /// Runs this to its end.
+    fn run(&mut self, script: &str) {
+        let step = self.home.join("step");
+        fs::write(&step, script).unwrap();
+        writeln!(self.steps.as_mut().unwrap(), "{}", step.display()).unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        assert_eq!(answer, "done\n", "{script}\n{}", fs::read_to_string(self.home.join("output")).unwrap());
+    }
+
+    /// Where the reader stands.
+    fn place(&mut self) -> PathBuf {
+        self.run("pwd > \"$FOLDER/place\"\n");
+        PathBuf::from(fs::read_to_string(self.home.join("place")).unwrap().trim_end())
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.steps = None;
+        let _ = self.shell.wait();
+    }
+}
+
+/// Runs a query until it has a row: the file may be being written.
+fn wait_for_a_row(file: &Path, query: &str) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let found = Connection::open(file).and_then(|store| store.prepare(query)?.exists([]));
+        match found {
+            Ok(true) => return,
+            _ if Instant::now() < end => sleep(Duration::from_millis(100)),
+            other => panic!("no row of {} comes from\n{query}\n{other:?}", file.display()),
+        }
+    }
 }
 
 fn blocks(document: &Path) -> Vec<Block> {
@@ -172,9 +252,9 @@ fn blocks(document: &Path) -> Vec<Block> {
     let mut lines = content.lines();
     while let Some(line) = lines.next() {
         let Some(kind) = line.strip_prefix("```") else { continue };
-        let (language, file) = kind.split_once(' ').unwrap_or((kind, ""));
+        let (language, argument) = kind.split_once(' ').unwrap_or((kind, ""));
         let text = lines.by_ref().take_while(|line| *line != "```").flat_map(|line| [line, "\n"]).collect();
-        blocks.push(Block { language: language.to_owned(), file: file.to_owned(), text });
+        blocks.push(Block { language: language.to_owned(), argument: argument.to_owned(), text });
     }
     blocks
 }
