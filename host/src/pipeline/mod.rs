@@ -14,6 +14,7 @@ mod one_writer;
 mod open;
 mod prepare;
 mod progress;
+mod reject;
 mod retry;
 mod stop;
 #[cfg(test)]

@@ -10,19 +10,22 @@ use anyhow::{Context, bail};
 use super::dead_letter::{DeadLetterFile, DeadLetterTopic, DeadLetters};
 use crate::config::{self, Config, DeadLetterStore, KafkaClient};
 use crate::sink::{self, Sink};
-use crate::source::{Control, FileSource, LaneQueue};
+use crate::source::{Control, FileSource, KafkaSource, LaneQueue};
 
 /// Where a pipeline's records come from.
 pub(super) enum Source {
     /// Recorded events.
     File(FileSource),
+    /// A Kafka cluster.
+    Kafka(KafkaSource),
 }
 
 impl Source {
     /// The metadata of the commits that the pipeline's group has made, empty ones left out.
-    pub(super) fn committed(&self, _stop: &AtomicBool) -> anyhow::Result<Vec<String>> {
+    pub(super) fn committed(&self, stop: &AtomicBool) -> anyhow::Result<Vec<String>> {
         match self {
             Self::File(_) => Ok(Vec::new()),
+            Self::Kafka(source) => source.committed(stop),
         }
     }
 
@@ -35,6 +38,7 @@ impl Source {
     ) -> anyhow::Result<()> {
         match self {
             Self::File(source) => source.run(lanes, control, stop),
+            Self::Kafka(source) => source.run(lanes, control, stop),
         }
     }
 }
@@ -46,7 +50,7 @@ pub(super) fn source(config: &Config, pipeline: &config::Pipeline) -> anyhow::Re
             paths: files.files()?,
             topics: pipeline.topics.iter().map(|topic| topic.as_str().to_owned()).collect(),
         })),
-        config::Source::Kafka(_) => bail!("Kafka cannot be read yet"),
+        config::Source::Kafka(source) => Ok(Source::Kafka(KafkaSource::new(source, pipeline))),
     }
 }
 
@@ -73,8 +77,6 @@ fn open(name: &str, sink: &config::Sink) -> anyhow::Result<Arc<dyn Sink>> {
             prefix: options.prefix.to_string(),
             timeout: options.timeout,
         })?),
-        config::Sink::Postgres(_) => bail!("PostgreSQL cannot be written yet"),
-        config::Sink::Redis(_) => bail!("Redis cannot be written yet"),
         config::Sink::Postgres(options) => Arc::new(sink::postgres::Postgres::open(sink::postgres::Options {
             name: name.to_owned(),
             url: options.url.to_string(),
@@ -85,13 +87,11 @@ fn open(name: &str, sink: &config::Sink) -> anyhow::Result<Arc<dyn Sink>> {
             key: options.key.as_ref().map(|path| path.as_path().to_path_buf()),
             statement_timeout: options.statement_timeout,
         })?),
-        config::Sink::Elasticsearch(_) => bail!("Elasticsearch cannot be written yet"),
         config::Sink::Kafka(kafka) => Arc::new(sink::kafka::Kafka::open(sink::kafka::Options {
             name: name.to_owned(),
             client: kafka.client.clone(),
         })?),
         config::Sink::Elasticsearch(options) => Arc::new(elasticsearch(name, options)?),
-        config::Sink::Kafka(_) => bail!("Kafka cannot be written yet"),
         config::Sink::Sqlite(options) => Arc::new(sink::sqlite::Sqlite::open(sink::sqlite::Options {
             name: name.to_owned(),
             path: options.path.as_path().to_path_buf(),

@@ -9,21 +9,21 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 
 use super::breaker::Breaker;
 use super::claim::Standing;
-use super::dead_letter::{DeadLetter, DeadLetters, Stage};
+use super::dead_letter::{DeadLetters, Stage};
 use super::left_out;
 use super::one_writer::OneWriter;
-use super::progress::{Counts, PipelineSummary, count};
-use super::retry::Backoff;
+use super::progress::{Counts, PipelineSummary};
+use super::reject::refused_by;
 use super::stop::Stop;
 use crate::command::Port;
-use crate::command::collapse::{Origin, Tagged, Verdict, collapse, judge};
+use crate::command::collapse::{Origin, Tagged, collapse, judge};
 use crate::config::{OnLost, OnLostCache};
-use crate::contract::{Fault, Rejection};
-use crate::sink::{BadWrite, Declared, Sink, SinkError, Step, Write, Written};
+use crate::contract::Rejection;
+use crate::sink::{BadWrite, Declared, Sink, Step, Write, Written};
 use crate::source::Record;
 
 /// A sink, and what a pipeline sends there.
@@ -264,95 +264,6 @@ impl Stores {
         })
     }
 
-    /// Tries until the store answers, the pipeline is stopped, or the store says that waiting will not help.
-    pub(super) async fn patiently<T, F>(&self, bound: &BoundSink, attempt: impl Fn() -> F) -> anyhow::Result<T>
-    where
-        F: Future<Output = Result<T, SinkError>>,
-    {
-        let mut backoff = Backoff::default();
-        let mut told = String::new();
-        loop {
-            let cause = match attempt().await {
-                Ok(answer) => return Ok(answer),
-                Err(SinkError::Retry(cause)) => cause,
-                Err(SinkError::Stop(cause)) => {
-                    return Err(anyhow!("pipeline `{}`: sink `{}`: {cause}", self.pipeline, bound.name));
-                }
-            };
-            if cause != told {
-                tracing::warn!(pipeline = self.pipeline, sink = bound.name, cause, "waiting for the store");
-                told.clone_from(&cause);
-            }
-            if self.stop.wait(backoff.next()).await {
-                return Err(anyhow!(
-                    "pipeline `{}`: sink `{}`: stopped while waiting: {cause}",
-                    self.pipeline,
-                    bound.name
-                ));
-            }
-        }
-    }
-
-    /// Files records as dead letters; they are durable when this returns. Those below `filed` were filed before.
-    /// `places` are all that are rejected of the batch so far: when they are too many, nothing is filed.
-    async fn file(
-        &self,
-        batch: &Prepared,
-        filed: u64,
-        refused: &[&Refused],
-        places: &HashSet<usize>,
-        rejected: &mut Counts,
-    ) -> anyhow::Result<()> {
-        let records = &batch.records;
-        let new = |refused: &&&Refused| records.get(refused.place).is_some_and(|record| record.offset >= filed);
-        let refused: Vec<&Refused> = refused.iter().filter(new).copied().collect();
-        let Some(first) = refused.first() else { return Ok(()) };
-        if let Some(too_much) = self.breaker.trips(records.len(), places) {
-            return Err(anyhow!(
-                "pipeline `{}`: {too_much}, which is no matter of single records. At {}: {}: {}. Is `format` right, does                  the module fit these events? Mend it and start again: nothing of this batch was filed or written. Or                  raise [pipelines.breaker]",
-                self.pipeline,
-                records[first.place].position(),
-                first.why.fault.label(),
-                first.why.reason
-            ));
-        }
-        let letters: Vec<DeadLetter<'_>> = refused
-            .iter()
-            .map(|refused| {
-                count(rejected, refused.why.fault.label());
-                let (transform, digest) = refused
-                    .transform
-                    .and_then(|transform| self.transforms.get(transform))
-                    .map_or(("", ""), |(name, digest)| (name.as_str(), digest.as_str()));
-                DeadLetter {
-                    record: &records[refused.place],
-                    pipeline: &self.pipeline,
-                    transform,
-                    digest,
-                    fault: refused.why.fault,
-                    stage: refused.stage,
-                    sink: refused.sink.and_then(|sink| self.sinks.get(sink)).map_or("", |bound| bound.name.as_str()),
-                    reason: &refused.why.reason,
-                }
-            })
-            .collect();
-        for letter in &letters {
-            tracing::warn!(
-                pipeline = self.pipeline,
-                position = letter.record.position(),
-                transform = letter.transform,
-                fault = letter.fault.label(),
-                reason = letter.reason,
-                "dead letter"
-            );
-        }
-        self.dead_letters
-            .file(&letters)
-            .await
-            .map(drop)
-            .with_context(|| format!("pipeline `{}`: cannot file dead letters; nothing was lost", self.pipeline))
-    }
-
     /// Trying again would come to the same for ever.
     fn refused_nothing(&self, bound: &BoundSink) -> anyhow::Error {
         anyhow!(
@@ -361,15 +272,4 @@ impl Stores {
             bound.name
         )
     }
-}
-
-/// The records that a sink refuses, with the answers that it refuses.
-fn refused_by(place: usize, bound: &BoundSink, batch: &Prepared, verdict: Verdict) -> Vec<(Origin, Refused)> {
-    let refused = |(origin, reason): (Origin, String)| {
-        let at = batch.records.binary_search_by_key(&origin.offset, |record| record.offset).ok()?;
-        let why = Rejection::new(Fault::Store, format!("sink `{}`: {reason}", bound.name));
-        let transform = Some(origin.transform);
-        Some((origin, Refused { place: at, transform, stage: Stage::Write, sink: Some(place), why }))
-    };
-    verdict.rejected.into_iter().filter_map(refused).collect()
 }

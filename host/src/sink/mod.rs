@@ -29,13 +29,13 @@ use crate::source::{TopicFacts, TopicPartition};
 
 #[cfg(test)]
 mod contract_tests;
-pub mod kafka;
 pub mod elasticsearch;
+pub mod kafka;
 #[cfg(test)]
 pub(crate) mod model;
 pub mod null;
-pub mod redis;
 pub mod postgres;
+pub mod redis;
 pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;

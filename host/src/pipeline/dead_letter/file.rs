@@ -1,10 +1,8 @@
 //! Dead letters in a file that the file source can read.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, ErrorKind, Seek, SeekFrom, Write};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -26,21 +24,8 @@ struct Stream {
     transform: String,
 }
 
-/// What was filed: by stream and offset, the sink that refused it, if one did.
-type Filed = HashMap<Stream, BTreeMap<u64, Option<Refusal>>>;
-
-/// A sink's refusal of what a module answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Refusal {
-    sink: String,
-    digest: String,
-}
-
-impl Refusal {
-    fn new(sink: &str, digest: &str) -> Option<Self> {
-        (!sink.is_empty()).then(|| Self { sink: sink.to_owned(), digest: digest.to_owned() })
-    }
-}
+/// What was filed: offsets by stream.
+type Filed = HashMap<Stream, BTreeSet<u64>>;
 
 impl Stream {
     fn new(pipeline: &str, partition: &TopicPartition, transform: &str) -> Self {
@@ -134,11 +119,10 @@ impl DeadLetterFile {
             for letter in letters {
                 let stream = Stream::new(letter.pipeline, &letter.record.partition, letter.transform);
                 let offset = letter.record.offset;
-                if state.filed.get(&stream).is_some_and(|filed| filed.contains_key(&offset)) {
+                if state.filed.get(&stream).is_some_and(|filed| filed.contains(&offset)) {
                     continue;
                 }
-                if let Entry::Vacant(entry) = fresh.entry(stream).or_default().entry(offset) {
-                    entry.insert(Refusal::new(letter.sink, letter.digest));
+                if fresh.entry(stream).or_default().insert(offset) {
                     lines.push_str(&letter.line(self.value_bytes));
                     count += 1;
                 }
@@ -156,24 +140,6 @@ impl DeadLetterFile {
             }
             Ok(count)
         })
-    }
-
-    /// The sinks that refused what a transform's module of this digest answered to records of a partition at these
-    /// offsets, by offset; in earlier runs too.
-    pub(in crate::pipeline) fn refusals(
-        &self,
-        pipeline: &str,
-        partition: &TopicPartition,
-        (transform, digest): (&str, &str),
-        offsets: Range<u64>,
-    ) -> Vec<(u64, String)> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(filed) = state.filed.get(&Stream::new(pipeline, partition, transform)) else { return Vec::new() };
-        let refusal = |(offset, refusal): (&u64, &Option<Refusal>)| {
-            let Refusal { sink, digest: of } = refusal.as_ref()?;
-            (of == digest).then(|| (*offset, sink.clone()))
-        };
-        filed.range(offsets).filter_map(refusal).collect()
     }
 }
 
@@ -212,8 +178,8 @@ impl State {
                 }
                 break;
             }
-            let (stream, offset, refusal) = filed_in(&line).ok_or_else(foreign)?;
-            filed.entry(stream).or_default().insert(offset, refusal);
+            let (stream, offset) = filed_in(&line).ok_or_else(foreign)?;
+            filed.entry(stream).or_default().insert(offset);
             length += u64::try_from(read).unwrap_or_default();
         }
         file.set_len(length)?;
@@ -239,7 +205,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 /// What a line has filed.
-fn filed_in(line: &[u8]) -> Option<(Stream, u64, Option<Refusal>)> {
+fn filed_in(line: &[u8]) -> Option<(Stream, u64)> {
     let letter: Value = serde_json::from_slice(line).ok()?;
     let headers = letter["headers"].as_array()?;
     // Ours are behind the record's own, which may have the same names when it was a dead letter before.
@@ -251,8 +217,7 @@ fn filed_in(line: &[u8]) -> Option<(Stream, u64, Option<Refusal>)> {
         partition: u32::try_from(letter["partition"].as_u64()?).ok()?,
         transform: header("tidegate.transform")?.to_owned(),
     };
-    let refusal = header("tidegate.sink").and_then(|sink| Refusal::new(sink, header("tidegate.digest")?));
-    Some((stream, letter["offset"].as_u64()?, refusal))
+    Some((stream, letter["offset"].as_u64()?))
 }
 
 fn at(path: &Path, error: &io::Error) -> io::Error {

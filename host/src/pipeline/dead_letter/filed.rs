@@ -9,8 +9,8 @@ use anyhow::Context;
 use super::headers;
 use crate::config::{Config, DeadLetterStore};
 use crate::pipeline::open::cluster;
-use crate::sink::kafka::read::read_all;
 use crate::source::Record;
+use crate::source::kafka::read_all;
 use crate::source::recorded::{self, ReadError};
 
 /// A dead letter as it was filed.

@@ -5,14 +5,12 @@ mod filed;
 mod headers;
 mod kafka;
 
-use std::ops::Range;
-
 pub(super) use self::file::DeadLetterFile;
 pub use self::filed::{Filed, Letter, read};
 pub(super) use self::kafka::DeadLetterTopic;
 use crate::contract::Fault;
 use crate::sink::SinkError;
-use crate::source::{Record, TopicPartition};
+use crate::source::Record;
 
 /// Where in its way a record failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,20 +80,6 @@ impl DeadLetters {
         match self {
             Self::File(file) => file.file(letters),
             Self::Kafka(topic) => topic.file(letters).await,
-        }
-    }
-
-    /// As [`DeadLetterFile::refusals`]; a topic is not asked.
-    pub(super) fn refusals(
-        &self,
-        pipeline: &str,
-        partition: &TopicPartition,
-        module: (&str, &str),
-        offsets: Range<u64>,
-    ) -> Vec<(u64, String)> {
-        match self {
-            Self::File(file) => file.refusals(pipeline, partition, module, offsets),
-            Self::Kafka(_) => Vec::new(),
         }
     }
 

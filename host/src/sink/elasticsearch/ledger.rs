@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::error::failure;
 use super::http::Http;
 use super::indexes::Head;
-use crate::sink::{LedgerKey, SinkError, Token, TopicHead};
+use crate::command::Command;
+use crate::sink::{LedgerKey, SinkError, Token, TopicHead, Write};
 use crate::source::TopicFacts;
 
 /// How the ledger's index is made. Only what people search for is mapped.
@@ -41,8 +42,10 @@ pub(super) struct Row {
     pub(super) until: u64,
     /// What the owner may have deleted from `next` on.
     pub(super) deleting: Vec<Deleting>,
-    /// The digests of the modules that made `deleting`; empty where they differ.
-    pub(super) deleting_digest: String,
+    /// The merges from `next` on that were refused, before what came after them was sent.
+    pub(super) refused: Vec<Refused>,
+    /// The digests of the modules that made `deleting` and `refused`; empty where they differ.
+    pub(super) open_digest: String,
     /// The digests of the modules that made the last commands.
     pub(super) digest: String,
     /// The epoch of the last write.
@@ -59,6 +62,24 @@ pub(super) struct Deleting {
     pub(super) offset: u64,
 }
 
+/// A merge that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Refused {
+    pub(super) index: String,
+    pub(super) id: String,
+    pub(super) offset: u64,
+    pub(super) transform: usize,
+}
+
+impl Refused {
+    /// Whether the merge is this write, or was folded into it.
+    pub(super) fn is_of(&self, write: &Write<'_>) -> bool {
+        matches!(&*write.command, Command::DocumentMerge { index, id, .. } | Command::DocumentIndex { index, id, .. }
+            if *index == self.index && *id == self.id)
+            && write.origins.iter().any(|origin| (origin.offset, origin.transform) == (self.offset, self.transform))
+    }
+}
+
 impl Row {
     /// Of a partition that is new.
     pub(super) fn new(token: Token, start: u64) -> Self {
@@ -67,7 +88,8 @@ impl Row {
             next: start,
             until: start,
             deleting: Vec::new(),
-            deleting_digest: String::new(),
+            refused: Vec::new(),
+            open_digest: String::new(),
             digest: String::new(),
             epoch: 0,
             note: String::new(),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::bulk::Line;
 use super::error::{Cause, Class, classify};
 use super::http::Http;
-use super::ledger::{Deleting, Row};
+use super::ledger::{Deleting, Refused, Row};
 use crate::command::Command;
 use crate::command::json::merge_into;
 use crate::sink::{BadWrite, SinkError, Step, Write};
@@ -89,7 +89,7 @@ pub(super) async fn plan<'a>(
     let mut deleted: HashSet<Target<'a>> = HashSet::new();
     let pending: HashMap<Target<'_>, u64> =
         row.deleting.iter().map(|d| ((d.index.as_str(), d.id.as_str()), d.offset)).collect();
-    let same_modules = row.deleting_digest == step.digest;
+    let same_modules = row.open_digest == step.digest;
     let mut plan = Plan::default();
     for (place, write) in writes.iter().enumerate() {
         let Some((index, id)) = target(&write.command) else {
@@ -122,7 +122,14 @@ pub(super) async fn plan<'a>(
                         if *there >= versions.bound {
                             return Err(foreign(index, id, version, Some(*there)));
                         }
-                        // What is there came from this event and later ones.
+                        let refused = row.refused.iter().any(|refused| refused.is_of(write));
+                        if refused && same_modules {
+                            plan.bad.push(bad(format!(
+                                "document {id:?} of {index:?} cannot be merged into: that was refused before, when this \
+                                 batch was cut short"
+                            )));
+                        }
+                        // Else what is there came from this event and later ones.
                         continue;
                     }
                     Some(State::Stored { body, .. } | State::Planned(body)) => Ok(body),
@@ -192,6 +199,25 @@ fn target(command: &Command) -> Option<Target<'_>> {
         | Command::DocumentDelete { index, id } => Some((index, id)),
         _ => None,
     }
+}
+
+/// The merges among commands that are bad.
+pub(super) fn refused_merges(writes: &[Write<'_>], bad: &[BadWrite]) -> Vec<Refused> {
+    let merges = bad.iter().filter_map(|bad| writes.get(bad.index)).filter_map(|write| match &*write.command {
+        Command::DocumentMerge { index, id, .. } => Some((index, id, &write.origins)),
+        _ => None,
+    });
+    let each = merges.flat_map(|(index, id, origins)| {
+        // Of a folded command it is not known yet which event was at fault; it comes back unfolded.
+        let alone = if origins.len() == 1 { origins.as_slice() } else { &[] };
+        alone.iter().map(|origin| Refused {
+            index: index.clone(),
+            id: id.clone(),
+            offset: origin.offset,
+            transform: origin.transform,
+        })
+    });
+    each.collect()
 }
 
 /// The documents that are merged into, as they are. Realtime: what no refresh has shown yet is seen.

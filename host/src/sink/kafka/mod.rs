@@ -10,7 +10,6 @@
 
 mod failure;
 pub(crate) mod producer;
-pub(crate) mod read;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -20,8 +20,9 @@ use crate::source::kafka::client;
 
 /// What is set where the configuration does not say otherwise.
 const DEFAULTS: [(&str, &str); 6] = [
-    // What a lane sends comes at once: a longer wait would gather nothing more, and each batch would pay for it.
-    ("linger.ms", "0.5"),
+    // What a lane sends comes at once, and gathers while the batch before is on its way. Measured: any wait makes a
+    // message that is alone take 1.5 ms instead of 0.2, and nothing faster.
+    ("linger.ms", "0"),
     // After this a message has failed, and whoever sent it decides what to do. It bounds how late a message of an
     // owner that lost its partition can come.
     ("message.timeout.ms", "20000"),

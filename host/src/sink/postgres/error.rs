@@ -60,22 +60,16 @@ fn classify(error: &Error) -> Problem {
     }
     let mut cause = error.source();
     while let Some(inner) = cause {
-        if inner.downcast_ref::<rustls::Error>().is_some() {
+        // What rustls has to say is wrapped into an error of input.
+        let io = inner.downcast_ref::<io::Error>();
+        let wrapped = io.and_then(|io| io.get_ref()).and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(tls) = inner.downcast_ref::<rustls::Error>().or(wrapped) {
             return Problem::Stop(format!(
-                "TLS: {inner}: trust the server's certificate by `ca`, connect by the name that it bears, or see `sslmode`"
+                "TLS: {tls}: trust the server's certificate by `ca`, connect by the name that it bears, or see `sslmode`"
             ));
         }
-        if let Some(inner) = inner.downcast_ref::<io::Error>() {
-            // What rustls has to say is wrapped into an error of input.
-            match inner.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                Some(tls) => {
-                    return Problem::Stop(format!(
-                        "TLS: {tls}: trust the server's certificate by `ca`, connect by the name that it bears, or see \
-                         `sslmode`"
-                    ));
-                }
-                None => return Problem::Retry(format!("{error}: {inner}")),
-            }
+        if let Some(io) = io {
+            return Problem::Retry(format!("{error}: {io}"));
         }
         cause = inner.source();
     }

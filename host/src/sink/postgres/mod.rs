@@ -14,7 +14,8 @@
 //!   order where they meet in one statement; a transform that spells one key in two ways is not promised more.
 //!
 //! A write has a connection to itself, by preference the one that its partition had; after an error that connection is
-//! closed. `synchronous_commit` is what server and user say.
+//! closed. `synchronous_commit` is what server and user say. A pooler between must keep a session to its connection.
+//! Tables may be altered while a pipeline runs; only a column that becomes `bytea`, or ceases to be, wants a restart.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -123,7 +123,7 @@ impl Writer<'_> {
                 Ok(()) => return Ok((Written::Applied, Some(ctid))),
                 Err(Problem::Bad(_) | Problem::Clash(_)) => {
                     session.run("ROLLBACK").await?;
-                    return self.deferred(session, changes, binary).await;
+                    return self.deferred(session, step, changes, binary).await;
                 }
                 Err(other) => return Err(other),
             }
@@ -136,10 +136,14 @@ impl Writer<'_> {
     async fn deferred(
         &self,
         session: &mut Session,
+        step: &Step<'_>,
         changes: &[Change<'_>],
         binary: &Binary,
     ) -> Result<(Written, Option<String>), Problem> {
         session.run(BEGIN).await?;
+        if let Err(refused) = self.ledger.advance(session, step, None).await? {
+            return self.rolled_back(session, refused).await;
+        }
         let at_once = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED; ";
         let mut again = Vec::new();
         for (index, change) in changes.iter().enumerate() {

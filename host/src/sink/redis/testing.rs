@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use ::redis::{Connection, FromRedisValue};
 
 use super::{Options, Redis};
+use crate::command::Port;
 use crate::sink::Sink;
 use crate::sink::contract_tests::Bench;
 use crate::sink::model::Model;
@@ -158,6 +159,10 @@ impl Drop for Server {
 pub(crate) const TTL_STEP: u32 = 1000;
 
 impl Bench for Server {
+    fn ports(&self) -> &'static [Port] {
+        &[Port::Cache]
+    }
+
     fn open(&self) -> Arc<dyn Sink> {
         Arc::new(Redis::open(self.options()).unwrap())
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::connect::{Address, TlsFiles};
 use super::*;
 
 #[tokio::test]
@@ -179,4 +180,24 @@ async fn an_address_that_leads_nowhere_is_told_by_what_is_wrong_with_it() {
     assert!(told.contains("127.0.0.1:1/db") && !told.contains("secret"), "{told}");
     let plain = open(format!("{}?sslmode=require", bench.url()));
     assert!(stopped(plain.knows("p").await).contains("TLS"));
+}
+
+#[tokio::test]
+async fn an_owner_that_stands_still_in_mid_write_does_not_keep_its_successor_out() {
+    let bench = PostgresBench::new();
+    let run = Run::new(&bench, &table("t", &["id"])).await;
+    let address = Address::new(&bench.url(), &TlsFiles::default(), Duration::from_secs(20));
+    let stuck = address.unwrap_or_else(|problem| panic!("{problem:?}")).connect().await;
+    let stuck = stuck.unwrap_or_else(|problem| panic!("{problem:?}"));
+    stuck.run("BEGIN; UPDATE tidegate.ledger SET note = 'stuck'").await.unwrap();
+    let successor = Postgres::open(bench.options()).unwrap();
+    assert!(passing(successor.claim(&run.key, Token(2), 0).await).contains("55P03"));
+    let standing = loop {
+        match successor.claim(&run.key, Token(2), 0).await {
+            Ok(standing) => break standing,
+            Err(error) => passing::<()>(Err(error)),
+        };
+    };
+    assert_eq!((standing.next, standing.note.as_str()), (0, ""));
+    assert!(stuck.run("COMMIT").await.is_err());
 }

@@ -53,7 +53,7 @@ impl Member {
                         mine.lock().unwrap().retain(|other| *other != partition);
                         host.control.send(Control::Released { partition }).unwrap();
                     }
-                    Item::Idle | Item::Reached { .. } | Item::End => {}
+                    Item::Idle | Item::Written(_) | Item::Reached { .. } | Item::End => {}
                 }
             }
             host

@@ -51,6 +51,12 @@ impl Host {
         }
     }
 
+    /// Whether the first lane gets nothing for this long, and the source goes on.
+    pub(super) fn is_idle(&self, time: Duration) -> bool {
+        matches!(self.lanes[0].take(BOUNDS, time), Some(Item::Idle))
+            && self.source.as_ref().is_some_and(|source| !source.is_finished())
+    }
+
     pub(super) fn assigned(&self, lane: usize) -> Assigned {
         match self.next(lane) {
             Item::Assigned(assigned) => assigned,

@@ -6,6 +6,7 @@ mod cluster;
 mod fetch;
 mod group;
 mod host;
+mod trouble;
 
 use self::cluster::{client, unique};
 use super::KafkaSource;

@@ -1,0 +1,86 @@
+//! Files what is rejected as dead letters, unless it is too much.
+
+use std::collections::HashSet;
+
+use anyhow::anyhow;
+
+use super::dead_letter::{DeadLetter, Stage};
+use super::progress::{Counts, count};
+use super::write::{BoundSink, Prepared, Refused, Stores};
+use crate::command::collapse::{Origin, Verdict};
+use crate::contract::{Fault, Rejection};
+
+impl Stores {
+    /// Files records as dead letters; they are durable when this returns. Those below `filed` were filed before.
+    /// `places` are all that are rejected of the batch so far: when they are too many, nothing is filed.
+    pub(super) async fn file(
+        &self,
+        batch: &Prepared,
+        filed: u64,
+        refused: &[&Refused],
+        places: &HashSet<usize>,
+        rejected: &mut Counts,
+    ) -> anyhow::Result<()> {
+        let records = &batch.records;
+        let new = |refused: &&&Refused| records.get(refused.place).is_some_and(|record| record.offset >= filed);
+        let refused: Vec<&Refused> = refused.iter().filter(new).copied().collect();
+        let Some(first) = refused.first() else { return Ok(()) };
+        if let Some(too_much) = self.breaker.trips(records.len(), places) {
+            return Err(anyhow!(
+                "pipeline `{}`: {too_much}, which is no matter of single records. At {}: {}: {}. Is `format` right, does                  the module fit these events? Mend it and start again: nothing of this batch was filed or written. Or                  raise [pipelines.breaker]",
+                self.pipeline,
+                records[first.place].position(),
+                first.why.fault.label(),
+                first.why.reason
+            ));
+        }
+        let letters: Vec<DeadLetter<'_>> = refused
+            .iter()
+            .map(|refused| {
+                count(rejected, refused.why.fault.label());
+                let (transform, digest) = refused
+                    .transform
+                    .and_then(|transform| self.transforms.get(transform))
+                    .map_or(("", ""), |(name, digest)| (name.as_str(), digest.as_str()));
+                DeadLetter {
+                    record: &records[refused.place],
+                    pipeline: &self.pipeline,
+                    transform,
+                    digest,
+                    fault: refused.why.fault,
+                    stage: refused.stage,
+                    sink: refused.sink.and_then(|sink| self.sinks.get(sink)).map_or("", |bound| bound.name.as_str()),
+                    reason: &refused.why.reason,
+                }
+            })
+            .collect();
+        for letter in &letters {
+            tracing::warn!(
+                pipeline = self.pipeline,
+                position = letter.record.position(),
+                transform = letter.transform,
+                fault = letter.fault.label(),
+                reason = letter.reason,
+                "dead letter"
+            );
+        }
+        self.retry("dead letters", || self.dead_letters.file(&letters)).await?;
+        Ok(())
+    }
+}
+
+/// The records that a sink refuses, with the answers that it refuses.
+pub(super) fn refused_by(
+    place: usize,
+    bound: &BoundSink,
+    batch: &Prepared,
+    verdict: Verdict,
+) -> Vec<(Origin, Refused)> {
+    let refused = |(origin, reason): (Origin, String)| {
+        let at = batch.records.binary_search_by_key(&origin.offset, |record| record.offset).ok()?;
+        let why = Rejection::new(Fault::Store, format!("sink `{}`: {reason}", bound.name));
+        let transform = Some(origin.transform);
+        Some((origin, Refused { place: at, transform, stage: Stage::Write, sink: Some(place), why }))
+    };
+    verdict.rejected.into_iter().filter_map(refused).collect()
+}
