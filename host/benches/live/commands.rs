@@ -32,7 +32,8 @@ impl Commands {
     pub(crate) fn new(case: &Case) -> Self {
         let bytes = std::fs::read(module(case.transform)).unwrap();
         let module = Engine::new(None).unwrap().load(case.transform, &bytes, &Limits::default()).unwrap();
-        let transform = module.start(case.settings).unwrap();
+        let settings: toml::Table = case.settings.parse().unwrap();
+        let transform = module.start(&serde_json::to_string(&settings).unwrap()).unwrap();
         let all = || vec!["*".to_owned()];
         let grants = Grants { cache: all(), tables: all(), documents: all(), messages: all() };
         Self {

@@ -98,8 +98,6 @@ fn configuration(case: &Case, brokers: &str, pipeline: &str, topic: &str, sink: 
         .map(|port| format!("{} = \"{}\"", port.name(), if *port == case.port { "store" } else { "nowhere" }))
         .collect();
     let grants: Vec<String> = Port::ALL.iter().map(|port| format!("{} = [\"*\"]", port.name())).collect();
-    let settings: toml::Table = serde_json::from_str(case.settings).unwrap();
-    let settings: Vec<String> = settings.iter().map(|(name, value)| format!("{name} = {value}")).collect();
     format!(
         r#"
         [source.kafka]
@@ -124,7 +122,7 @@ fn configuration(case: &Case, brokers: &str, pipeline: &str, topic: &str, sink: 
         ports = ports.join(", "),
         transform = case.transform,
         module = module(case.transform),
-        settings = settings.join(", "),
+        settings = case.settings,
         grants = grants.join(", "),
     )
 }
