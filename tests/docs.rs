@@ -107,7 +107,8 @@ fn no_other_document_has_commands_that_nobody_runs() {
 /// Every link between the documents leads to a file, and to a heading of it where one is named.
 #[test]
 fn links_lead_somewhere() {
-    for document in ["README.md", "ARCHITECTURE.md", "docs/writing-transforms.md", "docs/running.md", "docs/compose.md"] {
+    for document in ["README.md", "ARCHITECTURE.md", "docs/writing-transforms.md", "docs/running.md", "docs/compose.md"]
+    {
         let path = root().join(document);
         let content = fs::read_to_string(&path).unwrap();
         for link in content.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

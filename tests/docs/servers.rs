@@ -42,7 +42,8 @@ impl Servers {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let servers = Self { name: name.to_owned(), admin, runtime };
         let topics = servers.topics();
-        let new: Vec<_> = topics.iter().map(|topic| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1))).collect();
+        let new: Vec<_> =
+            topics.iter().map(|topic| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1))).collect();
         for made in servers.runtime.block_on(servers.admin.create_topics(&new, &AdminOptions::new())).unwrap() {
             made.unwrap();
         }

@@ -51,7 +51,7 @@ impl Case {
 
     fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
         let mut command = cmd(words[0]);
-        words[1..].iter().for_each(|word| drop(command.arg(word)));
+        command.arg(&words[1..]);
         command.query(&mut self.connection()).unwrap()
     }
 

@@ -53,7 +53,9 @@ fn main() {
         return;
     }
     let Some(file) = std::env::var_os("TIDEGATE_SERVICES") else {
-        println!("live: skipped, since TIDEGATE_SERVICES names no file with the servers' addresses: `cargo xtask bench`");
+        println!(
+            "live: skipped, since TIDEGATE_SERVICES names no file with the servers' addresses: `cargo xtask bench`"
+        );
         return;
     };
     let addresses = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));

@@ -26,8 +26,7 @@ const LOOK: Duration = Duration::from_millis(4);
 pub(crate) async fn measure(case: &Case, store: &dyn Store, broker: &mut Broker) -> Vec<Throughput> {
     let mut made = Commands::new(case);
     let events = Events::captured(case.capture, |record| !made.of(record).is_empty());
-    let commands: Vec<Command> =
-        (0..case.events).flat_map(|number| made.of(&events.record("bare", number))).collect();
+    let commands: Vec<Command> = (0..case.events).flat_map(|number| made.of(&events.record("bare", number))).collect();
     let batches: Vec<&[Command]> = commands.chunks(BATCH).collect();
     let lanes = thread::available_parallelism().unwrap().get();
 

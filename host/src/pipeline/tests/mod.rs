@@ -25,6 +25,7 @@ use super::lane::{Lane, Prepare};
 use super::one_writer::OneWriter;
 use super::open::Source;
 use super::progress::{PipelineSummary, count};
+use super::retry::Waiting;
 use super::stop::Stop;
 use super::write::{BoundSink, Policies, Prepared, Refused, Stores};
 use crate::command::collapse::Tagged;
