@@ -1,5 +1,6 @@
 //! The program as its users run it: the real binary over files of events, its stores read back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::print_stdout, clippy::print_stderr)] // what a failing test has to tell
 
 mod bad_events;
 mod bad_modules;

@@ -22,7 +22,7 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedPr
 use tidegate::command::Command;
 use tidegate::command::collapse::Origin;
 use tidegate::config::{KafkaClient, Text};
-use tidegate::sink::kafka::{Kafka, Options};
+use tidegate::sink::kafka::Kafka;
 use tidegate::sink::{LedgerKey, Sink, Step, Token, Write, Written};
 use tidegate::source::TopicPartition;
 
@@ -46,7 +46,7 @@ fn main() {
     runtime.block_on(admin.create_topics([&new], &AdminOptions::new())).unwrap();
 
     let client = KafkaClient { brokers: Text::plain(&brokers), tls: None, sasl: None, properties: BTreeMap::default() };
-    let sink = Arc::new(Kafka::open(Options { client }).unwrap());
+    let sink = Arc::new(Kafka::open(&client).unwrap());
     let bare: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
         .set("bootstrap.servers", &brokers)
         .set("enable.idempotence", "true")

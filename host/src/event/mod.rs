@@ -84,7 +84,6 @@ impl Default for Options {
 
 /// What a record means.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant)] // nearly every event is a change, which a box would cost an allocation
 pub enum Event<'r> {
     /// A row changed.
     Change(Change<'r>),

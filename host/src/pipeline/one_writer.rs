@@ -37,7 +37,7 @@ impl OneWriter {
         let mut hasher = DefaultHasher::new();
         target.hash(&mut hasher);
         let hash = hasher.finish();
-        if hash % ONE_IN != 0 {
+        if !hash.is_multiple_of(ONE_IN) {
             return None;
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -88,9 +88,7 @@ pub(super) fn sink(name: &str, sink: &config::Sink) -> anyhow::Result<Arc<dyn Si
             key: options.key.as_ref().map(|path| path.as_path().to_path_buf()),
             statement_timeout: options.statement_timeout,
         })?),
-        config::Sink::Kafka(kafka) => {
-            Arc::new(sink::kafka::Kafka::open(sink::kafka::Options { client: kafka.client.clone() })?)
-        }
+        config::Sink::Kafka(kafka) => Arc::new(sink::kafka::Kafka::open(&kafka.client)?),
         config::Sink::Elasticsearch(options) => Arc::new(elasticsearch(name, options)?),
         config::Sink::Sqlite(options) => Arc::new(sink::sqlite::Sqlite::open(sink::sqlite::Options {
             name: name.to_owned(),

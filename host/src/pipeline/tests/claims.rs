@@ -157,7 +157,7 @@ fn a_topic_that_has_grown_stops_before_a_record_is_applied() {
     assert!(failure.contains("has 3 partitions, and had 2") && failure.contains("on_changed_topic"), "{failure}");
     assert_eq!(cache.next(2), None);
 
-    let confirmed = Policies { on_changed_topic: OnLost::Continue, ..site.policies.clone() };
+    let confirmed = Policies { on_changed_topic: OnLost::Continue, ..site.policies };
     let site = Site { policies: confirmed, ..site };
     for _ in 0..2 {
         let grown = Assigned { topic: grown.clone(), ..assigned(2) };
@@ -186,7 +186,7 @@ fn a_source_that_lost_records_stops_or_goes_on_as_configured() {
     let failure = RUNTIME.block_on(site.stores().claim(&begins_later, None)).unwrap_err().to_string();
     assert!(failure.contains("7 offsets are gone"), "{failure}");
 
-    let policies = Policies { on_lost_records: OnLost::Continue, ..site.policies.clone() };
+    let policies = Policies { on_lost_records: OnLost::Continue, ..site.policies };
     let site = Site { policies, ..site };
     let played = Played::new(&site);
     let (offset, claim) = played.assign(begins_later);
@@ -235,7 +235,7 @@ fn a_lost_ledger_is_told_by_the_commits_at_the_start() {
     {
         let store = Arc::new(Store::default());
         let site = Site::new(vec![(ports, store.clone())]);
-        let site = Site { policies: Policies { on_lost_cache: policy, ..site.policies.clone() }, ..site };
+        let site = Site { policies: Policies { on_lost_cache: policy, ..site.policies }, ..site };
         let stores = site.stores();
         store.lose_everything();
         // Without a commit that names it, it is a store at its first start.
@@ -272,7 +272,7 @@ fn a_clash_rests_while_other_partitions_go_on_and_is_rejected_after_a_while() {
 
     let cache = Arc::new(Store::new([Goes::Clash, Goes::Clash]));
     let site = Site::new(vec![(CACHE, cache)]);
-    let site = Site { policies: Policies { clash_patience: Duration::ZERO, ..site.policies.clone() }, ..site };
+    let site = Site { policies: Policies { clash_patience: Duration::ZERO, ..site.policies }, ..site };
     let played = Played::new(&site);
     let (_, claim) = played.assign(assigned(0));
     played.give(0, 0, claim);

@@ -36,13 +36,6 @@ pub const ID: &str = "tidegate.id";
 /// librdkafka makes a batch.
 const ALONE: usize = 900_000;
 
-/// How to open the sink.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The cluster.
-    pub client: KafkaClient,
-}
-
 /// The sink.
 pub struct Kafka {
     producer: Arc<Producer>,
@@ -77,8 +70,8 @@ impl Kafka {
     ///
     /// # Errors
     /// When librdkafka does not take a setting.
-    pub fn open(options: Options) -> Result<Self, SinkError> {
-        let producer = Producer::shared(&options.client)?;
+    pub fn open(client: &KafkaClient) -> Result<Self, SinkError> {
+        let producer = Producer::shared(client)?;
         Ok(Self { producer, tries: Mutex::default() })
     }
 

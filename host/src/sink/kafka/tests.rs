@@ -9,8 +9,8 @@ use super::testing::{Topic, broker, random_name, reached_at};
 use super::*;
 use crate::source::{self, TopicPartition};
 
-fn sink(client: KafkaClient) -> Kafka {
-    Kafka::open(Options { client }).unwrap()
+fn sink(client: &KafkaClient) -> Kafka {
+    Kafka::open(client).unwrap()
 }
 
 fn key() -> LedgerKey {
@@ -44,7 +44,7 @@ fn header(name: &str, value: Option<&[u8]>) -> source::Header {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_is_published_as_it_is_with_an_id_that_is_the_same_each_time() {
     let topic = Topic::make(1, &[]).await;
-    let sink = sink(broker());
+    let sink = sink(&broker());
     assert!(!sink.keeps_ledger());
     let headers =
         vec![header("h", Some(&[0xff, 0])), header("n", None), header("", Some(b"")), header("h", Some(b"2"))];
@@ -79,7 +79,7 @@ async fn a_message_is_published_as_it_is_with_an_id_that_is_the_same_each_time()
 async fn messages_of_a_key_lie_in_the_order_in_which_they_were_given() {
     const COUNT: u64 = 30_000;
     let topic = Topic::make(4, &[]).await;
-    let sink = sink(broker());
+    let sink = sink(&broker());
     let key = key();
     for half in [0..COUNT / 2, COUNT / 2..COUNT] {
         let writes: Vec<_> = half.map(|n| message(&topic.0, n, &format!("k{}", n % 100), n.to_string())).collect();
@@ -101,7 +101,7 @@ async fn messages_of_a_key_lie_in_the_order_in_which_they_were_given() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_too_large_is_rejected_and_the_others_are_published_once() {
     let topic = Topic::make(1, &[("max.message.bytes", "2000000")]).await;
-    let sink = sink(broker());
+    let sink = sink(&broker());
     let key = key();
     let writes = [
         message(&topic.0, 1, "a", "first"),
@@ -123,7 +123,7 @@ async fn a_message_that_is_too_large_is_rejected_and_the_others_are_published_on
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_that_are_small_alone_are_no_worse_for_being_sent_together() {
     let topic = Topic::make(1, &[("max.message.bytes", "20000")]).await;
-    let sink = sink(broker());
+    let sink = sink(&broker());
     let key = key();
     let mut writes: Vec<_> = (0..40).map(|n| message(&topic.0, n, "k", format!("{n:09000}"))).collect();
     writes.insert(7, message(&topic.0, 100, "k", vec![b'x'; 30_000]));
@@ -138,7 +138,7 @@ async fn messages_that_are_small_alone_are_no_worse_for_being_sent_together() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compacted_topic_takes_no_message_without_a_key() {
     let topic = Topic::make(1, &[("cleanup.policy", "compact")]).await;
-    let sink = sink(broker());
+    let sink = sink(&broker());
     let bare = Command::Publish { topic: topic.0.clone(), key: None, value: Some(b"v".to_vec()), headers: vec![] };
     let writes = [message(&topic.0, 1, "a", "first"), publish(2, bare), message(&topic.0, 3, "a", "third")];
     let key = key();
@@ -152,7 +152,7 @@ async fn a_compacted_topic_takes_no_message_without_a_key() {
 async fn a_topic_that_is_not_there_is_found_before_the_first_message_and_stops_a_write() {
     let there = Topic::make(1, &[]).await;
     let missing = random_name("missing");
-    let sink = sink(broker());
+    let sink = sink(&broker());
     let findings = sink.inspect(&declared(&[&there.0, &missing])).await.unwrap();
     assert_eq!(findings.len(), 1, "{findings:?}");
     assert!(findings[0].contains(&missing) && findings[0].contains("create it"), "{findings:?}");
@@ -171,7 +171,7 @@ fn closed_port() -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_away_is_waited_for() {
-    let sink = sink(reached_at(&closed_port(), &[("message.timeout.ms", "1000")]));
+    let sink = sink(&reached_at(&closed_port(), &[("message.timeout.ms", "1000")]));
     let retry = |error: SinkError| matches!(error, SinkError::Retry(text) if text.contains("Connection refused"));
     let started = Instant::now();
     assert!(retry(sink.write(&step(&key()), &[message("t", 1, "k", "v")]).await.unwrap_err()));
@@ -183,7 +183,7 @@ async fn a_broker_that_is_away_is_waited_for() {
 async fn what_was_acknowledged_is_not_published_again_by_the_next_try() {
     let topic = Topic::make(1, &[]).await;
     let missing = random_name("missing");
-    let sink = sink(broker());
+    let sink = sink(&broker());
     let key = key();
     let writes = [message(&topic.0, 1, "a", "first"), message(&missing, 2, "a", "second")];
     for _ in 0..2 {
