@@ -109,6 +109,11 @@ impl Site {
         rows(&self.path(file), sql)
     }
 
+    /// The same of a file that is just being made: none while it has no such table.
+    pub fn try_query(&self, file: &str, sql: &str) -> Option<Vec<Row>> {
+        self.path(file).exists().then(|| try_rows(&self.path(file), sql).ok()).flatten()
+    }
+
     /// The dead letters filed so far.
     pub fn dead_letters(&self) -> Vec<serde_json::Value> {
         let Ok(text) = fs::read_to_string(self.path("dead-letters.jsonl")) else { return Vec::new() };
@@ -123,12 +128,16 @@ pub fn text(output: &Output) -> String {
 
 /// The rows of a query on a SQLite file.
 pub fn rows(file: &Path, sql: &str) -> Vec<Row> {
-    let store = Connection::open(file).unwrap();
-    let mut statement = store.prepare(sql).unwrap();
+    try_rows(file, sql).unwrap()
+}
+
+fn try_rows(file: &Path, sql: &str) -> rusqlite::Result<Vec<Row>> {
+    let store = Connection::open(file)?;
+    let mut statement = store.prepare(sql)?;
     let names: Vec<String> = statement.column_names().map(ToOwned::to_owned).collect();
-    let mut found = statement.query([]).unwrap();
+    let mut found = statement.query([])?;
     let mut rows = Vec::new();
-    while let Some(row) = found.next().unwrap() {
+    while let Some(row) = found.next()? {
         let value = |place: usize| match row.get::<_, Value>(place).unwrap() {
             Value::Null => "null".to_owned(),
             Value::Integer(number) => number.to_string(),
@@ -138,5 +147,5 @@ pub fn rows(file: &Path, sql: &str) -> Vec<Row> {
         };
         rows.push(names.iter().cloned().enumerate().map(|(place, name)| (name, value(place))).collect());
     }
-    rows
+    Ok(rows)
 }

@@ -2,6 +2,7 @@
 //! once, with the pipeline, the place and the remedy; nothing is drained into the dead letters; and when the cause is
 //! gone, the stream goes on and ends in the store where an untroubled run ends.
 
+mod ahead;
 mod postgres;
 mod redis;
 mod support;

@@ -78,9 +78,11 @@ struct Finished {
     ended: anyhow::Result<Ended>,
 }
 
-/// Lets go of the source when a lane ends, however it ends: nobody else would free one that waits for room.
+/// Lets go of the source when a lane ends, however it ends: nobody else would free one that waits for room, or for an
+/// answer.
 struct Closing {
     queue: Arc<LaneQueue>,
+    control: Sender<Control>,
     stores: Arc<Stores>,
 }
 
@@ -91,6 +93,8 @@ impl Drop for Closing {
             self.stores.stop.fail(anyhow!("pipeline `{pipeline}`: a lane panicked, as said above; please report this"));
         }
         self.queue.close();
+        // The source may have ended in the meantime; then nobody waits.
+        let _ = self.control.send(Control::Ended);
     }
 }
 
@@ -99,7 +103,7 @@ impl Lane {
     /// stops the pipeline.
     pub(super) fn run(self) -> PipelineSummary {
         let stores = self.stores.clone();
-        let closing = Closing { queue: self.queue.clone(), stores: stores.clone() };
+        let closing = Closing { queue: self.queue.clone(), control: self.control.clone(), stores: stores.clone() };
         let summary = PipelineSummary { name: stores.pipeline.clone(), ..PipelineSummary::default() };
         let mut running = Running {
             lane: self,

@@ -44,6 +44,8 @@ struct Reading<'a> {
     control: &'a Receiver<Control>,
     positions: HashMap<TopicPartition, Position>,
     pass: u64,
+    /// Whether a lane has ended: then nothing more is to be done.
+    ended: bool,
 }
 
 impl FileSource {
@@ -53,7 +55,7 @@ impl FileSource {
     /// When a file cannot be read, a line is no recorded event, or the offsets of a partition do not rise; each
     /// names the file and the line.
     pub fn run(self, lanes: &[Arc<LaneQueue>], control: &Receiver<Control>, stop: &AtomicBool) -> anyhow::Result<()> {
-        let mut reading = Reading { lanes, control, positions: HashMap::new(), pass: 0 };
+        let mut reading = Reading { lanes, control, positions: HashMap::new(), pass: 0, ended: false };
         loop {
             reading.pass += 1;
             for path in &self.paths {
@@ -140,7 +142,7 @@ impl Reading<'_> {
         };
         self.positions.insert(record.partition.clone(), position);
         self.offer(&record.partition);
-        while self.positions.get(&record.partition).is_some_and(|position| position.claiming) {
+        while !self.ended && self.positions.get(&record.partition).is_some_and(|position| position.claiming) {
             let Ok(message) = self.control.recv() else { return false };
             self.obey(message);
         }
@@ -172,6 +174,7 @@ impl Reading<'_> {
                 }
             }
             Control::ClaimAgain { partition } => self.offer(&partition),
+            Control::Ended => self.ended = true,
             Control::Durable { .. } | Control::Released { .. } | Control::Drained => {}
         }
     }
@@ -183,7 +186,7 @@ impl Reading<'_> {
             lane.end();
         }
         let mut waiting = self.lanes.len();
-        while waiting > 0 || self.positions.values().any(|position| position.claiming) {
+        while !self.ended && (waiting > 0 || self.positions.values().any(|position| position.claiming)) {
             match self.control.recv()? {
                 Control::Drained => waiting -= 1,
                 other => self.obey(other),
@@ -192,6 +195,6 @@ impl Reading<'_> {
         for position in self.positions.values_mut() {
             position.met = u64::MAX;
         }
-        Ok(self.positions.values().any(|position| position.pass > self.pass))
+        Ok(!self.ended && self.positions.values().any(|position| position.pass > self.pass))
     }
 }

@@ -94,6 +94,8 @@ pub enum Control {
     },
     /// Everything up to the last [`Item::End`] is durable, or was set back before this message.
     Drained,
+    /// The lane has ended, because it failed or because its queue was closed, and will say no more.
+    Ended,
 }
 
 /// A header of a record.

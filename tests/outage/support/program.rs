@@ -39,7 +39,28 @@ impl Program {
     }
 
     pub(in crate::outage) fn start(&self) -> Run {
-        let mut child = self.site.start(&["run", "tidegate.toml"]);
+        self.launch(&["run", "tidegate.toml"])
+    }
+
+    /// Starts it with a file in place of its stores.
+    pub(in crate::outage) fn preview(&self, file: &str) -> Run {
+        self.launch(&["run", "tidegate.toml", "--preview", file])
+    }
+
+    /// What `check --connect` says, and its exit code.
+    pub(in crate::outage) fn check(&self) -> (i32, Vec<String>) {
+        let output = self.site.start(&["check", "--connect", "tidegate.toml"]).wait_with_output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        (output.status.code().unwrap(), said.lines().map(ToOwned::to_owned).collect())
+    }
+
+    /// The rows of a query on a SQLite file that the program makes; none while its tables are not there.
+    pub(in crate::outage) fn rows(&self, file: &str, query: &str) -> Option<Vec<Row>> {
+        self.site.try_query(file, query)
+    }
+
+    fn launch(&self, arguments: &[&str]) -> Run {
+        let mut child = self.site.start(arguments);
         let said = Arc::new(Mutex::new(Vec::new()));
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let reader = thread::spawn({

@@ -303,7 +303,7 @@ impl Running<'_> {
                     }
                 }
                 // There is no end to drain.
-                Ok(Control::Drained) => {}
+                Ok(Control::Drained | Control::Ended) => {}
                 Err(TryRecvError::Empty) => return Ok(Flow::Goes),
                 Err(TryRecvError::Disconnected) => return Ok(Flow::Ended),
             }
