@@ -90,6 +90,9 @@ impl Source {
             ("slot.name", &self.slot),
             ("publication.name", &publication),
             ("poll.interval.ms", "20"),
+            // The converter and the transformation write a column's default in place of a null, unless told not to.
+            ("value.converter.replace.null.with.default", "false"),
+            ("transforms.unwrap.replace.null.with.default", "false"),
         ] {
             settings[name] = value.into();
         }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 /// Stands for a secret that no command may print.
@@ -34,12 +34,21 @@ impl Folder {
     /// Runs the program here, with `SECRET` and a name for its cache of compiled code in the environment. Whatever it
     /// prints is held against the secret.
     pub(crate) fn tidegate(&self, arguments: &[&str]) -> Ended {
+        let ended = Ended::of(self.command(arguments).output().unwrap());
+        assert!(!ended.output.contains(SECRET) && !ended.errors.contains(SECRET), "{}{}", ended.output, ended.errors);
+        ended
+    }
+
+    /// Starts the program here, for one that does not end by itself. What it says goes nowhere.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
         command.args(arguments).current_dir(self.0.path());
         command.env("SECRET", SECRET).env("XDG_CACHE_HOME", self.path("caches")).env_remove("TIDEGATE_LOG");
-        let ended = Ended::of(command.output().unwrap());
-        assert!(!ended.output.contains(SECRET) && !ended.errors.contains(SECRET), "{}{}", ended.output, ended.errors);
-        ended
+        command
     }
 }
 

@@ -82,7 +82,7 @@ impl Letter {
 /// partition of the topic. What comes while it reads is left out. A file that is not there has none.
 ///
 /// # Errors
-/// When the place cannot be read, or `each` fails.
+/// When there is no such topic, the place cannot be read, or `each` fails.
 pub fn read(config: &Config, mut each: impl FnMut(Filed) -> anyhow::Result<()>) -> anyhow::Result<()> {
     match &config.dead_letters.to {
         DeadLetterStore::File(path) => {

@@ -19,11 +19,10 @@ use crate::source::{Claim, Record, TopicPartition};
 /// How long the cluster may be silent.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Hands on every record of a topic up to where its partitions end now, in order within a partition. A topic that
-/// does not exist has no records.
+/// Hands on every record of a topic up to where its partitions end now, in order within a partition.
 ///
 /// # Errors
-/// When the cluster cannot be reached, refuses this client, or falls silent; the text names the remedy. Or when
+/// When there is no such topic. When the cluster cannot be reached, refuses this client, or falls silent; the text names the remedy. Or when
 /// `on_record` fails.
 pub fn read_all(
     client: &KafkaClient,
@@ -99,7 +98,11 @@ fn assign(
     let _ = consumer.poll(Duration::ZERO);
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).map_err(place)?;
     let (mut list, mut ends) = (TopicPartitionList::new(), HashMap::new());
-    for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+    let partitions: Vec<_> = metadata.topics().iter().flat_map(|topic| topic.partitions()).collect();
+    if partitions.is_empty() {
+        bail!("there is no topic {topic:?}: create it, or correct its name");
+    }
+    for partition in partitions {
         let (start, end) = consumer.fetch_watermarks(topic, partition.id(), PATIENCE).map_err(place)?;
         if start < end {
             list.add_partition_offset(topic, partition.id(), Offset::Offset(start))?;

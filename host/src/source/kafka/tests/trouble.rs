@@ -71,7 +71,8 @@ fn a_whole_topic_is_read_up_to_where_it_ends() {
     read.sort_unstable();
     let expected = (0..1_000).map(|offset| (0, offset)).chain((0..10).map(|offset| (1, offset)));
     assert_eq!(read, expected.collect::<Vec<_>>());
-    read_all(&client(), &unique("missing"), |_| panic!("there is none")).unwrap();
+    let missing = read_all(&client(), &unique("missing"), |_| panic!("there is none")).unwrap_err();
+    assert!(missing.to_string().contains("create it"), "{missing}");
     let stopped = read_all(&client(), &topic.name, |_| anyhow::bail!("enough")).unwrap_err();
     assert_eq!(stopped.to_string(), "enough");
 }
