@@ -130,15 +130,19 @@ fn mark(mappings: &mut Value, sink: &str, pipeline: &str) {
     mappings["_meta"]["tidegate"] = json!({"pipeline": pipeline, "sink": sink});
 }
 
-/// Whether nothing was ever written to an index: not even something that was deleted since.
-pub(super) async fn is_untouched(http: &Http, index: &str) -> Result<bool, SinkError> {
-    let asked = format!("counting index {index}");
-    let stats = http.get(&[index, "_stats"], "level=shards").await?.json(&asked)?;
+/// Whether nothing was ever written to an index: not even something that was deleted since. An index that was made this
+/// instant has no shards yet, of which that could be asked.
+pub(super) async fn is_untouched(http: &Http, stored: &Stored) -> Result<bool, SinkError> {
+    let index = &stored.made.index;
+    let stats = http.get(&[index, "_stats"], "level=shards").await?.json(&format!("counting index {index}"))?;
     let shards = stats["indices"][index]["shards"].as_object();
-    Ok(shards.is_some_and(|shards| {
-        let mut copies = shards.values().filter_map(Value::as_array).flatten().peekable();
-        copies.peek().is_some() && copies.all(|copy| copy["seq_no"]["max_seq_no"] == -1)
-    }))
+    let copies = shards.into_iter().flat_map(Map::values).filter_map(Value::as_array).flatten();
+    let numbers: Option<Vec<i64>> = copies.map(|copy| copy["seq_no"]["max_seq_no"].as_i64()).collect();
+    let wanted = stored.settings["index.number_of_shards"].as_str().and_then(|number| number.parse().ok());
+    match numbers {
+        Some(numbers) if shards.map(Map::len) == wanted => Ok(numbers.iter().all(|number| *number == -1)),
+        _ => Err(SinkError::Retry(format!("the shards of index {index} are not all there yet"))),
+    }
 }
 
 /// Holds an index against its definition: new fields are added, a field that changed stops the pipeline.

@@ -121,7 +121,7 @@ impl Elasticsearch {
         if !stored.is_alias {
             return Ok(Some(format!("{alias} is an index already, where an alias has to be: {remedy}")));
         }
-        if !indexes::is_untouched(&self.http, &stored.made.index).await? {
+        if !indexes::is_untouched(&self.http, stored).await? {
             return Ok(Some(format!(
                 "index {} behind the alias {alias} holds, or has held, documents, and the ledger does not know it: where \
                  the ledger {} was lost, restore it; else {remedy}",
