@@ -162,9 +162,11 @@ fn follow(document: &str, servers: Option<(&str, &Servers)>) -> Place {
             ("sh", "") => reader.run(&text),
             ("sh", until) => {
                 let awaited = until.strip_prefix("until ").unwrap_or_else(|| panic!("{document}: sh {until}"));
-                let tries = format!("for try in $(seq 600); do {{\n{text}}} > \"$FOLDER/tried\" 2>&1 || true\n");
+                let tries =
+                    format!("set +x; for try in $(seq 600); do {{\n{text}}} > \"$FOLDER/tried\" 2>&1 || true\n");
                 let found = format!("grep --quiet --fixed-strings -- '{awaited}' \"$FOLDER/tried\"");
-                let end = format!("if {found}; then break; fi; sleep 0.2; done\ncat \"$FOLDER/tried\"; {found}\n");
+                let end =
+                    format!("if {found}; then break; fi; sleep 0.2; done\ncat \"$FOLDER/tried\"; set -x; {found}\n");
                 reader.run(&(tries + &end));
             }
             ("toml", file) => {

@@ -51,6 +51,9 @@ impl Servers {
             publish(&servers.topic(topic), file);
         }
         psql(&format!("CREATE DATABASE {name}"));
+        // Entries of a run before would be taken for those of this one.
+        let flushed = Command::new("redis-cli").args(["-u", &cache(), "FLUSHDB"]).stdout(Stdio::null()).status();
+        assert!(flushed.unwrap().success());
         servers
     }
 
@@ -58,7 +61,7 @@ impl Servers {
     pub(super) fn variables(&self) -> [(&'static str, String); 4] {
         [
             ("KAFKA", address("kafka")),
-            ("REDIS_URL", format!("{}/9", address("redis"))),
+            ("REDIS_URL", cache()),
             ("POSTGRES_URL", format!("{}/{}", address("postgres"), self.name)),
             ("ELASTICSEARCH_URL", address("elasticsearch")),
         ]
@@ -116,6 +119,11 @@ fn psql(sql: &str) {
     let arguments = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--command", sql, &database];
     let output = Command::new("psql").args(arguments).output().unwrap();
     assert!(output.status.success() || std::thread::panicking(), "{sql}: {}", text(&output));
+}
+
+/// A Redis database that no other test uses.
+fn cache() -> String {
+    format!("{}/9", address("redis"))
 }
 
 /// The address of a server that the tests were given.

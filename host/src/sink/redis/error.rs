@@ -13,7 +13,8 @@ pub(super) fn classify(error: &RedisError) -> SinkError {
     if let Some(code) = error.code() {
         return class(code, error.detail().unwrap_or_default());
     }
-    let text = error.to_string();
+    // What the client cannot parse it tells in several lines.
+    let text = error.to_string().trim_end().replace('\n', ", ");
     match error.kind() {
         // The client says no more than that it failed, or quotes the server.
         ErrorKind::AuthenticationFailed => class("WRONGPASS", &text),
