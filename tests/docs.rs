@@ -156,7 +156,8 @@ fn follow(document: &str, servers: Option<(&str, &Servers)>) -> Place {
     let mut reader = Reader::new(home, &guests, servers.map(|(_, servers)| servers));
     let mut configurations = Vec::new();
     for Block { language, argument, text } in blocks(&root().join(document)) {
-        let text = servers.map_or_else(|| text.clone(), |(name, _)| text.replace("shop", name));
+        let [argument, text] =
+            [argument, text].map(|written| servers.map_or(written.clone(), |(name, _)| written.replace("shop", name)));
         match (language.as_str(), argument.as_str()) {
             ("sh", _) if text.contains("jq ") && !has_jq => {}
             ("sh", "") => reader.run(&text),

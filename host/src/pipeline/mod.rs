@@ -241,7 +241,7 @@ fn start(engine: &Engine, config: &Config, transform: &config::Transform) -> any
         .start(&transform.settings)
         .map_err(|refused| anyhow!("{}", transform.settings.redact(&format!("{refused:#}"))))?;
     let checker = Checker::new(started.description(), &transform.grants.to_command())
-        .map_err(|problems| anyhow!("transform `{name}` ({}): {}", module.digest(), problems.join("; ")))?;
+        .map_err(|problems| anyhow!("transform `{name}`: {}", problems.join("; ")))?;
     Ok(Started { name, transform: started, checker: Arc::new(checker) })
 }
 

@@ -29,6 +29,7 @@ pub(super) fn classify(error: &RedisError) -> SinkError {
         _ if error.is_connection_refusal() || error.is_timeout() || error.is_connection_dropped() => {
             SinkError::Retry(format!("{text}: is it running, and is `url` right?"))
         }
+        _ if text.contains("Parse error") => SinkError::Retry(format!("{text}: is `url` the address of a Redis?")),
         _ => SinkError::Retry(text),
     }
 }
