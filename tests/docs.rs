@@ -156,15 +156,18 @@ fn follow(document: &str, servers: Option<(&str, &Servers)>) -> Place {
     let mut reader = Reader::new(home, &guests, servers.map(|(_, servers)| servers));
     let mut configurations = Vec::new();
     for Block { language, argument, text } in blocks(&root().join(document)) {
-        let text = servers.map_or_else(|| text.clone(), |(name, _)| text.replace("shop", name));
+        let [argument, text] =
+            [argument, text].map(|written| servers.map_or(written.clone(), |(name, _)| written.replace("shop", name)));
         match (language.as_str(), argument.as_str()) {
             ("sh", _) if text.contains("jq ") && !has_jq => {}
             ("sh", "") => reader.run(&text),
             ("sh", until) => {
                 let awaited = until.strip_prefix("until ").unwrap_or_else(|| panic!("{document}: sh {until}"));
-                let tries = format!("for try in $(seq 600); do {{\n{text}}} > \"$FOLDER/tried\" 2>&1 || true\n");
+                let tries =
+                    format!("set +x; for try in $(seq 600); do {{\n{text}}} > \"$FOLDER/tried\" 2>&1 || true\n");
                 let found = format!("grep --quiet --fixed-strings -- '{awaited}' \"$FOLDER/tried\"");
-                let end = format!("if {found}; then break; fi; sleep 0.2; done\ncat \"$FOLDER/tried\"; {found}\n");
+                let end =
+                    format!("if {found}; then break; fi; sleep 0.2; done\ncat \"$FOLDER/tried\"; set -x; {found}\n");
                 reader.run(&(tries + &end));
             }
             ("toml", file) => {

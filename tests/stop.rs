@@ -1,5 +1,7 @@
 //! The ways in which a pipeline stops: each says why and how to go on, and loses nothing.
 
+use std::io::{BufRead as _, BufReader};
+
 use tidegate_tests::{Site, corpus, text};
 
 /// The cache of orders, from one file of events.
@@ -29,10 +31,9 @@ pub(crate) fn orders() -> Vec<String> {
     text.split('\n').filter(|line| !line.is_empty()).map(ToOwned::to_owned).collect()
 }
 
-#[test]
-fn a_truncate_stops_the_pipeline_before_it_until_it_is_ignored() {
-    let events = corpus("torture/misc.public.truncated.jsonl").display().to_string();
-    let config = r#"
+/// A pipeline that stops at its first record, which truncates a table.
+fn truncated() -> String {
+    r#"
 [source.file]
 paths = ["EVENTS"]
 [sinks.out.sqlite]
@@ -47,7 +48,39 @@ name = "hostile"
 module = "{guests}/hostile.wasm"
 settings = { do = "nothing" }
 "#
-    .replace("EVENTS", &events);
+    .replace("EVENTS", &corpus("torture/misc.public.truncated.jsonl").display().to_string())
+}
+
+#[test]
+fn a_pipeline_that_stops_says_so_while_another_goes_on() {
+    let waiting = r#"
+[sinks.away.redis]
+url = "redis://127.0.0.1:1"
+[[pipelines]]
+name = "waiting"
+topics = ["misc.public.truncated"]
+sinks = { cache = "away" }
+[[pipelines.transforms]]
+name = "hostile"
+module = "{guests}/hostile.wasm"
+settings = { do = "nothing" }
+"#;
+    let site = Site::new(&(truncated() + waiting));
+    let mut run = site.start(&["run", "tidegate.toml"]);
+    let mut said = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let told = said.find(|line| line.contains("ERROR")).expect("the run ended without a word");
+    assert!(told.contains("pipeline `truncated`: ") && told.contains("; the other pipelines go on"), "{told}");
+    assert!(run.try_wait().unwrap().is_none(), "the other pipeline does not go on");
+    let signalled = std::process::Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap();
+    assert!(signalled.success());
+    let rest: Vec<String> = said.collect();
+    assert_eq!(run.wait().unwrap().code(), Some(1), "{rest:#?}");
+    assert!(rest.iter().any(|line| line.starts_with("error: pipeline `truncated`: ")), "{rest:#?}");
+}
+
+#[test]
+fn a_truncate_stops_the_pipeline_before_it_until_it_is_ignored() {
+    let config = truncated();
     let site = Site::new(&config);
     for _ in 0..2 {
         let output = site.run();

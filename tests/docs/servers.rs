@@ -2,7 +2,6 @@
 //! after the run, and removed when it ends.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::Value;
-use tidegate_tests::{corpus, text};
+use tidegate_tests::{corpus, service, text};
 use tokio::runtime::{Builder, Runtime};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,7 +37,7 @@ pub(super) struct Servers {
 
 impl Servers {
     pub(super) fn new(name: &str) -> Self {
-        let admin = ClientConfig::new().set("bootstrap.servers", address("kafka")).create().unwrap();
+        let admin = ClientConfig::new().set("bootstrap.servers", service("kafka")).create().unwrap();
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let servers = Self { name: name.to_owned(), admin, runtime };
         let topics = servers.topics();
@@ -51,22 +50,25 @@ impl Servers {
             publish(&servers.topic(topic), file);
         }
         psql(&format!("CREATE DATABASE {name}"));
+        // Entries of a run before would be taken for those of this one.
+        let flushed = Command::new("redis-cli").args(["-u", &cache(), "FLUSHDB"]).stdout(Stdio::null()).status();
+        assert!(flushed.unwrap().success());
         servers
     }
 
     /// The variables that the guide has the reader set.
     pub(super) fn variables(&self) -> [(&'static str, String); 4] {
         [
-            ("KAFKA", address("kafka")),
-            ("REDIS_URL", format!("{}/9", address("redis"))),
-            ("POSTGRES_URL", format!("{}/{}", address("postgres"), self.name)),
-            ("ELASTICSEARCH_URL", address("elasticsearch")),
+            ("KAFKA", service("kafka")),
+            ("REDIS_URL", cache()),
+            ("POSTGRES_URL", format!("{}/{}", service("postgres"), self.name)),
+            ("ELASTICSEARCH_URL", service("elasticsearch")),
         ]
     }
 
     /// How many messages were ever written to a topic.
     pub(super) fn messages(&self, topic: &str) -> i64 {
-        let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", address("kafka")).create().unwrap();
+        let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", service("kafka")).create().unwrap();
         let ends = |partition| consumer.fetch_watermarks(&self.topic(topic), partition, PATIENCE).unwrap().1;
         (0..PARTITIONS).map(ends).sum()
     }
@@ -88,7 +90,7 @@ impl Drop for Servers {
         // A test that has failed has said more than what fails here.
         let _ = self.runtime.block_on(self.admin.delete_topics(&topics, &AdminOptions::new()));
         psql(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
-        let indexes = format!("{}/{}-*", address("elasticsearch"), self.name);
+        let indexes = format!("{}/{}-*", service("elasticsearch"), self.name);
         let _ = Command::new("curl").args(["--silent", "--request", "DELETE", &indexes]).stdout(Stdio::null()).status();
     }
 }
@@ -96,7 +98,7 @@ impl Drop for Servers {
 /// Publishes captured records under another topic, each into its partition.
 fn publish(topic: &str, file: &str) {
     let mut config = ClientConfig::new();
-    let producer: BaseProducer = config.set("bootstrap.servers", address("kafka")).create().unwrap();
+    let producer: BaseProducer = config.set("bootstrap.servers", service("kafka")).create().unwrap();
     for line in fs::read_to_string(corpus(file)).unwrap().lines() {
         let event: Value = serde_json::from_str(line).unwrap();
         let mut headers = OwnedHeaders::new();
@@ -112,20 +114,13 @@ fn publish(topic: &str, file: &str) {
 }
 
 fn psql(sql: &str) {
-    let database = format!("{}/postgres", address("postgres"));
+    let database = format!("{}/postgres", service("postgres"));
     let arguments = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--command", sql, &database];
     let output = Command::new("psql").args(arguments).output().unwrap();
     assert!(output.status.success() || std::thread::panicking(), "{sql}: {}", text(&output));
 }
 
-/// The address of a server that the tests were given.
-fn address(server: &str) -> String {
-    let file = std::env::var_os("TIDEGATE_SERVICES").map_or_else(
-        || std::env::current_exe().unwrap().ancestors().nth(3).unwrap().join("services/addresses.json"),
-        PathBuf::from,
-    );
-    let addresses = fs::read_to_string(&file)
-        .unwrap_or_else(|error| panic!("{}: {error}; `cargo xtask test` starts the servers", file.display()));
-    let addresses: Value = serde_json::from_str(&addresses).unwrap();
-    addresses[server].as_str().unwrap_or_else(|| panic!("{} has no `{server}`", file.display())).to_owned()
+/// A Redis database that no other test uses.
+fn cache() -> String {
+    format!("{}/9", service("redis"))
 }

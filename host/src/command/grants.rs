@@ -104,16 +104,15 @@ impl Grants {
                 match Pattern::parse(text) {
                     Ok(pattern) if granted.iter().any(|grant| grant.covers(&pattern)) => {}
                     Ok(_) => missing.push(text),
-                    Err(e) => problems.push(format!("the transform {} declares {}: {e}", description.name, noun(port))),
+                    Err(e) => problems.push(format!("it declares {}: {e}", noun(port))),
                 }
             }
             if !missing.is_empty() {
                 let mut line: Vec<&str> = self.of(port).iter().map(String::as_str).collect();
                 line.extend(&missing);
                 problems.push(format!(
-                    "the transform {} writes {} {missing:?}, which its grants do not hold; \
-                     if that is right, set in them {} = {line:?}",
-                    description.name,
+                    "it writes {} {missing:?}, which its grants do not hold; \
+                     if that is right, set {} = {line:?} in them",
                     noun(port),
                     port.name(),
                 ));
@@ -218,10 +217,10 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "the transform orders writes tables [\"fact_orders\"], which its grants do not hold; \
-                 if that is right, set in them tables = [\"fact_orders\"]",
-                "the transform orders writes cache keys [\"orders:*\"], which its grants do not hold; \
-                 if that is right, set in them cache = [\"order:*\", \"orders:*\"]",
+                "it writes tables [\"fact_orders\"], which its grants do not hold; \
+                 if that is right, set tables = [\"fact_orders\"] in them",
+                "it writes cache keys [\"orders:*\"], which its grants do not hold; \
+                 if that is right, set cache = [\"order:*\", \"orders:*\"] in them",
             ]
         );
     }

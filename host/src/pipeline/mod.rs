@@ -23,7 +23,7 @@ mod tests;
 mod write;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -81,8 +81,20 @@ pub fn run(config: &Config, stops: &Stops) -> anyhow::Result<Outcome> {
         .collect::<anyhow::Result<Vec<_>>>()?;
 
     let mut outcome = Outcome { summary: Summary::default(), failures: Vec::new() };
+    let others = AtomicUsize::new(prepared.len());
+    let run_one = |pipeline: Pipeline| {
+        let (summary, failure) = pipeline.run();
+        // The outcome may be days away, as long as the others go on.
+        if others.fetch_sub(1, Ordering::Relaxed) > 1
+            && !stops.are_set()
+            && let Some(failure) = &failure
+        {
+            tracing::error!("{}; the other pipelines go on", config.redact(&format!("{failure:#}")));
+        }
+        (summary, failure)
+    };
     thread::scope(|scope| {
-        let running: Vec<_> = prepared.into_iter().map(|pipeline| scope.spawn(|| pipeline.run())).collect();
+        let running: Vec<_> = prepared.into_iter().map(|pipeline| scope.spawn(|| run_one(pipeline))).collect();
         for pipeline in running {
             match pipeline.join() {
                 Ok((summary, failure)) => {
@@ -170,10 +182,15 @@ impl Pipeline {
 
     /// Holds the stores against what the transforms declare, before the first record.
     fn make_ready(&self) -> anyhow::Result<()> {
-        let commits = self.source.committed(self.stores.stop.flag());
+        let commits = self.source_span().in_scope(|| self.source.committed(self.stores.stop.flag()));
         let commits = commits.with_context(|| format!("pipeline `{}`", self.name))?;
         let commits: Vec<_> = commits.iter().map(|commit| CommitMetadata::read(commit)).collect();
         self.stores.sinks.iter().try_for_each(|bound| self.runtime.block_on(self.stores.prepare(bound, &commits)))
+    }
+
+    /// Names the pipeline in what the source logs, which knows no pipeline.
+    fn source_span(&self) -> tracing::Span {
+        tracing::error_span!("source", pipeline = self.name)
     }
 
     /// Runs to the end of the source, to the wish to stop, or to the first failure.
@@ -186,11 +203,13 @@ impl Pipeline {
             return (summary, Some(failure));
         }
         let queues: Vec<_> = self.lanes.iter().map(|lane| lane.queue.clone()).collect();
+        let span = self.source_span();
         thread::scope(|scope| {
             let lanes: Vec<_> = self.lanes.into_iter().map(|lane| scope.spawn(|| lane.run())).collect();
             {
                 // When nothing more will come, or the source panics, what is in flight is finished.
                 let _closing = Closing(&queues);
+                let _span = span.enter();
                 let read = self.source.run(&queues, &self.control, stop.flag());
                 stop.fail_with(read.with_context(|| format!("pipeline `{}`", self.name)));
             }
@@ -222,7 +241,7 @@ fn start(engine: &Engine, config: &Config, transform: &config::Transform) -> any
         .start(&transform.settings)
         .map_err(|refused| anyhow!("{}", transform.settings.redact(&format!("{refused:#}"))))?;
     let checker = Checker::new(started.description(), &transform.grants.to_command())
-        .map_err(|problems| anyhow!("transform `{name}` ({}): {}", module.digest(), problems.join("; ")))?;
+        .map_err(|problems| anyhow!("transform `{name}`: {}", problems.join("; ")))?;
     Ok(Started { name, transform: started, checker: Arc::new(checker) })
 }
 

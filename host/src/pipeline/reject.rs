@@ -27,7 +27,9 @@ impl Stores {
         let Some(first) = refused.first() else { return Ok(()) };
         if let Some(too_much) = self.breaker.trips(records.len(), places) {
             return Err(anyhow!(
-                "pipeline `{}`: {too_much}, which is no matter of single records. At {}: {}: {}. Is `format` right, does                  the module fit these events? Mend it and start again: nothing of this batch was filed or written. Or                  raise [pipelines.breaker]",
+                "pipeline `{}`: {too_much}, which is no matter of single records. At {}: {}: {}. Is `format` right, does \
+                 the module fit these events? Mend it and start again: nothing of this batch was filed or written. Or raise \
+                 [pipelines.breaker]",
                 self.pipeline,
                 records[first.place].position(),
                 first.why.fault.label(),

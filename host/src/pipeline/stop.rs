@@ -79,6 +79,11 @@ impl Stops {
         state.1.iter().for_each(|stop| stop.set());
     }
 
+    /// Whether every pipeline was asked to end.
+    pub(super) fn are_set(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
     /// The wish of one more pipeline.
     pub(super) fn add(&self) -> Arc<Stop> {
         let stop = Arc::new(Stop::default());

@@ -33,8 +33,8 @@ fn a_grant_that_is_missing_is_named_with_the_line_that_would_grant_it() {
     assert_eq!(code, 2);
     assert_eq!(
         said,
-        "tidegate.toml: pipeline `orders`, transform `order-cache`, grants: the transform order-cache writes cache keys \
-         [\"order:*\"], which its grants do not hold; if that is right, set in them cache = [\"ordr:*\", \"order:*\"]\n"
+        "tidegate.toml: pipeline `orders`, transform `order-cache`, grants: it writes cache keys [\"order:*\"], which its \
+         grants do not hold; if that is right, set cache = [\"ordr:*\", \"order:*\"] in them\n"
     );
 }
 

@@ -80,28 +80,56 @@ fn the_blocks_of_the_page_are_those_that_the_reader_knows() {
     }
 }
 
+/// The least that each kind of block needs.
+const LEAST: &str = r#"
+[source.kafka]
+brokers = "b:9092"
+[dead_letters.kafka]
+brokers = "b:9092"
+[sinks.cache.redis]
+url = "redis://r"
+[sinks.warehouse.postgres]
+url = "postgres://u@p/d"
+[sinks.search.elasticsearch]
+url = "http://e:9200"
+[sinks.events.kafka]
+brokers = "b:9092"
+"#;
+
 #[test]
 fn writing_out_every_default_of_the_page_changes_nothing() {
     let page = page();
-    let defaults = |block: &str| -> String {
-        let rows = page[block].iter().filter_map(|(key, default)| Some((key, default.as_ref()?)));
-        // An empty table is no line: some of them are written as blocks of their own.
-        rows.filter(|(_, default)| *default != "{}").map(|(key, default)| format!("{key} = {default}\n")).collect()
+    let mut written = 0;
+    let mut write_out = |text: &str| -> String {
+        let lines = text.lines().map(|line| {
+            let block = line.trim_matches(['[', ']']);
+            let kind = block.rsplit('.').next().unwrap_or_default();
+            let block = if block.starts_with("sinks.") { format!("sinks.store.{kind}") } else { block.to_owned() };
+            let rows = page.get(&block).filter(|_| line.starts_with('[')).into_iter().flatten();
+            // An empty table is no line: some of them are written as blocks of their own.
+            let defaults =
+                rows.filter_map(|(key, default)| Some((key, default.as_ref().filter(|text| *text != "{}")?)));
+            let lines: Vec<_> = defaults.map(|(key, default)| format!("{key} = {default}\n")).collect();
+            written += lines.len();
+            format!("{line}\n{}", lines.concat())
+        });
+        lines.collect()
     };
     let folder = Folder::new();
-    let (sink, pipeline) = (defaults("sinks.store.sqlite"), defaults("pipelines"));
-    let text = SMALLEST.replace("[[pipelines]]\n", &format!("{sink}[[pipelines]]\n{pipeline}")).replace(
-        "[[pipelines.transforms]]",
-        &format!("[pipelines.batch]\n{}[[pipelines.transforms]]", defaults("pipelines.batch")),
-    );
-    let text = format!(
-        "{text}[pipelines.transforms.grants]\n{}[engine]\n{}[dead_letters.file]\n{}",
-        defaults("pipelines.transforms.grants"),
-        defaults("engine"),
-        defaults("dead_letters.file"),
-    );
-    assert_eq!(text.matches(" = ").count(), 6 + 21, "{text}");
-    assert_eq!(format!("{:#?}", folder.load(&text).unwrap()), format!("{:#?}", folder.load(SMALLEST).unwrap()));
+    let live = LEAST.to_owned() + SMALLEST.split_once("paths = [\"events/*.jsonl\"]").unwrap().1;
+    for (text, of_others) in
+        [(SMALLEST, "[pipelines.transforms.grants]\n[engine]\n[dead_letters.file]\n"), (live.as_str(), "")]
+    {
+        let text = text
+            .replace("[[pipelines.transforms]]", "[pipelines.batch]\n[pipelines.breaker]\n[[pipelines.transforms]]");
+        let all = write_out(&format!("{text}{of_others}"));
+        assert_eq!(
+            format!("{:#?}", folder.load(&all).unwrap()),
+            format!("{:#?}", folder.load(&text).unwrap()),
+            "{all}"
+        );
+    }
+    assert!(written > 50, "{written} defaults were found on the page");
 }
 
 #[test]

@@ -32,7 +32,12 @@ impl DeadLetterTopic {
         match opened.producer.inspect([topic]) {
             Ok(findings) if findings.is_empty() => {}
             Ok(findings) => return Err(SinkError::Stop(findings.join("; "))),
-            Err(SinkError::Retry(cause)) => tracing::warn!(cause, "the topic of dead letters could not be looked up"),
+            Err(SinkError::Retry(cause)) => {
+                tracing::warn!(
+                    cause,
+                    "[dead_letters.kafka] cannot be reached yet; going on without a look at its topic"
+                );
+            }
             Err(stop) => return Err(stop),
         }
         Ok(opened)

@@ -60,7 +60,11 @@ impl Cause {
     fn told(&self) -> String {
         match (self.kind.as_str(), self.reason.as_str()) {
             ("", "") => "no reason given".to_owned(),
-            ("", reason) => reason.to_owned(),
+            // Whoever stands between, or in the store's place, may answer with a page.
+            ("", reason) => {
+                let words: Vec<_> = reason.split_whitespace().collect();
+                words.join(" ").chars().take(200).collect()
+            }
             (kind, reason) => format!("{kind}: {reason}"),
         }
     }
@@ -130,6 +134,9 @@ pub(super) fn failure(asked: &str, reply: &Reply) -> SinkError {
         408 | 429 | 500..=599 if !cause.is_input() => {
             SinkError::Retry(format!("{asked}: HTTP {}: {told}", reply.status))
         }
+        status if cause.kind.is_empty() => SinkError::Stop(format!(
+            "{asked}: HTTP {status}: {told}: is `url` the address of Elasticsearch or OpenSearch?"
+        )),
         status => SinkError::Stop(format!("{asked}: HTTP {status}: {told}")),
     }
 }

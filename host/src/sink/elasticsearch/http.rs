@@ -187,7 +187,7 @@ fn unanswered(url: &Url, error: &reqwest::Error) -> SinkError {
         }
         source = cause.source();
     }
-    SinkError::Retry(format!("{url} gives no answer: {}", chain(error)))
+    SinkError::Retry(format!("{url} gives no answer: {}: is it running, and is `url` right?", chain(error)))
 }
 
 /// The causes of an error, without the address, which stands in the message already.

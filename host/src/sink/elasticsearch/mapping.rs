@@ -75,7 +75,7 @@ fn compare(path: &str, declared: &Value, stored: &Value, found: &mut Vec<Differe
             "_meta" | "type" | "dynamic_templates" => {}
             _ => {
                 let Some(other) = stored.get(name) else { continue };
-                if plain(value) != plain(other) {
+                if !is_same(value, other) {
                     found.push(Difference::Parameter {
                         field: path.to_owned(),
                         name: name.clone(),
@@ -98,6 +98,13 @@ fn compare_field(path: &str, declared: &Value, stored: &Value, found: &mut Vec<D
     }
 }
 
+/// The server gives `100.0` back for `100`.
+fn is_same(declared: &Value, stored: &Value) -> bool {
+    let (declared, stored) = (plain(declared), plain(stored));
+    let number = |text: &str| text.parse::<f64>().ok();
+    declared == stored || number(&declared).is_some_and(|number_declared| number(&stored) == Some(number_declared))
+}
+
 /// The server takes `"false"` for `false` and gives either back.
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
@@ -116,9 +123,11 @@ mod tests {
     #[test]
     fn what_is_declared_is_compared_and_what_others_added_is_not() {
         let stored = json!({"dynamic": "false", "_meta": {"x": 1}, "properties": {
-            "a": {"type": "keyword", "ignore_above": 256}, "o": {"properties": {"n": {"type": "long"}}}, "theirs": {"type": "text"}}});
-        let same =
-            json!({"dynamic": false, "properties": {"a": {"type": "keyword", "index": true}, "o": {"type": "object"}}});
+            "a": {"type": "keyword", "ignore_above": 256}, "o": {"properties": {"n": {"type": "long"}}}, "theirs": {"type": "text"},
+            "s": {"type": "scaled_float", "scaling_factor": 100.0}}});
+        let same = json!({"dynamic": false, "properties": {
+            "a": {"type": "keyword", "index": true}, "o": {"type": "object"},
+            "s": {"type": "scaled_float", "scaling_factor": 100}}});
         assert_eq!(told(&same, &stored), [""; 0]);
         let other = json!({"dynamic": "strict", "properties": {
             "a": {"type": "text"}, "o": {"properties": {"n": {"type": "long", "fields": {"raw": {"type": "keyword"}}}, "m": {"type": "long"}}}}});

@@ -69,7 +69,7 @@ fn classify(error: &Error) -> Problem {
             ));
         }
         if let Some(io) = io {
-            return Problem::Retry(format!("{error}: {io}"));
+            return Problem::Retry(format!("{error}: {io}: is it running, and is the url right?"));
         }
         cause = inner.source();
     }
@@ -77,6 +77,9 @@ fn classify(error: &Error) -> Problem {
         return Problem::Retry("the connection was closed".into());
     }
     match error.source() {
+        Some(cause) if cause.to_string().contains("TLS") => {
+            Problem::Stop(format!("{error}: {cause}: have the server offer TLS, or see `sslmode`"))
+        }
         Some(cause) => Problem::Stop(format!("{error}: {cause}")),
         None => Problem::Stop(error.to_string()),
     }

@@ -13,7 +13,8 @@ pub(super) fn classify(error: &RedisError) -> SinkError {
     if let Some(code) = error.code() {
         return class(code, error.detail().unwrap_or_default());
     }
-    let text = error.to_string();
+    // What the client cannot parse it tells in several lines.
+    let text = error.to_string().trim_end().replace('\n', ", ");
     match error.kind() {
         // The client says no more than that it failed, or quotes the server.
         ErrorKind::AuthenticationFailed => class("WRONGPASS", &text),
@@ -28,6 +29,7 @@ pub(super) fn classify(error: &RedisError) -> SinkError {
         _ if error.is_connection_refusal() || error.is_timeout() || error.is_connection_dropped() => {
             SinkError::Retry(format!("{text}: is it running, and is `url` right?"))
         }
+        _ if text.contains("Parse error") => SinkError::Retry(format!("{text}: is `url` the address of a Redis?")),
         _ => SinkError::Retry(text),
     }
 }

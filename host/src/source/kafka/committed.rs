@@ -15,6 +15,8 @@ use crate::source::topics::Topics;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const REST: Duration = Duration::from_millis(200);
+/// The most news to hear between two tries.
+const NEWS: usize = 10;
 
 impl KafkaSource {
     /// The metadata of the group's commits of this pipeline's topics, as [`crate::source::Control::Durable`] gave it;
@@ -28,12 +30,22 @@ impl KafkaSource {
         let consumer = self.create(&self.consumer(), &noted, true)?;
         let topics = Topics::new(&self.topics).map_err(|cause| anyhow!("`topics`: {cause}"))?;
         let brokers = self.config.client.brokers.shown();
-        let mut failures = 0_u32;
+        let (mut failures, mut untold) = (0_u32, None);
         while !stop.load(Ordering::Relaxed) {
-            // Also gives the client its token.
-            let _ = consumer.poll(REST);
+            // Also gives the client its token. Each poll brings one piece of news.
+            for _ in 0..NEWS {
+                if consumer.poll(REST).is_none() {
+                    break;
+                }
+            }
             if let Some(failure) = noted.failure() {
                 return Err(failure);
+            }
+            // That no broker can be reached is told by itself.
+            if let Some(failure) = untold.take()
+                && !noted.is_away()
+            {
+                tracing::warn!(brokers, "cannot read the group's commits yet: {failure:#}; trying again");
             }
             match read(&consumer, &topics) {
                 Ok(metadata) => {
@@ -45,9 +57,9 @@ impl KafkaSource {
                         return Err(failure.context(format!("Kafka ({brokers}): {remedy}")));
                     }
                     failures += 1;
-                    // The first may be a connection that is still being made, or an error that is told by itself.
-                    if failures == 2 && !noted.is_away() {
-                        tracing::warn!(brokers, "cannot read the group's commits yet: {failure:#}; trying again");
+                    // The first may be a connection that is still being made.
+                    if failures == 2 {
+                        untold = Some(failure);
                     }
                 }
             }

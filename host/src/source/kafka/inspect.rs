@@ -90,8 +90,10 @@ fn incomplete(topic: &str, settings: &ConfigResource) -> Option<String> {
     if policy.contains("compact") {
         return Some(format!("`{topic}` is compacted, and forgets older states and, after a while, deletes: {remedy}"));
     }
-    let limits = [("retention.ms", "ms"), ("retention.bytes", "bytes a partition")];
-    let (value, unit) =
-        limits.iter().find_map(|(name, unit)| Some((setting(name), unit)).filter(|(v, _)| *v != "-1"))?;
-    Some(format!("`{topic}` keeps its records for {value} {unit} alone: {remedy}"))
+    let limits = ["retention.ms", "retention.bytes"];
+    let (name, value) =
+        limits.iter().find_map(|name| Some((name, setting(name))).filter(|(_, value)| *value != "-1"))?;
+    let hours = value.parse::<u64>().ok().filter(|_| *name == "retention.ms").map(|ms| ms / 3_600_000);
+    let told = hours.map_or_else(String::new, |hours| format!(", {hours} hours"));
+    Some(format!("`{topic}` does not keep its records for ever (`{name}` is {value}{told}): {remedy}"))
 }
