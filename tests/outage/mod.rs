@@ -2,6 +2,10 @@
 //! once, with the pipeline, the place and the remedy; nothing is drained into the dead letters; and when the cause is
 //! gone, the stream goes on and ends in the store where an untroubled run ends.
 
+mod breaker;
+mod elasticsearch;
+mod kafka;
 mod postgres;
+mod process;
 mod redis;
 mod support;

@@ -149,6 +149,7 @@ impl Pipeline {
             claims: AtomicU64::default(),
             waiting: Waiting::default(),
             beginning_afresh: tokio::sync::Mutex::default(),
+            entering_topics: tokio::sync::Mutex::default(),
         });
         let batch = Bounds { records: pipeline.batch.max_events, bytes: pipeline.batch.max_bytes };
         let (to_source, control) = mpsc::channel();
@@ -170,10 +171,15 @@ impl Pipeline {
 
     /// Holds the stores against what the transforms declare, before the first record.
     fn make_ready(&self) -> anyhow::Result<()> {
-        let commits = self.source.committed(self.stores.stop.flag());
+        let commits = self.source_span().in_scope(|| self.source.committed(self.stores.stop.flag()));
         let commits = commits.with_context(|| format!("pipeline `{}`", self.name))?;
         let commits: Vec<_> = commits.iter().map(|commit| CommitMetadata::read(commit)).collect();
         self.stores.sinks.iter().try_for_each(|bound| self.runtime.block_on(self.stores.prepare(bound, &commits)))
+    }
+
+    /// Around what a source logs, which does not know whose it is.
+    fn source_span(&self) -> tracing::Span {
+        tracing::error_span!("source", pipeline = self.name)
     }
 
     /// Runs to the end of the source, to the wish to stop, or to the first failure.
@@ -185,13 +191,14 @@ impl Pipeline {
         {
             return (summary, Some(failure));
         }
+        let span = self.source_span();
         let queues: Vec<_> = self.lanes.iter().map(|lane| lane.queue.clone()).collect();
         thread::scope(|scope| {
             let lanes: Vec<_> = self.lanes.into_iter().map(|lane| scope.spawn(|| lane.run())).collect();
             {
                 // When nothing more will come, or the source panics, what is in flight is finished.
                 let _closing = Closing(&queues);
-                let read = self.source.run(&queues, &self.control, stop.flag());
+                let read = span.in_scope(|| self.source.run(&queues, &self.control, stop.flag()));
                 stop.fail_with(read.with_context(|| format!("pipeline `{}`", self.name)));
             }
             drop(self.control);

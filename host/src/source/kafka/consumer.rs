@@ -264,7 +264,8 @@ impl Running<'_> {
                 lane.reach(partition, offset, claim)?;
             }
             if fetched.torn {
-                tracing::warn!(%partition, "the broker does not have the offset that comes next; claiming again");
+                // The claim says what is lost, and whether that matters.
+                tracing::info!(%partition, "the broker does not have the offset that comes next; claiming again");
                 self.again.push((Instant::now() + ASK_AGAIN, partition.clone()));
             }
         }

@@ -89,7 +89,11 @@ impl Noted {
     fn tell_away(&self, brokers: &str) {
         let cause = lock(&self.trouble).clone();
         if self.is_away() && !cause.is_empty() && !self.told.swap(true, Ordering::Relaxed) {
-            tracing::warn!(brokers, cause, "Kafka cannot be reached; waiting for it");
+            tracing::warn!(
+                brokers,
+                cause,
+                "Kafka cannot be reached: is it running, and is `brokers` right? Waiting for it"
+            );
         }
     }
 
