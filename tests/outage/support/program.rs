@@ -34,6 +34,11 @@ impl Program {
         Self { site: Site::new(&config), config }
     }
 
+    /// Another replica: the same in a folder of its own.
+    pub(in crate::outage) fn replica(&self) -> Self {
+        Self { site: Site::new(&self.config), config: self.config.clone() }
+    }
+
     /// Has the next start find another text in place of this one, which must be there.
     pub(in crate::outage) fn change(&mut self, from: &str, to: &str) {
         assert!(self.config.contains(from), "{from:?} is not in {}", self.config);
