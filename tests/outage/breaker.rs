@@ -9,8 +9,8 @@ const IN_A_ROW: usize = 30;
 /// Orders without end, as it were, of which no more than so many in a row may be rejected.
 fn stream() -> Orders {
     let mut case = Orders::on(&Broker::shared());
-    let bound = format!("[[pipelines.transforms]]\nname");
-    case.program.change(&bound, &format!("[pipelines.breaker]\nin_a_row = {IN_A_ROW}\n{bound}"));
+    let transform = "[[pipelines.transforms]]";
+    case.program.change(transform, &format!("[pipelines.breaker]\nin_a_row = {IN_A_ROW}\n{transform}"));
     case.produce(&repeated(&orders(), 10));
     case
 }
