@@ -52,7 +52,9 @@ pub(super) fn run(
     let (answer, answers) = mpsc::channel();
     let client = source.config.client.clone();
     let prover = Prover { member: member.clone(), client: client.clone(), noted: noted.clone(), bell: bell.clone() };
-    let prover = thread::Builder::new().name("tidegate-prove".into()).spawn(move || prover.run(&asked, &answer))?;
+    let span = tracing::Span::current();
+    let prove = move || span.in_scope(|| prover.run(&asked, &answer));
+    let prover = thread::Builder::new().name("tidegate-prove".into()).spawn(prove)?;
     let mut running = Running {
         lanes,
         control,
