@@ -3,6 +3,10 @@
 //! gone, the stream goes on and ends in the store where an untroubled run ends.
 
 mod ahead;
+mod breaker;
+mod elasticsearch;
+mod kafka;
 mod postgres;
+mod process;
 mod redis;
 mod support;

@@ -224,10 +224,11 @@ fn a_server_that_refuses_the_password_or_is_away_is_told_and_gone_on_with() {
 
     server.kill().unwrap();
     case.produce(&repeated(&books(), 20));
-    run.until("a second complaint", || None::<()>.or((case.topic.ends().len() == 3).then_some(())));
+    run.complains_after(1, &[&case.pipeline, "sink `warehouse`", "PostgreSQL"]);
     server.restart().unwrap();
     case.database.reconnect();
     case.settled(&mut run);
     case.check();
-    run.stop();
+    let troubles = run.stop();
+    assert_eq!(troubles.len(), 2, "{troubles:#?}");
 }

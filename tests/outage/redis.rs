@@ -3,15 +3,9 @@
 use ::redis::{Commands as _, Connection, FromRedisValue, cmd};
 use xtask::services::{Redis, Running};
 
-use super::support::{Broker, Event, Folder, Program, Run, Topic, cache_of, orders, repeated, settled, unique};
-
-pub(super) const TRANSFORM: &str = r#"
-[[pipelines.transforms]]
-name = "order-cache"
-module = "{guests}/order_cache.wasm"
-settings = { ttl_seconds = 600 }
-grants = { cache = ["order:*"] }
-"#;
+use super::support::{
+    Broker, Event, Folder, ORDER_CACHE, Program, Run, Topic, cache_of, orders, repeated, settled, unique,
+};
 
 /// A pipeline into a Redis of its own.
 struct Case {
@@ -32,7 +26,7 @@ impl Case {
         let topic = broker.topic("orders", 3, &orders());
         let config = format!(
             "[sinks.cache.redis]\nurl = \"{}\"\n[[pipelines]]\nname = \"{pipeline}\"\ntopics = [\"{}\"]\n\
-             format = \"debezium-flattened\"\nsinks = {{ cache = \"cache\" }}\n{TRANSFORM}",
+             format = \"debezium-flattened\"\nsinks = {{ cache = \"cache\" }}\n{ORDER_CACHE}",
             server.url(),
             topic.name
         );
@@ -66,7 +60,7 @@ impl Case {
         let mut entries: Vec<(String, String)> =
             keys.into_iter().map(|key| (key.clone(), connection.get(&key).unwrap())).collect();
         entries.sort();
-        assert_eq!(entries, cache_of(&self.produced, TRANSFORM));
+        assert_eq!(entries, cache_of(&self.produced, ORDER_CACHE));
         assert_eq!(self.program.dead_letters(), 0);
     }
 

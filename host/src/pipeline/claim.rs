@@ -105,6 +105,8 @@ impl Stores {
     async fn enter_topic(&self, bound: &BoundSink, assigned: &Assigned) -> anyhow::Result<u16> {
         let Some(facts) = &assigned.topic else { return Ok(0) };
         let topic = &assigned.partition.topic;
+        // So that the lanes find a change one after another, and the first alone tells it.
+        let _one = self.entering_topics.lock().await;
         let enter = async |head: TopicHead, replace: bool| {
             self.patiently(bound, || bound.sink.enter_topic(&self.pipeline, topic, &head, replace)).await
         };

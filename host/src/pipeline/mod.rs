@@ -161,6 +161,7 @@ impl Pipeline {
             claims: AtomicU64::default(),
             waiting: Waiting::default(),
             beginning_afresh: tokio::sync::Mutex::default(),
+            entering_topics: tokio::sync::Mutex::default(),
         });
         let batch = Bounds { records: pipeline.batch.max_events, bytes: pipeline.batch.max_bytes };
         let (to_source, control) = mpsc::channel();
@@ -202,15 +203,14 @@ impl Pipeline {
         {
             return (summary, Some(failure));
         }
-        let queues: Vec<_> = self.lanes.iter().map(|lane| lane.queue.clone()).collect();
         let span = self.source_span();
+        let queues: Vec<_> = self.lanes.iter().map(|lane| lane.queue.clone()).collect();
         thread::scope(|scope| {
             let lanes: Vec<_> = self.lanes.into_iter().map(|lane| scope.spawn(|| lane.run())).collect();
             {
                 // When nothing more will come, or the source panics, what is in flight is finished.
                 let _closing = Closing(&queues);
-                let _span = span.enter();
-                let read = self.source.run(&queues, &self.control, stop.flag());
+                let read = span.in_scope(|| self.source.run(&queues, &self.control, stop.flag()));
                 stop.fail_with(read.with_context(|| format!("pipeline `{}`", self.name)));
             }
             drop(self.control);

@@ -28,8 +28,8 @@ impl Stores {
         if let Some(too_much) = self.breaker.trips(records.len(), places) {
             return Err(anyhow!(
                 "pipeline `{}`: {too_much}, which is no matter of single records. At {}: {}: {}. Is `format` right, does \
-                 the module fit these events? Mend it and start again: nothing of this batch was filed or written. Or raise \
-                 [pipelines.breaker]",
+                 the module fit these events? Mend it and start again: nothing of this batch was filed or written. Or \
+                 raise [pipelines.breaker]",
                 self.pipeline,
                 records[first.place].position(),
                 first.why.fault.label(),
@@ -56,6 +56,7 @@ impl Stores {
                 }
             })
             .collect();
+        self.retry("cannot file dead letters", || self.dead_letters.file(&letters)).await?;
         for letter in &letters {
             tracing::warn!(
                 pipeline = self.pipeline,
@@ -66,7 +67,6 @@ impl Stores {
                 "dead letter"
             );
         }
-        self.retry("cannot file dead letters", || self.dead_letters.file(&letters)).await?;
         Ok(())
     }
 }

@@ -79,6 +79,8 @@ pub(super) struct Stores {
     pub(super) waiting: Waiting,
     /// Held while a cache that lost its ledger is cleared.
     pub(super) beginning_afresh: tokio::sync::Mutex<()>,
+    /// Held while a topic is held against what the ledgers know of it.
+    pub(super) entering_topics: tokio::sync::Mutex<()>,
 }
 
 /// A batch of one partition, transformed and checked.

@@ -113,12 +113,17 @@ impl Topic {
     /// Where each partition ends.
     pub(in crate::outage) fn ends(&self) -> Vec<i64> {
         let consumer: BaseConsumer = self.broker.config().create().unwrap();
-        let metadata = consumer.fetch_metadata(Some(&self.name), PATIENCE).unwrap();
-        let partitions = i32::try_from(metadata.topics()[0].partitions().len()).unwrap();
-        (0..partitions).map(|number| consumer.fetch_watermarks(&self.name, number, PATIENCE).unwrap().1).collect()
+        until("the broker tells where the topic ends", || {
+            let metadata = consumer.fetch_metadata(Some(&self.name), PATIENCE).ok()?;
+            let partitions = i32::try_from(metadata.topics()[0].partitions().len()).unwrap();
+            // A topic that was made this instant has none for a moment.
+            let partitions = Some(partitions).filter(|partitions| *partitions > 0)?;
+            let end = |number| Some(consumer.fetch_watermarks(&self.name, number, PATIENCE).ok()?.1);
+            (0..partitions).map(end).collect()
+        })
     }
 
-    /// What the group of a pipeline has committed of each partition.
+    /// What the group of a pipeline has committed of each partition; nothing while the broker cannot tell.
     pub(in crate::outage) fn committed(&self, pipeline: &str) -> Vec<Option<i64>> {
         let mut config = self.broker.config();
         let consumer: BaseConsumer = config.set("group.id", format!("tidegate.{pipeline}")).create().unwrap();
@@ -126,7 +131,7 @@ impl Topic {
         (0..self.ends().len()).for_each(|number| {
             list.add_partition(&self.name, i32::try_from(number).unwrap());
         });
-        let committed = consumer.committed_offsets(list, PATIENCE).unwrap();
+        let Ok(committed) = consumer.committed_offsets(list, PATIENCE) else { return Vec::new() };
         let offset = |offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
         committed.elements().iter().map(|element| offset(element.offset())).collect()
     }

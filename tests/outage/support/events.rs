@@ -1,11 +1,12 @@
 //! Captured records, to be produced into the topics of a test.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use serde_json::Value;
 use tidegate_tests::corpus;
 
-/// A record as it was captured.
+/// A record as it was captured, or made of one.
 #[derive(Debug, Clone)]
 pub(in crate::outage) struct Event {
     pub(in crate::outage) partition: i32,
@@ -31,6 +32,27 @@ pub(in crate::outage) fn documents() -> Vec<Event> {
 /// The same again and again, for a stream that lasts.
 pub(in crate::outage) fn repeated(events: &[Event], rounds: usize) -> Vec<Event> {
     (0..rounds).flat_map(|_| events.iter().cloned()).collect()
+}
+
+/// States of every row that these events create, whole, in so many rounds: the status is the number of the round, in six
+/// digits.
+pub(in crate::outage) fn numbered(events: &[Event], rounds: std::ops::Range<u32>) -> Vec<Event> {
+    let mut rows: BTreeMap<String, (i32, Value)> = BTreeMap::new();
+    for event in events {
+        let (Some(key), Some(value)) = (&event.key, &event.value) else { continue };
+        let value: Value = serde_json::from_str(value).unwrap();
+        let operation = value.get("op").or(value.get("__op")).and_then(Value::as_str);
+        if matches!(operation, Some("c" | "r")) {
+            rows.insert(key.clone(), (event.partition, value));
+        }
+    }
+    let update = |(key, (partition, value)): (&String, &(i32, Value)), round: u32| {
+        let mut value = value.clone();
+        let row = if value.get("after").is_some() { &mut value["after"] } else { &mut value };
+        row["status"] = format!("{round:06}").into();
+        Event { partition: *partition, key: Some(key.clone()), value: Some(value.to_string()) }
+    };
+    rounds.flat_map(|round| rows.iter().map(move |row| update(row, round))).collect()
 }
 
 fn read(file: &str) -> Vec<Event> {

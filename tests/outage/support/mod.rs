@@ -2,13 +2,15 @@
 
 mod broker;
 mod events;
+mod orders;
 mod program;
 mod servers;
 
 use std::time::{Duration, Instant};
 
 pub(super) use self::broker::{Broker, Topic};
-pub(super) use self::events::{Event, books, documents, orders, repeated};
+pub(super) use self::events::{Event, books, documents, numbered, orders, repeated};
+pub(super) use self::orders::{ORDER_CACHE, Orders};
 pub(super) use self::program::{Program, Run, cache_of, rows_of, settled};
 pub(super) use self::servers::{Database, Folder, Http, jars, service};
 

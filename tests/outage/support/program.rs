@@ -9,6 +9,9 @@ use tidegate_tests::{Row, Site};
 
 use super::{Broker, Event, Topic, until};
 
+/// The entries of a cache in SQLite.
+const ENTRIES: &str = "SELECT key, CAST(value AS TEXT) AS value FROM tidegate_cache ORDER BY key";
+
 /// A pipeline's configuration in a folder of its own. Its dead letters go to a file there, unless the text says
 /// otherwise.
 pub(in crate::outage) struct Program {
@@ -29,6 +32,11 @@ impl Program {
         let cache = std::env::temp_dir().join("tidegate-tests-compiled");
         let config = format!("{source}\n[engine]\ncache = \"{}\"\n\n{config}", cache.display());
         Self { site: Site::new(&config), config }
+    }
+
+    /// Another replica: the same in a folder of its own.
+    pub(in crate::outage) fn replica(&self) -> Self {
+        Self { site: Site::new(&self.config), config: self.config.clone() }
     }
 
     /// Has the next start find another text in place of this one, which must be there.
@@ -70,6 +78,11 @@ impl Program {
         Run { child, said, reader: Some(reader) }
     }
 
+    /// What a cache holds that is this SQLite file. Key and value.
+    pub(in crate::outage) fn cache(&self, file: &str) -> Vec<(String, String)> {
+        entries(self.site.query(file, ENTRIES))
+    }
+
     pub(in crate::outage) fn dead_letters(&self) -> usize {
         self.site.dead_letters().len()
     }
@@ -83,9 +96,11 @@ pub(in crate::outage) fn settled(run: &mut Run, topic: &Topic, pipeline: &str) {
 
 /// What the cache of an untroubled run holds: the same events read from a file, by SQLite. Key and value.
 pub(in crate::outage) fn cache_of(events: &[Event], transform: &str) -> Vec<(String, String)> {
-    let row = |row: Row| (row["key"].clone(), row["value"].clone());
-    let query = "SELECT key, CAST(value AS TEXT) AS value FROM tidegate_cache ORDER BY key";
-    rows_of(events, "orders", "cache", transform, query).into_iter().map(row).collect()
+    entries(rows_of(events, "orders", "cache", transform, ENTRIES))
+}
+
+fn entries(rows: Vec<Row>) -> Vec<(String, String)> {
+    rows.into_iter().map(|row| (row["key"].clone(), row["value"].clone())).collect()
 }
 
 /// What a query finds after an untroubled run: the same events read from a file, into SQLite at this port.
@@ -132,22 +147,28 @@ impl Run {
 
     /// Waits for a line that has all of these parts.
     pub(in crate::outage) fn says(&mut self, parts: &[&str]) -> String {
-        self.says_of(|line| parts.iter().all(|part| line.contains(part)), &format!("{parts:?}"))
+        let has = |line: &String| parts.iter().all(|part| line.contains(part));
+        self.says_of(|said| said.iter().find(|line| has(line)).cloned(), &format!("{parts:?}"))
     }
 
-    /// Waits for a warning or an error, and holds it to these parts.
+    /// Waits for its first warning or error, and holds it to these parts.
     pub(in crate::outage) fn complains(&mut self, parts: &[&str]) -> String {
-        let line = self.says_of(|line| !troubles(vec![line.to_owned()]).is_empty(), "a complaint");
+        self.complains_after(0, parts)
+    }
+
+    /// The same for the warning or error that comes after so many others.
+    pub(in crate::outage) fn complains_after(&mut self, others: usize, parts: &[&str]) -> String {
+        let what = format!("complaint {} ({parts:?})", others + 1);
+        let line = self.says_of(|said| troubles(said.to_vec()).get(others).cloned(), &what);
         assert!(parts.iter().all(|part| line.contains(part)), "{parts:?} is not what it says: {line}");
         line
     }
 
-    fn says_of(&mut self, is_it: impl Fn(&str) -> bool, what: &str) -> String {
+    fn says_of(&mut self, find: impl Fn(&[String]) -> Option<String>, what: &str) -> String {
         let said = self.said.clone();
-        let found = || said.lock().unwrap().iter().find(|line| is_it(line)).cloned();
         let mut ended = false;
-        until(&format!("that the program says {what}; it says {:#?}", self.said()), || {
-            if let Some(line) = found() {
+        until(&format!("that the program says {what}"), || {
+            if let Some(line) = find(&said.lock().unwrap()) {
                 return Some(line);
             }
             assert!(!ended, "the program ended without saying {what}: {:#?}", said.lock().unwrap());

@@ -131,6 +131,7 @@ impl Site {
             claims: AtomicU64::default(),
             waiting: Waiting::default(),
             beginning_afresh: tokio::sync::Mutex::default(),
+            entering_topics: tokio::sync::Mutex::default(),
         })
     }
 

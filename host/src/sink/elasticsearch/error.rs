@@ -97,8 +97,8 @@ pub(super) fn classify(status: u16, cause: &Cause) -> Class {
     match (status, cause.kind.as_str()) {
         (409, "version_conflict_engine_exception") => Class::Conflict(current_version(&cause.reason)),
         (_, "index_not_found_exception") => Class::Stop(format!(
-            "{told}: the alias or the index was deleted, and with it every document up to here. Restore it, or give \
-             the sink another index_prefix and the pipeline another name to fill it from the start"
+            "{told}: put the alias back; or, where the index itself was deleted, give the sink another index_prefix \
+             and the pipeline another name, and new indexes are filled from the start"
         )),
         (_, "index_closed_exception" | "invalid_index_name_exception" | "invalid_alias_name_exception") => {
             Class::Stop(format!("{told}: open the index again, or correct its name"))

@@ -187,7 +187,8 @@ fn unanswered(url: &Url, error: &reqwest::Error) -> SinkError {
         }
         source = cause.source();
     }
-    SinkError::Retry(format!("{url} gives no answer: {}: is it running, and is `url` right?", chain(error)))
+    let remedy = if error.is_connect() { ": is it running, and is `url` right?" } else { "" };
+    SinkError::Retry(format!("{url} gives no answer: {}{remedy}", chain(error)))
 }
 
 /// The causes of an error, without the address, which stands in the message already.

@@ -267,9 +267,9 @@ impl Elasticsearch {
             let expected = indexes.get(alias).map(|made| &made.uuid);
             if expected.is_none() || indexes::uuid(&self.http, alias).await?.as_ref() != expected {
                 return Err(SinkError::Stop(format!(
-                    "alias {alias} is gone, or names another index than the one that the ledger knows. Restore it, or \
-                     give the sink another index_prefix and the pipeline another name, and new indexes are filled from \
-                     the start"
+                    "alias {alias} is gone, or names another index than the one that the ledger knows. Put it back, or, \
+                     where that index is gone too, give the sink another index_prefix and the pipeline another name, \
+                     and new indexes are filled from the start"
                 )));
             }
         }

@@ -70,7 +70,8 @@ impl Elasticsearch {
                           from the start";
             let told = match indexes::look(&self.http, alias).await? {
                 None => format!(
-                    "alias {alias} is gone, which the ledger knows to be index {}: restore it, or {remedy}",
+                    "alias {alias} is gone, which the ledger knows to be index {}: put the alias back, or, where the index \
+                     is gone too, {remedy}",
                     made.index
                 ),
                 Some(stored) if !stored.is_alias => {

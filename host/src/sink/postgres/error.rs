@@ -69,7 +69,15 @@ fn classify(error: &Error) -> Problem {
             ));
         }
         if let Some(io) = io {
-            return Problem::Retry(format!("{error}: {io}: is it running, and is the url right?"));
+            let breaks = matches!(
+                io.kind(),
+                io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::UnexpectedEof
+            );
+            let remedy = if breaks { "" } else { ": is it running, and is `url` right?" };
+            return Problem::Retry(format!("{error}: {io}{remedy}"));
         }
         cause = inner.source();
     }
@@ -122,6 +130,10 @@ fn class(code: &str, message: &str, text: String) -> Problem {
         // A plan that has outlived an ALTER TABLE: a new connection plans anew.
         "0A000" if message.contains("cached plan") => Problem::Retry(text),
         "53100" => Problem::Retry(format!("{text}: make room on the server's disk")),
+        "55P03" => Problem::Retry(format!("{text}: end what holds the lock; pg_locks shows it")),
+        "57014" => Problem::Retry(format!(
+            "{text}: end what holds a lock (pg_locks shows it), see why the server is slow, or raise statement_timeout_ms"
+        )),
         "53300" => Problem::Retry(format!("{text}: raise max_connections, or run fewer lanes")),
         "XX000" => Problem::Retry(text),
         _ => match code.get(..2).unwrap_or_default() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 
 use super::context::{Context, Noted};
 use super::prove::{answered, code};
@@ -30,7 +31,7 @@ impl KafkaSource {
         let consumer = self.create(&self.consumer(), &noted, true)?;
         let topics = Topics::new(&self.topics).map_err(|cause| anyhow!("`topics`: {cause}"))?;
         let brokers = self.config.client.brokers.shown();
-        let (mut failures, mut untold) = (0_u32, None);
+        let (mut failures, mut told) = (0_u32, false);
         while !stop.load(Ordering::Relaxed) {
             // Also gives the client its token. Each poll brings one piece of news.
             for _ in 0..NEWS {
@@ -41,15 +42,11 @@ impl KafkaSource {
             if let Some(failure) = noted.failure() {
                 return Err(failure);
             }
-            // That no broker can be reached is told by itself.
-            if let Some(failure) = untold.take()
-                && !noted.is_away()
-            {
-                tracing::warn!(brokers, "cannot read the group's commits yet: {failure:#}; trying again");
-            }
             match read(&consumer, &topics) {
                 Ok(metadata) => {
                     noted.answered(&self.config.client);
+                    // What the client still has to say is of the time before.
+                    noted.close();
                     return Ok(metadata);
                 }
                 Err(failure) => {
@@ -57,15 +54,23 @@ impl KafkaSource {
                         return Err(failure.context(format!("Kafka ({brokers}): {remedy}")));
                     }
                     failures += 1;
-                    // The first may be a connection that is still being made.
-                    if failures == 2 {
-                        untold = Some(failure);
+                    // That no broker can be reached is told by itself, and the first failure may be a connection that
+                    // is still being made.
+                    if failures > 1 && !told && !noted.is_away() && !is_of_connection(&failure) {
+                        tracing::warn!(brokers, "cannot read the group's commits yet: {failure:#}; trying again");
+                        told = true;
                     }
                 }
             }
         }
         Ok(Vec::new())
     }
+}
+
+/// Whether a broker could not be reached, rather than that it had no answer.
+fn is_of_connection(failure: &anyhow::Error) -> bool {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, Resolve};
+    matches!(code(failure), Some(AllBrokersDown | BrokerTransportFailure | Resolve))
 }
 
 fn read(consumer: &BaseConsumer<Context>, topics: &Topics) -> anyhow::Result<Vec<String>> {

@@ -52,7 +52,9 @@ pub(super) fn run(
     let (answer, answers) = mpsc::channel();
     let client = source.config.client.clone();
     let prover = Prover { member: member.clone(), client: client.clone(), noted: noted.clone(), bell: bell.clone() };
-    let prover = thread::Builder::new().name("tidegate-prove".into()).spawn(move || prover.run(&asked, &answer))?;
+    let span = tracing::Span::current();
+    let prove = move || span.in_scope(|| prover.run(&asked, &answer));
+    let prover = thread::Builder::new().name("tidegate-prove".into()).spawn(prove)?;
     let mut running = Running {
         lanes,
         control,
@@ -264,7 +266,8 @@ impl Running<'_> {
                 lane.reach(partition, offset, claim)?;
             }
             if fetched.torn {
-                tracing::warn!(%partition, "the broker does not have the offset that comes next; claiming again");
+                // The claim says what is lost, and whether that matters.
+                tracing::info!(%partition, "the broker does not have the offset that comes next; claiming again");
                 self.again.push((Instant::now() + ASK_AGAIN, partition.clone()));
             }
         }

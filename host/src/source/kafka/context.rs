@@ -73,7 +73,7 @@ impl Noted {
         }
     }
 
-    /// From now on a revocation is agreed to at once.
+    /// The client ends: from now on a revocation is agreed to at once, and an error is no news.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
     }
@@ -89,7 +89,11 @@ impl Noted {
     fn tell_away(&self, brokers: &str) {
         let cause = lock(&self.trouble).clone();
         if self.is_away() && !cause.is_empty() && !self.told.swap(true, Ordering::Relaxed) {
-            tracing::warn!(brokers, cause, "Kafka cannot be reached; waiting for it");
+            tracing::warn!(
+                brokers,
+                cause,
+                "Kafka cannot be reached: is it running, and is `brokers` right? Waiting for it"
+            );
         }
     }
 
@@ -125,6 +129,9 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let Some(code) = error.rdkafka_error_code() else { return };
+        if self.noted.closing.load(Ordering::Acquire) {
+            return;
+        }
         let brokers = self.client.brokers.shown();
         match code {
             RDKafkaErrorCode::PartitionEOF => reason.clone_into(&mut lock(&self.noted.end)),

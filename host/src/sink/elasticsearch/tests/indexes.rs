@@ -43,7 +43,7 @@ fn an_index_that_goes_missing_stops_the_pipeline_and_is_not_made_again() {
         bench.ask("DELETE", &format!("{name}-000001"), &Value::Null);
         for command in [index("a", "{}"), delete("a"), merge("a", "{}")] {
             let cause = run.stops(1, &[(0, command)]).await;
-            assert!(cause.contains("estore it"), "{cause}");
+            assert!(cause.contains("give the sink another index_prefix"), "{cause}");
         }
         assert_eq!(bench.ask("GET", &name, &Value::Null)["status"], 404);
         for cause in
@@ -66,7 +66,7 @@ fn an_alias_that_is_removed_or_moved_stops_the_pipeline() {
         bench.ask("PUT", &other, &json!({}));
         let remove = json!({"remove": {"index": format!("{name}-000001"), "alias": name}});
         bench.ask("POST", "_aliases", &json!({"actions": [remove]}));
-        assert!(run.stops(1, &[(0, index("a", "{}"))]).await.contains("Restore it"));
+        assert!(run.stops(1, &[(0, index("a", "{}"))]).await.contains("put the alias back"));
         bench.ask("POST", "_aliases", &json!({"actions": [{"add": {"index": other, "alias": name}}]}));
         assert!(run.stops(1, &[(0, index("a", "{}"))]).await.contains("was moved"));
     });
