@@ -6,7 +6,7 @@ use std::thread;
 
 use anyhow::{Context as _, anyhow, bail};
 
-use crate::services::{self, Services, interrupt};
+use crate::services::{self, Purpose, Services, interrupt};
 use crate::workspace::Workspace;
 use crate::{console, guests};
 
@@ -45,7 +45,7 @@ fn steps(workspace: &Workspace, preparation: thread::ScopedJoinHandle<'_, anyhow
     console::step("Tests");
     let prepared = preparation.join().unwrap_or_else(|_| Err(anyhow!("the preparation of the servers panicked")));
     // Without them the tests still run: those that need them say so, and the others count.
-    let (services, result) = match prepared.and_then(|()| Services::up(workspace)) {
+    let (services, result) = match prepared.and_then(|()| Services::up(workspace, Purpose::Tests)) {
         Ok(services) => (Some(services), Ok(())),
         Err(error) => (None, Err(error)),
     };

@@ -1,89 +1,80 @@
-//! tidegate in this process: one pipeline from a topic into a store.
+//! The program, with one pipeline from a topic into a store.
 
 use std::fs;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::Instant;
 
 use tempfile::TempDir;
 use tidegate::command::Port;
-use tidegate::config::Config;
 use tidegate::event::Format;
-use tidegate::pipeline::{self, PipelineSummary, Stops};
-use tracing::Subscriber;
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
-use tracing_subscriber::util::SubscriberInitExt;
 
 use super::commands::module;
 use super::stores::Case;
 
-/// When a lane claimed its first partition since this was last cleared.
-static CLAIMED: Mutex<Option<Instant>> = Mutex::new(None);
-
-fn claimed() -> std::sync::MutexGuard<'static, Option<Instant>> {
-    CLAIMED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Notes when partitions are claimed, of which the log tells; what the log warns of is shown.
-pub(crate) fn watch_claims() {
-    let shown = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(LevelFilter::WARN);
-    tracing_subscriber::registry().with(Claims.with_filter(LevelFilter::INFO)).with(shown).init();
-}
-
-struct Claims;
-
-impl<S: Subscriber> Layer<S> for Claims {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        let mut is_claim = false;
-        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
-            is_claim |= field.name() == "message" && format!("{value:?}") == "claimed";
-        });
-        if is_claim {
-            claimed().get_or_insert_with(Instant::now);
-        }
-    }
-}
-
-/// A running host.
+/// The running program. It is killed when the value is dropped.
 pub(crate) struct Host {
-    stops: Arc<Stops>,
-    thread: JoinHandle<PipelineSummary>,
-    _folder: TempDir,
+    program: Child,
+    claimed: Arc<OnceLock<Instant>>,
+    folder: TempDir,
 }
 
 impl Host {
     /// Starts one pipeline of this name. `sink` is the block of the sink named `store`.
     pub(crate) fn start(case: &Case, brokers: &str, pipeline: &str, topic: &str, sink: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("tidegate.toml");
-        fs::write(&file, configuration(case, brokers, pipeline, topic, sink)).unwrap();
-        let config = Config::load(&file).unwrap_or_else(|error| panic!("{error}"));
-        *claimed() = None;
-        let stops = Arc::new(Stops::default());
-        let thread = thread::spawn({
-            let stops = stops.clone();
-            move || {
-                let mut outcome = pipeline::run(&config, &stops).unwrap_or_else(|error| panic!("{error:#}"));
-                assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
-                outcome.summary.pipelines.remove(0)
-            }
+        fs::write(folder.path().join("tidegate.toml"), configuration(case, brokers, pipeline, topic, sink)).unwrap();
+        let mut program = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .args(["run", "tidegate.toml", "--summary", "summary.json"])
+            .current_dir(folder.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let claimed = Arc::new(OnceLock::new());
+        let said = program.stderr.take().unwrap();
+        thread::spawn({
+            let claimed = claimed.clone();
+            move || listen(said, &claimed)
         });
-        Self { stops, thread, _folder: folder }
+        Self { program, claimed, folder }
     }
 
     /// When it claimed its first partition, if it has.
-    pub(crate) fn claimed(&self) -> Option<Instant> {
-        assert!(!self.thread.is_finished(), "tidegate has ended");
-        *claimed()
+    pub(crate) fn claimed(&mut self) -> Option<Instant> {
+        let ended = self.program.try_wait().unwrap();
+        assert!(ended.is_none(), "tidegate has ended: {ended:?}");
+        self.claimed.get().copied()
     }
 
     /// Ends it; nothing may have been rejected.
-    pub(crate) fn stop(self) -> PipelineSummary {
-        self.stops.set();
-        let summary = self.thread.join().expect("tidegate ends");
-        assert!(summary.rejected.is_empty(), "{summary:?}");
-        summary
+    pub(crate) fn stop(mut self) {
+        let asked = Command::new("sh").args(["-c", "kill -s TERM \"$0\"", &self.program.id().to_string()]).status();
+        assert!(asked.unwrap().success(), "tidegate cannot be asked to end");
+        assert!(self.program.wait().unwrap().success(), "tidegate fails");
+        let summary = fs::read(self.folder.path().join("summary.json")).unwrap();
+        let summary: serde_json::Value = serde_json::from_slice(&summary).unwrap();
+        assert_eq!(summary["pipelines"][0]["rejected"], serde_json::json!({}), "{summary}");
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // Once it has ended there is nothing to kill.
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
+}
+
+/// Notes the first claim of a partition; what the program warns of is shown.
+fn listen(said: ChildStderr, claimed: &OnceLock<Instant>) {
+    for line in BufReader::new(said).lines().map_while(Result::ok) {
+        if line.contains(": claimed ") {
+            claimed.get_or_init(Instant::now);
+        } else if !line.contains(" INFO ") {
+            println!("{line}");
+        }
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) async fn measure(case: &Case, store: &dyn Store, broker: &mut Broker)
     let turn = Turn::new(&format!("{}-alone", case.id), &topic, 1);
     store.empty(&turn).await;
 
-    let host = Host::start(case, &broker.address, &turn.pipeline, &topic, &store.sink(&turn));
+    let mut host = Host::start(case, &broker.address, &turn.pipeline, &topic, &store.sink(&turn));
     let producer = OneByOne::new(broker);
     let client = store.connect(&turn).await;
     let mut samples = Vec::new();

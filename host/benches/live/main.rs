@@ -48,7 +48,7 @@ fn main() {
         return;
     }
     let filter = arguments.iter().find(|argument| !argument.starts_with('-')).map_or("", String::as_str);
-    let wanted = |case: &&Case| format!("live/{}", case.id).contains(filter);
+    let wanted = |case: &&Case| format!("live/{}", case.id).starts_with(filter);
     if !stores::CASES.iter().any(|case| wanted(&case)) {
         return;
     }
@@ -60,7 +60,6 @@ fn main() {
     };
     let addresses = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let addresses = Addresses(serde_json::from_slice(&addresses).expect("TIDEGATE_SERVICES names a file of JSON"));
-    host::watch_claims();
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut figures = Figures::default();

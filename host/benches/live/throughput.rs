@@ -63,7 +63,7 @@ pub(crate) async fn measure(case: &Case, store: &dyn Store, broker: &mut Broker)
 
 /// How long tidegate takes from its first claim to the last event durable.
 async fn one_turn(case: &Case, store: &dyn Store, broker: &Broker, turn: &Turn) -> Duration {
-    let host = Host::start(case, &broker.address, &turn.pipeline, &turn.topic, &store.sink(turn));
+    let mut host = Host::start(case, &broker.address, &turn.pipeline, &turn.topic, &store.sink(turn));
     let started = Instant::now();
     let begun = loop {
         match host.claimed() {

@@ -44,10 +44,10 @@ impl Containers {
         Addresses {
             postgres: format!("postgres://postgres@127.0.0.1:{}", port("POSTGRES_PORT")),
             kafka: format!("127.0.0.1:{}", port("KAFKA_PORT")),
-            connect: format!("http://127.0.0.1:{}", port("CONNECT_PORT")),
+            connect: Some(format!("http://127.0.0.1:{}", port("CONNECT_PORT"))),
             redis: format!("redis://127.0.0.1:{}", port("REDIS_PORT")),
             elasticsearch: format!("http://127.0.0.1:{}", port("ELASTICSEARCH_PORT")),
-            opensearch: format!("http://127.0.0.1:{}", port("OPENSEARCH_PORT")),
+            opensearch: Some(format!("http://127.0.0.1:{}", port("OPENSEARCH_PORT"))),
         }
     }
 
@@ -117,7 +117,7 @@ mod tests {
         let addresses = containers.addresses();
         assert_eq!(addresses.postgres, "postgres://postgres@127.0.0.1:1");
         assert_eq!(addresses.kafka, "127.0.0.1:2");
-        assert_eq!(addresses.opensearch, "http://127.0.0.1:6");
+        assert_eq!(addresses.opensearch.as_deref(), Some("http://127.0.0.1:6"));
         let given: Vec<_> = containers.compose().get_envs().map(|(name, _)| name.to_owned()).collect();
         assert_eq!(given.len(), PORTS.len());
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::jars::Jars;
-use super::java::Program;
+use super::java::{Pace, Program};
 use super::process::{Ready, Running};
 
 /// Which of the two.
@@ -29,12 +29,14 @@ pub struct Elasticsearch<'a> {
     pub flavour: Flavour,
     /// Settings as in `elasticsearch.yml`, dotted; they outrank ours.
     pub settings: Vec<(String, String)>,
+    /// What it is started for.
+    pub pace: Pace,
 }
 
 impl<'a> Elasticsearch<'a> {
     /// A node with our settings alone.
     pub fn new(jars: &'a Jars, flavour: Flavour) -> Self {
-        Self { jars, flavour, settings: Vec::new() }
+        Self { jars, flavour, settings: Vec::new(), pace: Pace::default() }
     }
 
     /// Starts it with its data in `folder`, which keeps the indexes of an earlier start. The URL is
@@ -79,7 +81,7 @@ impl<'a> Elasticsearch<'a> {
                 machine.extend(quiet.map(OsString::from));
                 let class_path = self.jars.node(self.flavour);
                 let arguments = vec![home.clone().into_os_string()];
-                let node = Program { class, class_path, heap: "512m", machine, arguments };
+                let node = Program { class, class_path, pace: self.pace, heap: "512m", machine, arguments };
                 Ok(node.launch(Ready::Http("/_cluster/health?wait_for_status=yellow&timeout=1s")))
             },
         )

@@ -9,12 +9,23 @@ use anyhow::Context as _;
 
 use super::process::{Launch, Ready};
 
+/// What a server that runs on Java is started for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// To be there soon, on few cores: code is compiled once, and quickly. For tests.
+    #[default]
+    SoonUp,
+    /// To be fast after a while, as in production: what is often run is compiled again, and well. For measurements.
+    Full,
+}
+
 /// A Java program.
 pub(super) struct Program<'a> {
     /// Its class.
     pub(super) class: &'a str,
     /// Folders of jars, ended by `*`, and of classes.
     pub(super) class_path: &'a [PathBuf],
+    pub(super) pace: Pace,
     /// The most memory for objects, as in `-Xmx`.
     pub(super) heap: &'a str,
     /// Arguments of the Java machine, mostly `-D…`.
@@ -26,8 +37,10 @@ impl Program<'_> {
     /// The arguments of `java`.
     pub(super) fn command(self) -> Vec<OsString> {
         let mut command: Vec<OsString> = vec![format!("-Xmx{}", self.heap).into()];
-        // Quick starts on few cores matter more here than what the second compiler would gain in hours.
-        command.extend(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"].map(OsString::from));
+        command.extend(["-XX:+UseSerialGC", "-Xshare:auto"].map(OsString::from));
+        if self.pace == Pace::SoonUp {
+            command.push("-XX:TieredStopAtLevel=1".into());
+        }
         command.push("-Dfile.encoding=UTF-8".into());
         command.extend(self.machine);
         command.push("-cp".into());

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::Context as _;
 
 use super::jars::Jars;
-use super::java::{self, Program};
+use super::java::{self, Pace, Program};
 use super::process::{Ready, Running};
 use super::quietly;
 
@@ -30,12 +30,14 @@ pub struct Kafka<'a> {
     pub properties: Vec<(String, String)>,
     /// Users with passwords for SCRAM-SHA-256 and SCRAM-SHA-512, made before the first start.
     pub scram_users: Vec<(String, String)>,
+    /// What it is started for.
+    pub pace: Pace,
 }
 
 impl<'a> Kafka<'a> {
     /// A broker without a password.
     pub fn new(jars: &'a Jars) -> Self {
-        Self { jars, properties: Vec::new(), scram_users: Vec::new() }
+        Self { jars, properties: Vec::new(), scram_users: Vec::new(), pace: Pace::default() }
     }
 
     /// Starts it with its data in `folder`, which keeps the log of an earlier start. The URL is `127.0.0.1:PORT`, as
@@ -68,7 +70,8 @@ impl<'a> Kafka<'a> {
                 if !data.join("meta.properties").exists() {
                     self.format(&config, &logging)?;
                 }
-                let broker = program(self.jars, &logging, "kafka.Kafka", vec![config.clone().into_os_string()]);
+                let arguments = vec![config.clone().into_os_string()];
+                let broker = Program { pace: self.pace, ..program(self.jars, &logging, "kafka.Kafka", arguments) };
                 Ok(broker.launch(Ready::Logged("Kafka Server started")))
             },
         )
@@ -143,5 +146,6 @@ impl Connect<'_> {
 fn program<'a>(jars: &'a Jars, logging: &Path, class: &'a str, arguments: Vec<OsString>) -> Program<'a> {
     let mut configuration = OsString::from("-Dlog4j2.configurationFile=");
     configuration.push(logging);
-    Program { class, class_path: jars.kafka(), heap: "384m", machine: vec![configuration], arguments }
+    let machine = vec![configuration];
+    Program { class, class_path: jars.kafka(), pace: Pace::default(), heap: "384m", machine, arguments }
 }

@@ -1,9 +1,9 @@
 //! The real servers that tests run against: PostgreSQL, Redis, Kafka, Kafka Connect with Debezium, Elasticsearch and
 //! OpenSearch.
 //!
-//! There are two ways to use them. [`Services::up`] starts the set that the tests of a run share and tells its
-//! addresses in a file, whose path `cargo xtask test` hands on as `TIDEGATE_SERVICES`. A test that breaks a server,
-//! or needs one with a password or TLS, starts its own with the server's type:
+//! There are two ways to use them. [`Services::up`] starts the set that the tests or the benchmarks of a run share and
+//! tells its addresses in a file, whose path `cargo xtask test` and `cargo xtask bench` hand on as `TIDEGATE_SERVICES`.
+//! A test that breaks a server, or needs one with a password or TLS, starts its own with the server's type:
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
@@ -42,11 +42,12 @@ use anyhow::{Context as _, bail};
 
 pub use self::elasticsearch::{Elasticsearch, Flavour};
 pub use self::jars::Jars;
+pub use self::java::Pace;
 pub use self::kafka::{Connect, Kafka};
 pub use self::postgres::{Identity, Postgres};
 pub use self::process::Running;
 pub use self::redis::Redis;
-pub use self::shared::{Addresses, Services, prepare, run};
+pub use self::shared::{Addresses, Purpose, Services, prepare, run};
 
 /// Runs a command to its end; what it prints is seen only when it fails.
 ///

@@ -1,4 +1,4 @@
-//! The servers that the tests of one run share, and `cargo xtask services`.
+//! The servers that the tests or the benchmarks of one run share, and `cargo xtask services`.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -10,9 +10,19 @@ use serde::Serialize;
 
 use super::docker::{self, Containers};
 use super::process::Running;
-use super::{Connect, Elasticsearch, Flavour, Jars, Kafka, Postgres, Redis, interrupt, prerequisites};
+use super::{Connect, Elasticsearch, Flavour, Jars, Kafka, Pace, Postgres, Redis, interrupt, prerequisites};
 use crate::console;
 use crate::workspace::Workspace;
+
+/// What the servers are started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// All of them, quickly.
+    Tests,
+    /// PostgreSQL, Redis, Kafka and Elasticsearch, as they run in production: Java compiles as well as it can, and
+    /// PostgreSQL waits for the disk.
+    Measurements,
+}
 
 /// Where the shared servers are, as the file of `TIDEGATE_SERVICES` holds it in JSON.
 #[derive(Debug, Clone, Serialize)]
@@ -21,14 +31,16 @@ pub struct Addresses {
     pub postgres: String,
     /// `127.0.0.1:PORT`, as in `bootstrap.servers`.
     pub kafka: String,
-    /// `http://127.0.0.1:PORT`, Connect's REST interface.
-    pub connect: String,
+    /// `http://127.0.0.1:PORT`, Connect's REST interface. Tests alone have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect: Option<String>,
     /// `redis://127.0.0.1:PORT`.
     pub redis: String,
     /// `http://127.0.0.1:PORT`.
     pub elasticsearch: String,
-    /// `http://127.0.0.1:PORT`.
-    pub opensearch: String,
+    /// `http://127.0.0.1:PORT`. Tests alone have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opensearch: Option<String>,
 }
 
 /// The shared servers while they run. They are ended, and their data removed, when the value is dropped.
@@ -57,13 +69,13 @@ pub fn prepare(workspace: &Workspace) -> anyhow::Result<()> {
 }
 
 impl Services {
-    /// Starts them all, as containers where a Docker engine answers, else as processes, and writes
+    /// Starts them, all as containers where a Docker engine answers, else those of the purpose as processes, and writes
     /// `<target>/services/addresses.json`.
     ///
     /// # Errors
     /// When they run already for this target folder, when something is missing that cannot be installed, and when a
     /// server does not start; nothing is left running then.
-    pub fn up(workspace: &Workspace) -> anyhow::Result<Self> {
+    pub fn up(workspace: &Workspace, purpose: Purpose) -> anyhow::Result<Self> {
         let folder = workspace.target.join("services");
         fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let lock = lock(&folder)?;
@@ -75,7 +87,7 @@ impl Services {
             (containers.addresses(), Vec::new(), Some(containers))
         } else {
             prepare(workspace)?;
-            let started = start_all(&Jars::resolve(workspace)?, &data);
+            let started = start_all(&Jars::resolve(workspace)?, &data, purpose);
             if started.is_err() {
                 remove(&data)?;
             }
@@ -120,7 +132,7 @@ impl Drop for Services {
 pub fn run(workspace: &Workspace) -> anyhow::Result<()> {
     interrupt::watch()?;
     let begin = Instant::now();
-    let services = Services::up(workspace)?;
+    let services = Services::up(workspace, Purpose::Tests)?;
     console::say(serde_json::to_string_pretty(services.addresses())?);
     console::say(format_args!("up after {:.1} s; Ctrl-C ends them", begin.elapsed().as_secs_f64()));
     console::say("tests find them by themselves, or by");
@@ -146,34 +158,45 @@ fn lock(folder: &Path) -> anyhow::Result<File> {
 }
 
 /// Starts all side by side, except that Connect waits for its broker.
-fn start_all(jars: &Jars, data: &Path) -> anyhow::Result<(Addresses, Vec<Running>)> {
+fn start_all(jars: &Jars, data: &Path, purpose: Purpose) -> anyhow::Result<(Addresses, Vec<Running>)> {
+    let all = purpose == Purpose::Tests;
+    let pace = if all { Pace::SoonUp } else { Pace::Full };
     thread::scope(|scope| {
-        let postgres = scope.spawn(|| Postgres::default().start(&data.join("postgres")));
+        let postgres = scope.spawn(move || {
+            let fsync = ("fsync".to_owned(), if all { "off" } else { "on" }.to_owned());
+            Postgres { settings: vec![fsync], ..Postgres::default() }.start(&data.join("postgres"))
+        });
         let redis = scope.spawn(|| Redis::default().start(&data.join("redis")));
-        let kafka = scope.spawn(|| -> anyhow::Result<_> {
-            let kafka = Kafka::new(jars).start(&data.join("kafka"))?;
-            let connect = Connect { jars, brokers: kafka.url().to_owned(), properties: Vec::new() };
-            let connect = connect.start(&data.join("connect"))?;
+        let kafka = scope.spawn(move || -> anyhow::Result<_> {
+            let kafka = Kafka { pace, ..Kafka::new(jars) }.start(&data.join("kafka"))?;
+            let connect = || {
+                let connect = Connect { jars, brokers: kafka.url().to_owned(), properties: Vec::new() };
+                connect.start(&data.join("connect"))
+            };
+            let connect = all.then(connect).transpose()?;
             Ok((kafka, connect))
         });
-        let node = |flavour, name| Elasticsearch::new(jars, flavour).start(&data.join(name));
+        let node =
+            move |flavour, name| Elasticsearch { pace, ..Elasticsearch::new(jars, flavour) }.start(&data.join(name));
         let elasticsearch = scope.spawn(move || node(Flavour::Elasticsearch, "elasticsearch"));
-        let opensearch = scope.spawn(move || node(Flavour::OpenSearch, "opensearch"));
+        let opensearch = scope.spawn(move || all.then(|| node(Flavour::OpenSearch, "opensearch")).transpose());
 
         // All are waited for before the first error is told, which ends those that came up.
         let results = (joined(postgres), joined(redis), joined(kafka), joined(elasticsearch), joined(opensearch));
         let (postgres, redis, kafka, elasticsearch, opensearch) = results;
         let (postgres, redis, (kafka, connect)) = (postgres?, redis?, kafka?);
         let (elasticsearch, opensearch) = (elasticsearch?, opensearch?);
+        let url = |server: &Running| server.url().to_owned();
         let addresses = Addresses {
-            postgres: postgres.url().to_owned(),
-            kafka: kafka.url().to_owned(),
-            connect: connect.url().to_owned(),
-            redis: redis.url().to_owned(),
-            elasticsearch: elasticsearch.url().to_owned(),
-            opensearch: opensearch.url().to_owned(),
+            postgres: url(&postgres),
+            kafka: url(&kafka),
+            connect: connect.as_ref().map(url),
+            redis: url(&redis),
+            elasticsearch: url(&elasticsearch),
+            opensearch: opensearch.as_ref().map(url),
         };
-        Ok((addresses, vec![connect, kafka, postgres, redis, elasticsearch, opensearch]))
+        let servers = connect.into_iter().chain([kafka, postgres, redis, elasticsearch]).chain(opensearch);
+        Ok((addresses, servers.collect()))
     })
 }
 
