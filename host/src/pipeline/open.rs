@@ -134,7 +134,10 @@ pub(super) fn dead_letters(config: &Config) -> anyhow::Result<DeadLetters> {
             .with_context(|| format!("cannot use {} for dead letters", path.shown())),
         DeadLetterStore::Kafka(to) => DeadLetterTopic::open(cluster(config, to)?, &to.topic, letters.max_value_bytes)
             .map(DeadLetters::Kafka)
-            .context("cannot use [dead_letters.kafka]"),
+            .context(match to.client {
+                Some(_) => "cannot use [dead_letters.kafka]",
+                None => "cannot use [dead_letters.kafka] with what [source.kafka] says of the cluster",
+            }),
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn classify(error: &RedisError) -> SinkError {
         _ if text.contains("refused to switch database") => SinkError::Stop(format!(
             "{text}: give a database in `url` that the server has, and that the user may select"
         )),
-        _ if error.is_connection_refusal() || error.is_timeout() || error.is_connection_dropped() => {
+        _ if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() => {
             SinkError::Retry(format!("{text}: is it running, and is `url` right?"))
         }
         _ if text.contains("Parse error") => SinkError::Retry(format!("{text}: is `url` the address of a Redis?")),
