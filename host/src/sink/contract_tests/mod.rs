@@ -5,26 +5,23 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod run;
+mod stores;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use proptest::prelude::*;
 use serde_json::value::RawValue;
 
-use super::elasticsearch::testing::ElasticBench;
-use super::model::{Model, events, settle};
-use super::null::Null;
-use super::postgres::testing::PostgresBench;
-use super::redis::testing::{Server, TTL_STEP};
-use super::sqlite::testing::SqliteBench;
+use super::model::Model;
 use super::{BadWrite, Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
-use crate::command::collapse::{Origin, Tagged};
+use crate::command::collapse::Origin;
 use crate::command::{Command, Port, Row};
 use crate::contract::{Index, Table};
 use crate::source::{TopicFacts, TopicPartition};
 
 /// A store that can be opened again and read back.
-pub(super) trait Bench: Send + Sync {
+pub(in crate::sink) trait Bench: Send + Sync {
     /// The ports that it serves; the suite sends it commands of these alone.
     fn ports(&self) -> &'static [Port] {
         &Port::ALL
@@ -264,243 +261,4 @@ async fn a_cleared_cache_begins_afresh(bench: &dyn Bench) {
     assert!(sink.knows("p").await.unwrap());
     assert_eq!(Owner::claim(sink.as_ref(), 2).await.1, stands(0, false));
     assert_eq!(sink.claim(&other, Token(8), 0).await.unwrap(), stands(3, true), "another pipeline's ledger");
-}
-
-/// What happens around one batch of a run.
-#[derive(Debug, Clone, Copy)]
-enum Mishap {
-    None,
-    /// The process dies before the write.
-    CrashBefore,
-    /// The process dies after the write, before it knows.
-    CrashAfter,
-    /// The answer is lost, and the write tried again.
-    AnswerLost,
-    /// A successor claims, and the old owner writes once more.
-    Zombie,
-    /// An older batch arrives once more.
-    Late,
-}
-
-/// Random events under random cuts and mishaps end where one event after the other ends.
-async fn a_run_ends_as_the_model(bench: &dyn Bench, events: Vec<Vec<Tagged>>, plan: &[(usize, Mishap)]) {
-    let port = bench.ports()[0];
-    let mine = |event: Vec<Tagged>| -> Vec<Tagged> {
-        event.into_iter().filter(|tagged| bench.ports().contains(&tagged.command.port())).collect()
-    };
-    let events: Vec<_> = events.into_iter().map(mine).filter(|event| !event.is_empty()).collect();
-    let mut model = Model::default();
-    for event in &events {
-        let _ = model.apply_event(event);
-    }
-    let mut sink = bench.open();
-    sink.prepare("p", &declared()).await.unwrap();
-    let (key, mut token) = (key("p", 0), Token(1));
-    let mut next = sink.claim(&key, token, 0).await.unwrap().next;
-    let mut plan = plan.iter().copied();
-    let mut late: Option<(Token, u64, u64)> = None;
-    while let Some(at) = events.iter().position(|event| event[0].offset >= next) {
-        let (size, mishap) = plan.next().unwrap_or((events.len(), Mishap::None));
-        let batch = &events[at..(at + size).min(events.len())];
-        let to = batch.last().unwrap()[0].offset + 1;
-        let mut crash = matches!(mishap, Mishap::CrashBefore);
-        if !crash {
-            let runtime = tokio::runtime::Handle::current();
-            let write = |from, to, token, writes: &[Write<'_>]| {
-                let step = Step { key: &key, token, from, to, epoch: 0, digest: "d", note: "" };
-                tokio::task::block_in_place(|| runtime.block_on(sink.write(&step, writes)).unwrap())
-            };
-            let commands = || batch.iter().flatten();
-            match mishap {
-                Mishap::Zombie => {
-                    let old = token;
-                    token = Token(token.0 + 1);
-                    let standing = sink.claim(&key, token, 0).await.unwrap();
-                    assert_eq!(standing, stands(next, true));
-                    let stale: Vec<_> = commands().map(|tagged| &tagged.command).cloned().collect();
-                    assert_eq!(write(next, to, old, &writes(&stale)), Written::Fenced);
-                }
-                Mishap::Late => {
-                    if let Some((old, from, to)) = late {
-                        let stale = [put(port, "1", "0"), put(port, "2", "0")];
-                        let written = write(from, to, old, &writes(&stale));
-                        assert!(!matches!(written, Written::Applied | Written::Rejected(_)), "{written:?}");
-                    }
-                }
-                _ => {}
-            }
-            settle(&commands(), |writes| {
-                let written = write(next, to, token, writes);
-                if matches!(mishap, Mishap::AnswerLost) && written == Written::Applied {
-                    assert_eq!(write(next, to, token, writes), Written::AlreadyApplied);
-                }
-                written
-            });
-            late = Some((token, next, to));
-            next = to;
-            crash = matches!(mishap, Mishap::CrashAfter);
-        }
-        if crash {
-            drop(sink);
-            sink = bench.open();
-            sink.prepare("p", &declared()).await.unwrap();
-            token = Token(token.0 + 1);
-            assert_eq!(sink.claim(&key, token, 0).await.unwrap().next, next);
-        }
-    }
-    assert_eq!(bench.contents(), model);
-}
-
-fn plan() -> impl Strategy<Value = Vec<(usize, Mishap)>> {
-    use Mishap::{AnswerLost, CrashAfter, CrashBefore, Late, None, Zombie};
-    let mishap = prop::sample::select(vec![None, None, CrashBefore, CrashAfter, AnswerLost, Zombie, Late]);
-    prop::collection::vec((1_usize..8, mishap), 0..16)
-}
-
-#[test]
-fn the_null_sinks_ledger_is_compared_and_set() {
-    runtime().block_on(the_ledger_is_compared_and_set(&Null::new(), Port::Cache));
-}
-
-#[test]
-fn sqlites_ledger_is_compared_and_set() {
-    runtime().block_on(the_ledger_is_compared_and_set(SqliteBench::new().open().as_ref(), Port::Cache));
-}
-
-#[test]
-fn sqlites_contents_follow_the_contract() {
-    runtime().block_on(contents_follow_the_contract(&SqliteBench::new()));
-}
-
-#[test]
-fn a_cleared_cache_in_sqlite_begins_afresh() {
-    runtime().block_on(a_cleared_cache_begins_afresh(&SqliteBench::new()));
-}
-
-#[test]
-fn lanes_do_not_disturb_each_other_in_the_null_sink() {
-    let sink = Arc::new(Null::new());
-    runtime().block_on(lanes_do_not_disturb_each_other(Arc::clone(&sink) as Arc<dyn Sink>, Port::Cache, 200));
-    assert_eq!(sink.executed()[0], ("cache-set", 800));
-}
-
-#[test]
-fn lanes_do_not_disturb_each_other_in_sqlite() {
-    let bench = SqliteBench::new();
-    runtime().block_on(lanes_do_not_disturb_each_other(bench.open(), Port::Cache, 50));
-    assert_eq!(bench.contents().cache.len(), 200);
-}
-
-#[test]
-fn the_ledger_in_redis_is_compared_and_set() {
-    runtime().block_on(the_ledger_is_compared_and_set(Server::start(&[]).open().as_ref(), Port::Cache));
-}
-
-#[test]
-fn contents_in_redis_follow_the_contract() {
-    runtime().block_on(contents_follow_the_contract(&Server::start(&[])));
-}
-
-#[test]
-fn a_cleared_cache_in_redis_begins_afresh() {
-    runtime().block_on(a_cleared_cache_begins_afresh(&Server::start(&[])));
-}
-
-#[test]
-fn lanes_do_not_disturb_each_other_in_redis() {
-    let server = Server::start(&[]);
-    runtime().block_on(lanes_do_not_disturb_each_other(server.open(), Port::Cache, 50));
-    assert_eq!(server.contents().cache.len(), 200);
-}
-
-/// The events with times to live that outlast a test.
-fn long_lived(mut events: Vec<Vec<Tagged>>) -> Vec<Vec<Tagged>> {
-    for tagged in events.iter_mut().flatten() {
-        if let Command::CacheSet { ttl_seconds, .. } | Command::CacheMerge { ttl_seconds, .. } = &mut tagged.command {
-            *ttl_seconds = ttl_seconds.map(|seconds| seconds * TTL_STEP);
-        }
-    }
-    events
-}
-
-#[test]
-fn a_run_on_redis_ends_as_the_model() {
-    let server = Server::start(&[]);
-    let config = ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() };
-    proptest!(config, |(events in events(60), plan in plan())| {
-        server.ask::<()>("FLUSHALL");
-        runtime().block_on(a_run_ends_as_the_model(&server, long_lived(events), &plan));
-    });
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn a_run_on_sqlite_ends_as_the_model(events in events(24), plan in plan()) {
-        runtime().block_on(a_run_ends_as_the_model(&SqliteBench::new(), events, &plan));
-    }
-}
-
-fn for_each_server(test: impl Fn(&ElasticBench)) {
-    for server in ["elasticsearch", "opensearch"] {
-        test(&ElasticBench::new(server));
-    }
-}
-
-#[test]
-fn elasticsearchs_ledger_is_compared_and_set() {
-    for_each_server(|bench| {
-        runtime().block_on(the_ledger_is_compared_and_set(bench.open().as_ref(), Port::Documents));
-    });
-}
-
-#[test]
-fn elasticsearchs_contents_follow_the_contract() {
-    for_each_server(|bench| runtime().block_on(contents_follow_the_contract(bench)));
-}
-
-#[test]
-fn lanes_do_not_disturb_each_other_in_elasticsearch() {
-    for_each_server(|bench| {
-        runtime().block_on(lanes_do_not_disturb_each_other(bench.open(), Port::Documents, 10));
-        assert_eq!(bench.contents().documents.len(), 40);
-    });
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 20, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn a_run_on_elasticsearch_ends_as_the_model(events in events(24), plan in plan(), second: bool) {
-        let bench = ElasticBench::new(if second { "opensearch" } else { "elasticsearch" });
-        runtime().block_on(a_run_ends_as_the_model(&bench, events, &plan));
-    }
-}
-
-#[test]
-fn postgresqls_ledger_is_compared_and_set() {
-    runtime().block_on(the_ledger_is_compared_and_set(PostgresBench::new().open().as_ref(), Port::Tables));
-}
-
-#[test]
-fn postgresqls_contents_follow_the_contract() {
-    runtime().block_on(contents_follow_the_contract(&PostgresBench::new()));
-}
-
-#[test]
-fn lanes_do_not_disturb_each_other_in_postgresql() {
-    let bench = PostgresBench::new();
-    runtime().block_on(lanes_do_not_disturb_each_other(bench.open(), Port::Tables, 50));
-    assert_eq!(bench.contents().rows.len(), 200);
-}
-
-#[test]
-fn a_run_on_postgresql_ends_as_the_model() {
-    let bench = PostgresBench::new();
-    let config = ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() };
-    proptest!(config, |(events in events(24), plan in plan())| {
-        bench.empty();
-        runtime().block_on(a_run_ends_as_the_model(&bench, events, &plan));
-    });
 }
