@@ -159,7 +159,7 @@ fn an_index_that_takes_no_writes_is_waited_for() {
 #[test]
 fn a_ledger_that_is_deleted_stops_the_pipeline_until_it_is_restored() {
     let mut case = Case::new();
-    case.running().stop();
+    let run = case.running();
     // The copy of a ledger at rest, as a snapshot keeps it.
     let (ledger, kept) = (format!("{}-000001", case.named("ledger")), case.named("kept"));
     let copy = |from: &str, to: &str, alias: Value| {
@@ -170,7 +170,6 @@ fn a_ledger_that_is_deleted_stops_the_pipeline_until_it_is_restored() {
     };
     copy(&ledger, &kept, json!({}));
 
-    let run = case.running();
     case.server.send("DELETE", &format!("/{ledger}"), "");
     case.topic.produce(&documents());
     run.fails(&[&case.pipeline, "sink `search`", "ledger", "Restore it"]);

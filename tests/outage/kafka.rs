@@ -181,7 +181,12 @@ fn a_topic_of_dead_letters_that_is_deleted_stops_the_pipeline_and_no_letter_is_l
     let run = case.running();
     letters.delete();
     case.topic.produce(&[poison()]);
-    run.fails(&[&case.pipeline, "dead letters", &letters.name, "there is no topic", "create it"]);
+    let (code, mut troubles) = run.ended();
+    let last = troubles.pop().unwrap();
+    let parts = [&case.pipeline, "dead letters", &letters.name, "there is no topic", "create it"];
+    assert!(code == Some(1) && parts.iter().all(|part| last.contains(part)), "{last}");
+    // The client may lose the broker of the topic before it learns that there is none.
+    assert!(troubles.iter().all(|line| line.contains(&letters.name)) && troubles.len() < 2, "{troubles:#?}");
     letters.make(1);
     case.produce(&orders());
     let mut run = case.program.start();

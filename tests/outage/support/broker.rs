@@ -72,9 +72,12 @@ impl Topic {
 
     /// Waits until every partition has a leader that answers.
     fn wait_for(&self, partitions: i32) {
-        let consumer: BaseConsumer = self.broker.config().create().unwrap();
         for partition in 0..partitions {
-            until("the partition has a leader", || consumer.fetch_watermarks(&self.name, partition, PATIENCE).ok());
+            until("the partition has a leader", || {
+                // A client that has seen the topic before may not look again soon.
+                let consumer: BaseConsumer = self.broker.config().create().unwrap();
+                consumer.fetch_watermarks(&self.name, partition, Duration::from_secs(5)).ok()
+            });
         }
     }
 
@@ -94,7 +97,8 @@ impl Topic {
 
     pub(in crate::outage) fn grow(&self, partitions: usize) {
         let grown = NewPartitions::new(&self.name, partitions);
-        self.runtime.block_on(self.admin.create_partitions([&grown], &AdminOptions::new())).unwrap();
+        let made = self.runtime.block_on(self.admin.create_partitions([&grown], &AdminOptions::new())).unwrap();
+        made.into_iter().for_each(|one| drop(one.unwrap()));
         self.wait_for(i32::try_from(partitions).unwrap());
     }
 

@@ -83,21 +83,30 @@ impl Fetcher {
     }
 
     /// Serves what the client has to say, and is no partition's.
-    pub(super) fn serve(&self) -> anyhow::Result<()> {
-        while let Some(said) = self.consumer.poll(Duration::ZERO) {
-            match said {
-                Ok(message) => bail!(
-                    "{}-{}@{} came by another way than its partition's queue; please report this",
-                    message.topic(),
-                    message.partition(),
-                    message.offset()
-                ),
-                Err(KafkaError::MessageConsumptionFatal(code)) => bail!("the Kafka client cannot go on: {code}"),
+    pub(super) fn serve(&mut self) -> anyhow::Result<()> {
+        loop {
+            let strayed = match self.consumer.poll(Duration::ZERO) {
+                None => return Ok(()),
+                Some(Ok(message)) => {
+                    TopicPartition { topic: message.topic().into(), partition: u32::try_from(message.partition())? }
+                }
+                Some(Err(KafkaError::MessageConsumptionFatal(code))) => bail!("the Kafka client cannot go on: {code}"),
                 // Noted by the context.
-                Err(_) => {}
-            }
+                Some(Err(_)) => continue,
+            };
+            self.begin_anew(&strayed)?;
         }
-        Ok(())
+    }
+
+    /// Takes a partition's queue again, and what it is to give from where it stands. A client that learns of a topic
+    /// while a queue is taken is known to bring records by its own queue at times, where they have no order against
+    /// those of the partition's.
+    fn begin_anew(&mut self, partition: &TopicPartition) -> anyhow::Result<()> {
+        let Some((next, claim)) = self.feeds.get(partition).and_then(|feed| feed.running) else { return Ok(()) };
+        tracing::info!(%partition, "a record came by another way than its partition's queue; fetching from there again");
+        self.stop(partition)?;
+        self.feeds.remove(partition);
+        self.begin(partition, next, claim)
     }
 
     /// Whether a partition may have something to give.
