@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use super::claim::Standing;
 use super::progress::PipelineSummary;
 use super::retry::Backoff;
+use super::serving::Serving;
 use super::write::{Ended, Prepared, Stores};
 use crate::source::{Assigned, Bounds, Claim, Control, Item, LaneQueue, Record, TopicPartition};
 
@@ -31,6 +32,8 @@ pub(super) struct Lane {
     pub(super) queue: Arc<LaneQueue>,
     pub(super) control: Sender<Control>,
     pub(super) prepare: Prepare,
+    /// What serves at the start.
+    pub(super) serving: Arc<Serving>,
     pub(super) stores: Arc<Stores>,
     pub(super) runtime: Handle,
     /// What one batch may hold.
@@ -61,6 +64,8 @@ struct Running {
     /// How many batches have been begun; the last one may be in flight.
     batches: u64,
     in_flight: Option<JoinHandle<Finished>>,
+    /// The modules that handled the last batch.
+    serving: Arc<Serving>,
     /// What has become durable.
     summary: PipelineSummary,
     /// When the ledgers of all partitions were last moved along.
@@ -106,6 +111,7 @@ impl Lane {
         let closing = Closing { queue: self.queue.clone(), control: self.control.clone(), stores: stores.clone() };
         let summary = PipelineSummary { name: stores.pipeline.clone(), ..PipelineSummary::default() };
         let mut running = Running {
+            serving: self.serving.clone(),
             lane: self,
             held: HashMap::new(),
             batches: 0,
@@ -174,6 +180,7 @@ impl Running {
             return Ok(());
         }
         let batch = (self.lane.prepare)(records)?;
+        self.take_notice(&batch.serving, &partition);
         self.settle()?;
         // Else the batch before has set the partition back: the source will give these records again.
         if let Some(held) = self.held.get(&partition)
@@ -185,6 +192,15 @@ impl Running {
             self.begin(partition, standing, batch, patient);
         }
         Ok(())
+    }
+
+    /// Says so once where a batch is the first that other modules have handled.
+    fn take_notice(&mut self, serving: &Arc<Serving>, partition: &TopicPartition) {
+        if serving.number() != self.serving.number() {
+            let digests = serving.digests();
+            tracing::info!(pipeline = self.lane.stores.pipeline, %partition, digests, "served by other modules from here");
+            self.serving = serving.clone();
+        }
     }
 
     fn begin(&mut self, partition: TopicPartition, mut standing: Standing, mut batch: Prepared, patient: bool) {
@@ -232,7 +248,7 @@ impl Running {
         let Some(held) = self.held.get_mut(partition).filter(|held| !held.lost && held.rests_until.is_none()) else {
             return Ok(());
         };
-        match self.lane.runtime.block_on(self.lane.stores.advance(&mut held.standing, held.done))? {
+        match self.lane.runtime.block_on(self.lane.stores.advance(&mut held.standing, held.done, &self.serving))? {
             Ended::Durable => self.tell(partition),
             Ended::ClaimAgain(why) | Ended::Rest(why) => self.claim_again(partition, &why),
         }

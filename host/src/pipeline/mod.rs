@@ -17,6 +17,8 @@ mod prepare;
 mod progress;
 mod reject;
 mod retry;
+mod serving;
+mod start;
 mod stop;
 #[cfg(test)]
 mod tests;
@@ -27,7 +29,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use tokio::runtime::{Builder, Handle};
 
 use self::breaker::Breaker;
@@ -37,18 +39,18 @@ pub use self::inspect::{Finding, inspect};
 use self::lane::Lane;
 use self::one_writer::OneWriter;
 use self::open::Source;
-use self::prepare::{LaneTransform, Stage};
+use self::prepare::Stage;
 pub use self::progress::{PipelineSummary, Summary};
 use self::retry::Waiting;
+use self::serving::Slot;
+use self::start::{Started, declared, start};
 use self::stop::Stop;
 pub use self::stop::Stops;
 use self::write::{BoundSink, Policies, Stores};
 use crate::command::Port;
-use crate::command::check::Checker;
 use crate::config::{self, Config};
-use crate::contract::Description;
-use crate::engine::{Engine, Module, Transform};
-use crate::event::{Decoder, Projection};
+use crate::engine::Engine;
+use crate::event::Decoder;
 use crate::sink::{Declared, Sink};
 use crate::source::{Bounds, LaneQueue};
 
@@ -117,13 +119,6 @@ struct Shared<'a> {
     runtime: Handle,
 }
 
-/// A transform that has been started and held against its grants.
-struct Started {
-    name: String,
-    transform: Transform,
-    checker: Arc<Checker>,
-}
-
 /// A pipeline that is ready to run.
 struct Pipeline {
     name: String,
@@ -141,19 +136,16 @@ impl Pipeline {
             .transforms
             .iter()
             .map(|transform| {
-                start(&shared.engine, shared.config, transform).with_context(|| format!("pipeline `{name}`"))
+                let started = start(&shared.engine, shared.config, transform);
+                Ok(Arc::new(started.with_context(|| format!("pipeline `{name}`"))?))
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         let source = open::source(shared.config, pipeline).with_context(|| format!("pipeline `{name}`"))?;
-        let transforms: Vec<_> =
-            started.iter().map(|one| (one.name.clone(), one.transform.module().digest().to_owned())).collect();
-        let digests: Vec<_> = transforms.iter().map(|(_, digest)| digest.as_str()).collect();
+        let slot = Arc::new(Slot::new(started.iter().map(|one| one.identity()).collect()));
         let stores = Arc::new(Stores {
             pipeline: name.clone(),
             sinks: bind(pipeline, &shared.sinks, &started),
             dead_letters: shared.dead_letters.clone(),
-            digests: digests.join(","),
-            transforms,
             stop,
             policies: Policies::of(pipeline),
             breaker: Breaker::new(pipeline.breaker),
@@ -165,19 +157,22 @@ impl Pipeline {
         });
         let batch = Bounds { records: pipeline.batch.max_events, bytes: pipeline.batch.max_bytes };
         let (to_source, control) = mpsc::channel();
-        let lanes = (0..pipeline.lanes)
-            .map(|_| {
-                let mut stage = stage(pipeline, &started)?;
-                Ok(Lane {
+        let lanes = serving::fork(&started, pipeline.lanes)?
+            .into_iter()
+            .map(|transforms| {
+                let decoder = Decoder::new(pipeline.event_options());
+                let mut stage = Stage::new(&name, decoder, slot.clone(), transforms, pipeline.on_truncate);
+                Lane {
                     queue: Arc::new(LaneQueue::new(batch)),
                     control: to_source.clone(),
                     prepare: Box::new(move |records| stage.prepare(records)),
+                    serving: slot.serving(),
                     stores: stores.clone(),
                     runtime: shared.runtime.clone(),
                     batch,
-                })
+                }
             })
-            .collect::<anyhow::Result<_>>()?;
+            .collect();
         Ok(Self { name, lanes, control, source, stores, runtime: shared.runtime.clone() })
     }
 
@@ -232,38 +227,6 @@ impl Drop for Closing<'_> {
     }
 }
 
-/// Loads a module, starts it with its settings, and holds what it declares against what it is granted.
-fn start(engine: &Engine, config: &Config, transform: &config::Transform) -> anyhow::Result<Started> {
-    let name = transform.name.clone();
-    let module = load(engine, config, transform)?;
-    // A transform may quote its settings, and those may hold secrets.
-    let started = module
-        .start(&transform.settings)
-        .map_err(|refused| anyhow!("{}", transform.settings.redact(&format!("{refused:#}"))))?;
-    let checker = Checker::new(started.description(), &transform.grants.to_command())
-        .map_err(|problems| anyhow!("transform `{name}`: {}", problems.join("; ")))?;
-    Ok(Started { name, transform: started, checker: Arc::new(checker) })
-}
-
-/// Reads and compiles a transform's module, and holds it against the pinned digest.
-fn load(engine: &Engine, config: &Config, transform: &config::Transform) -> anyhow::Result<Module> {
-    let path = transform.module.as_path();
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read the module {}", transform.module.shown()))?;
-    let module = engine.load(transform.name.as_str(), &bytes, &config.engine.limits)?;
-    if let Some(pinned) = &transform.digest
-        && pinned != module.digest()
-    {
-        bail!(
-            "transform `{}`: the module {} has the digest {}, but {pinned} is pinned: bring the pinned module, or change \
-             `digest`",
-            transform.name,
-            transform.module.shown(),
-            module.digest()
-        );
-    }
-    Ok(module)
-}
-
 impl Policies {
     fn of(pipeline: &config::Pipeline) -> Self {
         Self {
@@ -276,7 +239,7 @@ impl Policies {
 }
 
 /// The sinks of a pipeline with their ports, in the order in which they are written.
-fn bind(pipeline: &config::Pipeline, sinks: &BTreeMap<String, Arc<dyn Sink>>, started: &[Started]) -> Vec<BoundSink> {
+fn bind(pipeline: &config::Pipeline, sinks: &BTreeMap<String, Arc<dyn Sink>>, started: &[Arc<Started>]) -> Vec<BoundSink> {
     let mut bound: Vec<BoundSink> = Vec::new();
     for port in Port::ALL {
         let Some(name) = pipeline.sinks.get(&port) else { continue };
@@ -295,36 +258,4 @@ fn bind(pipeline: &config::Pipeline, sinks: &BTreeMap<String, Arc<dyn Sink>>, st
         bound.declared = declared(&bound.ports, started.iter().map(|one| one.transform.description()));
     }
     bound
-}
-
-/// What transforms will write through the ports of one sink.
-fn declared<'a>(ports: &[Port], descriptions: impl Iterator<Item = &'a Description>) -> Declared {
-    let mut declared = Declared { ports: ports.to_vec(), ..Declared::default() };
-    for description in descriptions {
-        for port in ports {
-            match port {
-                Port::Tables => declared.tables.extend_from_slice(&description.tables),
-                Port::Documents => declared.indexes.extend_from_slice(&description.indexes),
-                Port::Messages => declared.topics.extend_from_slice(&description.topics),
-                Port::Cache => declared.cache_keys.extend_from_slice(&description.cache_keys),
-            }
-        }
-    }
-    declared
-}
-
-/// The first half of one lane.
-fn stage(pipeline: &config::Pipeline, started: &[Started]) -> anyhow::Result<Stage> {
-    let transforms = started
-        .iter()
-        .map(|one| {
-            Ok(LaneTransform {
-                name: one.name.clone(),
-                transform: one.transform.fork()?,
-                projection: Projection::new(&one.transform.description().inputs),
-                checker: one.checker.clone(),
-            })
-        })
-        .collect::<anyhow::Result<_>>()?;
-    Ok(Stage::new(&pipeline.name, Decoder::new(pipeline.event_options()), transforms, pipeline.on_truncate))
 }

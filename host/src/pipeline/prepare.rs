@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow};
 
 use super::dead_letter::Stage as Failed;
 use super::progress::{PipelineSummary, count};
+use super::serving::{Serving, Slot};
 use super::write::{Prepared, Refused};
 use crate::command::check::Checker;
 use crate::command::collapse::Tagged;
@@ -34,26 +35,33 @@ pub(super) struct LaneTransform {
 pub(super) struct Stage {
     pipeline: String,
     decoder: Decoder,
+    slot: Arc<Slot>,
+    serving: Arc<Serving>,
     transforms: Vec<LaneTransform>,
     on_truncate: OnTruncate,
 }
 
 impl Stage {
-    /// The first half of a lane of this pipeline.
+    /// The first half of a lane of this pipeline, which begins with these instances of what serves.
     pub(super) fn new(
         pipeline: &str,
         decoder: Decoder,
+        slot: Arc<Slot>,
         transforms: Vec<LaneTransform>,
         on_truncate: OnTruncate,
     ) -> Self {
-        Self { pipeline: pipeline.to_owned(), decoder, transforms, on_truncate }
+        let serving = slot.serving();
+        Self { pipeline: pipeline.to_owned(), decoder, slot, serving, transforms, on_truncate }
     }
 
-    /// Turns records of one partition into commands.
+    /// Turns records of one partition into commands, all by the set of modules that is the newest now.
     ///
     /// # Errors
     /// When a transform cannot be run any more. A bad record is no error: it is among the refused.
     pub(super) fn prepare(&mut self, records: Vec<Record>) -> anyhow::Result<Prepared> {
+        if let Some((serving, transforms)) = self.slot.newer_than(&self.serving) {
+            (self.serving, self.transforms) = (serving, transforms);
+        }
         let mut made = Made::default();
         let mut to = records.last().map_or(0, |record| record.offset + 1);
         let mut stop = None;
@@ -94,7 +102,8 @@ impl Stage {
         if self.transforms.len() > 1 {
             made.commands.sort_by_key(|tagged| tagged.offset);
         }
-        Ok(Prepared { records, to, commands: made.commands, refused: made.refused, summary: made.summary, stop })
+        let Made { commands, refused, summary } = made;
+        Ok(Prepared { records, to, serving: self.serving.clone(), commands, refused, summary, stop })
     }
 
     /// Has every transform handle the changes.

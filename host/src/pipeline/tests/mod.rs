@@ -26,6 +26,7 @@ use super::one_writer::OneWriter;
 use super::open::Source;
 use super::progress::{PipelineSummary, count};
 use super::retry::Waiting;
+use super::serving::Serving;
 use super::stop::Stop;
 use super::write::{BoundSink, Policies, Prepared, Refused, Stores};
 use crate::command::collapse::Tagged;
@@ -76,7 +77,8 @@ fn answering(answer: impl Fn(&Record) -> Option<Vec<Command>> + Send + 'static) 
                 }
             }
         }
-        Ok(Prepared { to: records.last().unwrap().offset + 1, records, commands, refused, summary, stop: None })
+        let to = records.last().unwrap().offset + 1;
+        Ok(Prepared { to, records, serving: serving(), commands, refused, summary, stop: None })
     })
 }
 
@@ -117,13 +119,10 @@ impl Site {
             sink: store.clone(),
         });
         let letters = Arc::new(DeadLetters::File(DeadLetterFile::open(self.letters_path(), 1000).unwrap()));
-        let transforms = vec![("first".into(), "d1".into()), ("second".into(), "d2".into())];
         Arc::new(Stores {
             pipeline: "p".into(),
             sinks: sinks.collect(),
             dead_letters: letters,
-            transforms,
-            digests: "d1,d2".into(),
             stop: Arc::new(Stop::default()),
             policies: self.policies.clone(),
             breaker: Breaker::new(self.breaker),
@@ -174,10 +173,16 @@ fn lane(stores: &Arc<Stores>, prepare: Prepare, control: mpsc::Sender<crate::sou
         queue: Arc::new(LaneQueue::new(batch)),
         control,
         prepare,
+        serving: serving(),
         stores: stores.clone(),
         runtime: RUNTIME.handle().clone(),
         batch,
     }
+}
+
+/// The modules that every test has.
+fn serving() -> Arc<Serving> {
+    Arc::new(Serving::new(0, vec![("first".into(), "d1".into()), ("second".into(), "d2".into())]))
 }
 
 fn raw(json: &str) -> Box<RawValue> {
