@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::print_stdout, clippy::print_stderr)] // what a failing test has to tell
 
+mod admin;
 mod bad_events;
 mod bad_modules;
 mod compose;

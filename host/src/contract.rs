@@ -123,8 +123,22 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The labels of all faults.
+    pub const LABELS: [&'static str; 10] = [
+        Self::Undecodable.label(),
+        Self::NoKey.label(),
+        Self::NoBefore.label(),
+        Self::Unsent.label(),
+        Self::Refused.label(),
+        Self::Trapped.label(),
+        Self::Deadline.label(),
+        Self::BadAnswer.label(),
+        Self::NotGranted.label(),
+        Self::Store.label(),
+    ];
+
     /// The label, as it stands in dead letters and metrics.
-    pub fn label(self) -> &'static str {
+    pub const fn label(self) -> &'static str {
         match self {
             Self::Undecodable => "undecodable",
             Self::NoKey => "no-key",

@@ -2,8 +2,10 @@
 //!
 //! The modules are in the order of the data's path: a [`source`] yields records, [`event`] understands them as
 //! changes, the [`engine`] hands those to the transforms, [`command`] checks what comes back, a [`sink`] executes it
-//! together with the ledger, and a [`pipeline`] joins them. `ARCHITECTURE.md` says who may know what.
+//! together with the ledger, and a [`pipeline`] joins them. [`admin`] looks on. `ARCHITECTURE.md` says who may know
+//! what.
 
+pub mod admin;
 pub mod command;
 pub mod config;
 pub mod contract;

@@ -1,18 +1,17 @@
 //! `tidegate dead-letters`: what could not be handled, as it was filed.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::anyhow;
-use serde_json::json;
+use hyper::Method;
+use serde::de::DeserializeOwned;
 use tidegate::config::Config;
-use tidegate::pipeline::dead_letter::{Filed, Letter, read};
-use tidegate::source::TopicPartition;
+use tidegate::pipeline::dead_letter::{self, Bytes, Foreign, Found, Listed, ShownLetter, Wanted, WholeLetter};
 
+use super::client::{NotRunning, ask, encoded};
 use super::exit::{Exit, UsageError, message};
-use super::show::{one_line, time, wire};
+use super::show::{one_line, wire};
 
 /// How long a line is where nobody says.
 const WIDTH: usize = 120;
@@ -86,78 +85,70 @@ fn check_pipeline(config: &Config, name: Option<&str>) -> anyhow::Result<()> {
     Err(UsageError(cause).into())
 }
 
-/// Reads the letters of a configuration, and says how much of what was found is none.
-fn letters(config: &Config, mut each: impl FnMut(u64, Letter) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let (mut foreign, mut first) = (0_u64, String::new());
-    read(config, |Filed { place, order, letter }| {
-        match letter {
-            Some(letter) => each(order, letter)?,
-            None => {
-                if foreign == 0 {
-                    first = place;
-                }
-                foreign += 1;
-            }
+/// Asks the program that runs the configuration, where it says that it listens; else, and when it does not run, the
+/// place where the letters are filed is read from here.
+fn ask_or_read<T: DeserializeOwned>(
+    config: &Config,
+    path: &str,
+    wanted: &Wanted,
+    limit: Option<usize>,
+    read: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    if let Some(admin) = &config.admin {
+        let mut query = Vec::new();
+        query.extend(wanted.pipeline.iter().map(|name| format!("pipeline={}", encoded(name))));
+        query.extend(wanted.fault.iter().map(|fault| format!("fault={}", encoded(fault))));
+        query.extend(limit.map(|limit| format!("limit={limit}")));
+        match ask(admin, Method::GET, &format!("{path}?{}", query.join("&"))) {
+            Err(error) if error.is::<NotRunning>() => {}
+            answer => return Ok(serde_json::from_value(answer?)?),
         }
-        Ok(())
-    })
+    }
     // What a client says may quote what came from a reference.
-    .map_err(|error| match error.downcast::<io::Error>() {
-        Ok(error) => error.into(),
-        Err(error) => anyhow!("{}", config.redact(&message(&error))),
-    })?;
-    if foreign > 0 {
-        writeln!(io::stderr().lock(), "{foreign} of what is filed there is no dead letter; the first is {first}")?;
+    read().map_err(|error| anyhow!("{}", config.redact(&message(&error))))
+}
+
+/// Says how much of what was found is no dead letter.
+fn tell(foreign: &Foreign) -> anyhow::Result<()> {
+    if foreign.count > 0 {
+        let Foreign { count, first } = foreign;
+        writeln!(io::stderr().lock(), "{count} of what is filed there is no dead letter; the first is {first}")?;
     }
     Ok(())
 }
 
 fn list(arguments: &List, config: &Config) -> anyhow::Result<Exit> {
-    let mut faults: BTreeMap<String, u64> = BTreeMap::new();
-    // The newest, the oldest of them on top. Those of one moment are in the order of their records.
-    let mut newest: BinaryHeap<Reverse<(u64, TopicPartition, u64, String)>> = BinaryHeap::new();
-    let mut number = 0;
-    letters(config, |order, letter| {
-        let wanted = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|wanted| wanted == is);
-        if !wanted(&arguments.pipeline, &letter.pipeline) || !wanted(&arguments.fault, &letter.fault) {
-            return Ok(());
-        }
-        number += 1;
-        *faults.entry(letter.fault.clone()).or_default() += 1;
-        let line = if arguments.json { as_json(&letter) } else { as_line(&letter) };
-        newest.push(Reverse((order, letter.record.partition, letter.record.offset, line)));
-        if newest.len() > arguments.limit {
-            newest.pop();
-        }
-        Ok(())
-    })?;
-    let mut newest: Vec<_> = newest.into_iter().map(|Reverse(letter)| letter).collect();
-    newest.sort();
+    let wanted = Wanted { pipeline: arguments.pipeline.clone(), fault: arguments.fault.clone() };
+    let read = || dead_letter::list(config, &wanted, arguments.limit, || Ok(()));
+    // The program lists so many at most; for more the place itself is read.
+    let listed = match arguments.limit {
+        1..=1000 => ask_or_read(config, "/v1/dead-letters", &wanted, Some(arguments.limit), read)?,
+        _ => read().map_err(|error| anyhow!("{}", config.redact(&message(&error))))?,
+    };
+    let Listed { total, faults, letters, foreign } = listed;
+    tell(&foreign)?;
     let mut output = io::BufWriter::new(io::stdout().lock());
-    for (.., line) in &newest {
-        writeln!(output, "{line}")?;
+    for letter in &letters {
+        match arguments.json {
+            true => writeln!(output, "{}", serde_json::to_string(letter)?)?,
+            false => writeln!(output, "{}", as_line(letter))?,
+        }
     }
     if !arguments.json {
-        let shown = newest.len() as u64;
-        let rest = if shown < number { format!(", the newest {shown} shown") } else { String::new() };
+        let shown = letters.len() as u64;
+        let rest = if shown < total { format!(", the newest {shown} shown") } else { String::new() };
         let faults: Vec<_> = faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
         let faults = if faults.is_empty() { String::new() } else { format!(" ({})", faults.join(", ")) };
-        writeln!(output, "dead letters: {number}{faults}{rest}")?;
+        writeln!(output, "dead letters: {total}{faults}{rest}")?;
     }
     output.flush()?;
     Ok(Exit::Done)
 }
 
-fn as_line(letter: &Letter) -> String {
+fn as_line(letter: &ShownLetter) -> String {
     let transform = if letter.transform.is_empty() { "-" } else { &letter.transform };
-    let line = format!(
-        "{} {} {} {transform} {} {}",
-        time(letter.record.timestamp),
-        letter.pipeline,
-        letter.record.position(),
-        letter.fault,
-        letter.reason
-    );
+    let time = letter.time.as_deref().unwrap_or("-");
+    let line = format!("{time} {} {} {transform} {} {}", letter.pipeline, letter.position, letter.fault, letter.reason);
     let line = one_line(&line);
     match line.char_indices().nth(WIDTH) {
         None => line,
@@ -165,74 +156,57 @@ fn as_line(letter: &Letter) -> String {
     }
 }
 
-fn as_json(letter: &Letter) -> String {
-    json!({
-        "time": letter.record.timestamp.map(|_| time(letter.record.timestamp)),
-        "pipeline": letter.pipeline,
-        "position": letter.record.position(),
-        "transform": letter.transform,
-        "digest": letter.digest,
-        "fault": letter.fault,
-        "stage": letter.stage,
-        "sink": letter.sink,
-        "reason": letter.reason,
-    })
-    .to_string()
-}
-
 fn show(arguments: &Show, config: &Config) -> anyhow::Result<Exit> {
-    let shape = arguments.position.rsplit_once('@').and_then(|(partition, offset)| {
-        let (topic, number) = partition.rsplit_once('-')?;
-        (!topic.is_empty() && number.parse::<u32>().is_ok() && offset.parse::<u64>().is_ok()).then_some(())
-    });
-    if shape.is_none() {
-        let cause = format!("`{}` is no position; write it as `orders-0@17`", arguments.position);
-        return Err(UsageError(cause).into());
+    let position = &arguments.position;
+    if !dead_letter::is_position(position) {
+        return Err(UsageError(format!("`{position}` is no position; write it as `orders-0@17`")).into());
     }
+    let wanted = Wanted { pipeline: arguments.pipeline.clone(), fault: None };
+    let path = format!("/v1/dead-letters/{}", encoded(position));
+    let found: Found =
+        ask_or_read(config, &path, &wanted, None, || dead_letter::find(config, &wanted, position, || Ok(())))?;
+    tell(&found.foreign)?;
     let mut output = io::BufWriter::new(io::stdout().lock());
-    let mut found = 0;
-    letters(config, |_, letter| {
-        let of_pipeline = arguments.pipeline.as_ref().is_none_or(|pipeline| *pipeline == letter.pipeline);
-        if !of_pipeline || letter.record.position() != arguments.position {
-            return Ok(());
-        }
-        if found > 0 {
+    for (number, letter) in found.letters.iter().enumerate() {
+        if number > 0 {
             writeln!(output)?;
         }
-        found += 1;
-        print(&letter, &mut output)
-    })?;
+        print(letter, &mut output)?;
+    }
+    if found.more {
+        writeln!(output, "\nmore letters of this record are left out: these are large")?;
+    }
     output.flush()?;
-    if found == 0 {
+    if found.letters.is_empty() {
         return Err(anyhow!(
-            "there is no dead letter of `{}`; `tidegate dead-letters list` shows those that there are",
-            arguments.position
+            "there is no dead letter of `{position}`; `tidegate dead-letters list` shows those that there are"
         ));
     }
     Ok(Exit::Done)
 }
 
-fn print(letter: &Letter, output: &mut impl Write) -> anyhow::Result<()> {
-    let Letter { record, pipeline, transform, digest, fault, stage, sink, reason, omitted } = letter;
-    writeln!(output, "position   {}", one_line(&record.position()))?;
-    writeln!(output, "time       {}", time(record.timestamp))?;
-    writeln!(output, "pipeline   {}", one_line(pipeline))?;
-    for (name, value) in [("transform", transform), ("digest", digest), ("sink", sink)] {
+fn print(whole: &WholeLetter, output: &mut impl Write) -> anyhow::Result<()> {
+    let WholeLetter { letter, headers, omitted, key, value } = whole;
+    writeln!(output, "position   {}", one_line(&letter.position))?;
+    writeln!(output, "time       {}", letter.time.as_deref().unwrap_or("-"))?;
+    writeln!(output, "pipeline   {}", one_line(&letter.pipeline))?;
+    for (name, value) in [("transform", &letter.transform), ("digest", &letter.digest), ("sink", &letter.sink)] {
         if !value.is_empty() {
             writeln!(output, "{name:<10} {}", one_line(value))?;
         }
     }
-    writeln!(output, "stage      {}", one_line(stage))?;
-    writeln!(output, "fault      {}", one_line(fault))?;
-    writeln!(output, "reason     {}", wire(Some(reason.as_bytes())).replace('\n', "\n           "))?;
-    for header in &record.headers {
-        let value = header.value.as_deref().map_or("null".to_owned(), |value| one_line(&wire(Some(value))));
-        writeln!(output, "header     {}: {value}", one_line(&header.name))?;
+    writeln!(output, "stage      {}", one_line(&letter.stage))?;
+    writeln!(output, "fault      {}", one_line(&letter.fault))?;
+    writeln!(output, "reason     {}", wire(Some(letter.reason.as_bytes())).replace('\n', "\n           "))?;
+    let bytes = |bytes: &Option<Bytes>| bytes.as_ref().and_then(Bytes::to_bytes);
+    for (name, value) in headers {
+        let value = bytes(value).map_or("null".to_owned(), |value| one_line(&wire(Some(&value))));
+        writeln!(output, "header     {}: {value}", one_line(name))?;
     }
     for (mark, size) in omitted {
         writeln!(output, "omitted    {} ({})", one_line(mark), one_line(size))?;
     }
-    writeln!(output, "key        {}", wire(record.key.as_deref()))?;
-    writeln!(output, "value      {}", wire(record.value.as_deref()))?;
+    writeln!(output, "key        {}", wire(bytes(key).as_deref()))?;
+    writeln!(output, "value      {}", wire(bytes(value).as_deref()))?;
     Ok(())
 }

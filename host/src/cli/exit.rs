@@ -10,7 +10,8 @@ pub(crate) const HELP: &str = "Exit codes:
   0  done
   1  the run could not begin, stopped, or failed
   2  the command line, the configuration or a module is wrong
-  3  replay: the two modules differ";
+  3  replay: the two modules differ
+  4  run: it was asked to end, and what was in flight was not finished in time; a second signal ends with 1";
 
 /// How a command ended, where it did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(crate) enum Exit {
     Wrong,
     /// The modules differ, and the command has shown where.
     Different,
+    /// The end took longer than it may.
+    Late,
 }
 
 /// What a user has to correct in the command line or in what it names, as against a run that failed.
@@ -37,14 +40,22 @@ impl std::fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
+impl Exit {
+    /// The code of the process.
+    pub(crate) fn code(self) -> i32 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Wrong => 2,
+            Self::Different => 3,
+            Self::Late => 4,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        match exit {
-            Exit::Done => Self::SUCCESS,
-            Exit::Failed => Self::from(1),
-            Exit::Wrong => Self::from(2),
-            Exit::Different => Self::from(3),
-        }
+        u8::try_from(exit.code()).map_or(Self::FAILURE, Self::from)
     }
 }
 

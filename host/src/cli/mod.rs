@@ -1,10 +1,12 @@
 //! The command line. Its help texts are its documentation.
 
 mod check;
+mod client;
 mod dead_letters;
 mod exit;
 mod meaning;
 mod new;
+mod pipelines;
 mod replay;
 mod run;
 mod show;
@@ -25,6 +27,10 @@ struct Arguments {
     /// Without it the environment variable TIDEGATE_LOG decides, then `info`.
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
+    /// How the log is written: `text`, or `json`, an object a line. Without it the environment variable
+    /// TIDEGATE_LOG_FORMAT decides, then `text`.
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -49,9 +55,13 @@ enum Command {
     /// members in any order), commands by target, and the order only among the commands of one target.
     #[command(after_help = exit::HELP)]
     Replay(replay::Arguments),
+    /// See what the program does that runs a configuration, and pause what it does. The configuration must have [admin].
+    #[command(subcommand, after_help = exit::HELP)]
+    Pipelines(pipelines::Command),
     /// Look into the records that could not be handled, where the configuration has them filed.
     ///
-    /// It reads what is there, changes nothing, and may be used while a run files more.
+    /// It reads what is there, changes nothing, and may be used while a run files more. Where the configuration has
+    /// [admin] and the program runs, the program is asked.
     #[command(subcommand, after_help = exit::HELP)]
     DeadLetters(dead_letters::Command),
     /// Make a crate for a transform that builds and passes its tests.
@@ -62,22 +72,31 @@ enum Command {
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let exit = start_log(arguments.log.as_deref()).and_then(|()| match &arguments.command {
-        Command::Run(arguments) => run::run(arguments),
-        Command::Check(arguments) => check::check(arguments),
-        Command::Replay(arguments) => replay::replay(arguments),
-        Command::DeadLetters(command) => dead_letters::dead_letters(command),
-        Command::New(arguments) => new::new(arguments),
-    });
+    let exit =
+        start_log(arguments.log.as_deref(), arguments.log_format.as_deref()).and_then(|()| match &arguments.command {
+            Command::Run(arguments) => run::run(arguments),
+            Command::Check(arguments) => check::check(arguments),
+            Command::Replay(arguments) => replay::replay(arguments),
+            Command::Pipelines(command) => pipelines::pipelines(command),
+            Command::DeadLetters(command) => dead_letters::dead_letters(command),
+            Command::New(arguments) => new::new(arguments),
+        });
     exit.unwrap_or_else(|error| report(&error)).into()
 }
 
-fn start_log(filter: Option<&str>) -> anyhow::Result<()> {
-    let from_environment = std::env::var("TIDEGATE_LOG").ok();
-    let filter = filter.or(from_environment.as_deref()).unwrap_or("info");
+fn start_log(filter: Option<&str>, format: Option<&str>) -> anyhow::Result<()> {
+    let set = |name| std::env::var(name).ok();
+    let (log, log_format) = (set("TIDEGATE_LOG"), set("TIDEGATE_LOG_FORMAT"));
+    let filter = filter.or(log.as_deref()).unwrap_or("info");
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| exit::UsageError(format!("`{filter}` is no filter for the log: {error}")))?;
-    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format.or(log_format.as_deref()).unwrap_or("text") {
+        "text" => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        "json" => log.json().flatten_event(true).with_current_span(false).init(),
+        other => {
+            return Err(exit::UsageError(format!("`{other}` is no format of the log; write `text` or `json`")).into());
+        }
+    }
     Ok(())
 }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
+use tidegate::admin;
 use tidegate::config::Config;
-use tidegate::pipeline::{self, Stops};
+use tidegate::pipeline::{self, Observed, Stops};
 
 use super::exit::{Exit, message};
 
@@ -32,9 +33,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         config = config.into_preview(file, &format!("{run:08x}"));
     }
     let stops = Arc::new(Stops::default());
-    super::signals::listen(stops.clone()).context("cannot listen for signals")?;
+    super::signals::listen(stops.clone(), config.engine.shutdown).context("cannot listen for signals")?;
+    let observed = Observed::new(&config);
+    // It answers before the modules are compiled, and until the run has ended.
+    let _server = admin::start(&config, observed.clone())?;
     // What a store or a module says may quote what came from a reference.
-    let outcome = pipeline::run(&config, &stops).map_err(|error| anyhow!("{}", config.redact(&message(&error))))?;
+    let outcome =
+        pipeline::run(&config, &stops, &observed).map_err(|error| anyhow!("{}", config.redact(&message(&error))))?;
     if let Some(file) = &arguments.summary {
         let summary = serde_json::to_vec(&outcome.summary)?;
         fs::write(file, summary).with_context(|| format!("cannot write the summary to {}", file.display()))?;

@@ -17,12 +17,17 @@ pub struct EngineSettings {
     pub cache: Option<FilePath>,
     /// The bounds of each instance.
     pub limits: Limits,
+    /// How long the end of a run may take that was asked to end.
+    pub shutdown: Duration,
 }
 
 pub(super) fn read(root: &mut Block<'_>) -> EngineSettings {
     let default_cache = default_cache(root.document().lookup.environment);
     let mut limits = Limits::default();
-    let Some(mut block) = root.block("engine") else { return EngineSettings { cache: default_cache, limits } };
+    let mut shutdown = Duration::from_secs(30);
+    let Some(mut block) = root.block("engine") else {
+        return EngineSettings { cache: default_cache, limits, shutdown };
+    };
 
     let cache = match block.raw("cache") {
         None => default_cache,
@@ -52,8 +57,11 @@ pub(super) fn read(root: &mut Block<'_>) -> EngineSettings {
     if let Some(mebibytes) = block.number("max_answer_mb", &(1..=4096)) {
         limits.answer_bytes = to_usize(mebibytes << 20);
     }
+    if let Some(seconds) = block.number("shutdown_seconds", &(1..=3600)) {
+        shutdown = Duration::from_secs(seconds);
+    }
     block.finish("key");
-    EngineSettings { cache, limits }
+    EngineSettings { cache, limits, shutdown }
 }
 
 fn to_usize(number: u64) -> usize {

@@ -6,6 +6,7 @@
 //! `Debug` or an error. The names of pipelines, transforms, sinks and topics alone are plain strings: they stand in
 //! ledgers, metrics and logs, and cannot be secret.
 
+mod admin;
 mod block;
 mod dead_letters;
 mod engine;
@@ -15,6 +16,7 @@ mod overlap;
 mod pipelines;
 mod preview;
 mod settings;
+mod shown;
 mod sinks;
 mod source;
 #[cfg(test)]
@@ -31,6 +33,7 @@ use toml::de::DeTable;
 
 use crate::command::Port;
 
+pub use self::admin::{Admin, AdminAddress};
 pub use self::dead_letters::{DeadLetterStore, DeadLetterTopic, DeadLetters};
 pub use self::engine::EngineSettings;
 pub use self::error::{ConfigError, Problem};
@@ -58,6 +61,8 @@ pub struct Config {
     pub dead_letters: DeadLetters,
     /// How transforms are run.
     pub engine: EngineSettings,
+    /// Where the program answers questions about itself; none answers nowhere.
+    pub admin: Option<Admin>,
     /// The pipelines, in the order of the file. At least one.
     pub pipelines: Vec<Pipeline>,
     references: Vec<Reference>,
@@ -112,6 +117,7 @@ impl Config {
         let sinks = sinks::read(&mut root);
         let dead_letters = dead_letters::read(&mut root);
         let engine = engine::read(&mut root);
+        let admin = admin::read(&mut root);
         let pipelines = pipelines::read(&mut root, &sinks);
         root.finish("key");
         overlap::check(&document, &sinks, &pipelines);
@@ -127,6 +133,7 @@ impl Config {
                 sinks: sinks.known,
                 dead_letters,
                 engine,
+                admin,
                 pipelines: pipelines.into_iter().map(|pipeline| pipeline.value).collect(),
                 references: document.references.take(),
             }),

@@ -74,6 +74,12 @@ impl Text {
         &self.references
     }
 
+    /// The text behind a beginning that it is known to have, outside of its references.
+    pub(super) fn without_prefix(&self, prefix: &str) -> Self {
+        let cut = |text: &str| text.strip_prefix(prefix).unwrap_or(text).to_owned();
+        Self { value: cut(&self.value), shown: cut(&self.shown), references: self.references.clone() }
+    }
+
     /// Appends a part that stands for itself.
     pub(super) fn push(&mut self, part: &str) {
         self.value.push_str(part);

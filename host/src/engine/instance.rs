@@ -94,6 +94,11 @@ impl Instance {
         self.calls
     }
 
+    /// The memory that it holds, bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.store.data().quota.memory()
+    }
+
     /// Hands it one batch.
     pub(super) fn apply(
         &mut self,

@@ -22,6 +22,11 @@ impl Quota {
     pub(super) fn new(memory_limit: usize) -> Self {
         Self { memory_limit, memory: 0 }
     }
+
+    /// What all memories hold, bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.memory
+    }
 }
 
 /// The memory limit was hit. It ends the call, since a guest that is told of a failed allocation only traps with less

@@ -48,6 +48,11 @@ impl Transform {
         &self.module
     }
 
+    /// The memory that its instance holds, bytes; 0 after a failed call.
+    pub fn memory(&self) -> usize {
+        self.instance.as_ref().map_or(0, Instance::memory)
+    }
+
     /// Another transform of the same module and settings, for another lane.
     ///
     /// # Errors

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::runtime::Builder;
 
-use super::open::{self, Source};
 use super::bind;
+use super::open::{self, Source};
 use super::start::start;
 use crate::config::{self, Config, DeadLetterStore};
 use crate::engine::Engine;
@@ -46,7 +46,7 @@ pub fn inspect(config: &Config) -> anyhow::Result<Vec<Finding>> {
     let engine = Engine::new(config.engine.cache.as_ref().map(|folder| folder.as_path().to_path_buf()))?;
     for pipeline in &config.pipelines {
         let place = |part: &str| format!("pipeline `{}`, {part}", pipeline.name);
-        match open::source(config, pipeline) {
+        match open::source(config, pipeline, &Arc::default()) {
             Ok(Source::Kafka(source)) => match runtime.block_on(source.inspect()) {
                 Ok(found) => {
                     findings.extend(found.findings.into_iter().map(|text| wrong(place("topics"), text)));
@@ -59,7 +59,8 @@ pub fn inspect(config: &Config) -> anyhow::Result<Vec<Finding>> {
             Err(error) => findings.push(wrong(place("source"), format!("{error:#}"))),
         }
         // What is wrong with a module has been told by the check that connects to nothing.
-        let started: Vec<_> = pipeline.transforms.iter().filter_map(|one| Some(Arc::new(start(&engine, config, one).ok()?))).collect();
+        let started: Vec<_> =
+            pipeline.transforms.iter().filter_map(|one| Some(Arc::new(start(&engine, config, one).ok()?))).collect();
         for bound in bind(pipeline, &sinks, &started) {
             let asked =
                 runtime.block_on(async { tokio::time::timeout(PATIENCE, bound.sink.inspect(&bound.declared)).await });

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use super::progress::PipelineSummary;
 use super::retry::Backoff;
 use super::serving::Serving;
 use super::write::{Ended, Prepared, Stores};
+use crate::source::status::Position;
 use crate::source::{Assigned, Bounds, Claim, Control, Item, LaneQueue, Record, TopicPartition};
 
 /// Sinks that got no commands are moved along after this long, so that a restart does not read days again.
@@ -56,6 +58,8 @@ struct Held {
     rests_until: Option<Instant>,
     /// What the source was last told of it.
     told: Option<(u64, String)>,
+    /// Where it is seen from outside.
+    position: Arc<Position>,
 }
 
 struct Running {
@@ -77,6 +81,8 @@ struct Finished {
     partition: TopicPartition,
     standing: Standing,
     to: u64,
+    /// When the last event of it happened.
+    happened: Option<i64>,
     stop: Option<anyhow::Error>,
     /// What the batch came to, if it is durable.
     summary: PipelineSummary,
@@ -149,6 +155,7 @@ impl Running {
                     self.settle()?;
                     if let Some(held) = self.held.get_mut(&partition).filter(|held| held.claim == claim) {
                         held.done = held.done.max(offset);
+                        held.position.reached(held.done, None);
                     }
                 }
                 Item::End => {
@@ -209,9 +216,17 @@ impl Running {
         let number = self.batches;
         self.in_flight = Some(self.lane.runtime.spawn(async move {
             let mut summary = std::mem::take(&mut batch.summary);
-            let ended = stores.write(&mut standing, &batch, patient, &mut summary.rejected).await;
+            let ended = stores.write(&mut standing, &batch, patient, &mut summary).await;
             queue.written(number);
-            Finished { partition, standing, to: batch.to, stop: batch.stop.take(), summary, ended }
+            Finished {
+                partition,
+                standing,
+                to: batch.to,
+                happened: batch.happened,
+                stop: batch.stop.take(),
+                summary,
+                ended,
+            }
         }));
     }
 
@@ -227,7 +242,9 @@ impl Running {
                     held.standing = finished.standing;
                     held.done = finished.to;
                     held.clashing = None;
+                    held.position.reached(finished.to, finished.happened);
                 }
+                self.lane.stores.observed.durable(&finished.summary);
                 self.summary.add(&finished.summary);
                 self.tell(&finished.partition);
             }
@@ -278,6 +295,7 @@ impl Running {
         // Where records were lost, the source has none before its start.
         let offset = standing.lowest().max(assigned.log_start);
         tracing::info!(pipeline = stores.pipeline, %partition, offset, "claimed");
+        stores.observed.claims.fetch_add(1, Ordering::Relaxed);
         let held = Held {
             claim: stores.next_claim(),
             log_start: assigned.log_start,
@@ -287,6 +305,7 @@ impl Running {
             clashing: before.and_then(|before| before.clashing),
             rests_until: None,
             told: None,
+            position: stores.observed.source.claimed(partition, offset, assigned.log_end),
         };
         self.held.insert(partition.clone(), held);
         self.give(partition, offset);
@@ -358,6 +377,7 @@ impl Running {
     fn release(&mut self, partition: &TopicPartition) -> anyhow::Result<()> {
         self.advance_one(partition)?;
         self.held.remove(partition);
+        self.lane.stores.observed.source.released(partition);
         let _ = self.lane.control.send(Control::Released { partition: partition.clone() });
         Ok(())
     }
@@ -365,6 +385,7 @@ impl Running {
     /// Gives everything back at the end.
     fn release_all(&mut self) {
         for partition in std::mem::take(&mut self.held).into_keys() {
+            self.lane.stores.observed.source.released(&partition);
             let _ = self.lane.control.send(Control::Released { partition });
         }
     }

@@ -7,10 +7,12 @@
 mod breaker;
 mod claim;
 mod commit;
+mod count;
 pub mod dead_letter;
 mod inspect;
 mod lane;
 mod left_out;
+mod observe;
 mod one_writer;
 mod open;
 mod prepare;
@@ -34,14 +36,15 @@ use tokio::runtime::{Builder, Handle};
 
 use self::breaker::Breaker;
 use self::commit::CommitMetadata;
+pub use self::count::{Histogram, Tally};
 use self::dead_letter::DeadLetters;
 pub use self::inspect::{Finding, inspect};
 use self::lane::Lane;
+pub use self::observe::{Observed, ObservedPipeline, ObservedTransform, State};
 use self::one_writer::OneWriter;
 use self::open::Source;
 use self::prepare::Stage;
 pub use self::progress::{PipelineSummary, Summary};
-use self::retry::Waiting;
 use self::serving::Slot;
 use self::start::{Started, declared, start};
 use self::stop::Stop;
@@ -63,11 +66,11 @@ pub struct Outcome {
     pub failures: Vec<anyhow::Error>,
 }
 
-/// Runs every pipeline of a configuration to its end.
+/// Runs every pipeline of a configuration to its end. `observed` is made of the same configuration.
 ///
 /// # Errors
 /// When the run cannot begin: a store whose settings cannot be used, a module that cannot serve, a grant that is missing.
-pub fn run(config: &Config, stops: &Stops) -> anyhow::Result<Outcome> {
+pub fn run(config: &Config, stops: &Stops, observed: &Observed) -> anyhow::Result<Outcome> {
     let runtime = Builder::new_multi_thread().enable_all().thread_name("tidegate-write").build()?;
     let shared = Shared {
         config,
@@ -79,13 +82,16 @@ pub fn run(config: &Config, stops: &Stops) -> anyhow::Result<Outcome> {
     let prepared = config
         .pipelines
         .iter()
-        .map(|pipeline| Pipeline::prepare(pipeline, &shared, stops.add()))
+        .zip(observed.pipelines())
+        .map(|(pipeline, observed)| Pipeline::prepare(pipeline, &shared, stops.add(), observed.clone()))
         .collect::<anyhow::Result<Vec<_>>>()?;
 
     let mut outcome = Outcome { summary: Summary::default(), failures: Vec::new() };
     let others = AtomicUsize::new(prepared.len());
     let run_one = |pipeline: Pipeline| {
+        let observed = pipeline.stores.observed.clone();
         let (summary, failure) = pipeline.run();
+        observed.ends(failure.as_ref().map(|failure| config.redact(&format!("{failure:#}"))));
         // The outcome may be days away, as long as the others go on.
         if others.fetch_sub(1, Ordering::Relaxed) > 1
             && !stops.are_set()
@@ -130,7 +136,12 @@ struct Pipeline {
 }
 
 impl Pipeline {
-    fn prepare(pipeline: &config::Pipeline, shared: &Shared<'_>, stop: Arc<Stop>) -> anyhow::Result<Self> {
+    fn prepare(
+        pipeline: &config::Pipeline,
+        shared: &Shared<'_>,
+        stop: Arc<Stop>,
+        observed: Arc<ObservedPipeline>,
+    ) -> anyhow::Result<Self> {
         let name = pipeline.name.to_string();
         let started = pipeline
             .transforms
@@ -140,8 +151,10 @@ impl Pipeline {
                 Ok(Arc::new(started.with_context(|| format!("pipeline `{name}`"))?))
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let source = open::source(shared.config, pipeline).with_context(|| format!("pipeline `{name}`"))?;
+        let source =
+            open::source(shared.config, pipeline, &observed.source).with_context(|| format!("pipeline `{name}`"))?;
         let slot = Arc::new(Slot::new(started.iter().map(|one| one.identity()).collect()));
+        observed.served_by(slot.serving().transforms());
         let stores = Arc::new(Stores {
             pipeline: name.clone(),
             sinks: bind(pipeline, &shared.sinks, &started),
@@ -151,7 +164,7 @@ impl Pipeline {
             breaker: Breaker::new(pipeline.breaker),
             one_writer: OneWriter::default(),
             claims: AtomicU64::default(),
-            waiting: Waiting::default(),
+            observed: observed.clone(),
             beginning_afresh: tokio::sync::Mutex::default(),
             entering_topics: tokio::sync::Mutex::default(),
         });
@@ -161,7 +174,7 @@ impl Pipeline {
             .into_iter()
             .map(|transforms| {
                 let decoder = Decoder::new(pipeline.event_options());
-                let mut stage = Stage::new(&name, decoder, slot.clone(), transforms, pipeline.on_truncate);
+                let mut stage = Stage::new(observed.clone(), decoder, slot.clone(), transforms, pipeline.on_truncate);
                 Lane {
                     queue: Arc::new(LaneQueue::new(batch)),
                     control: to_source.clone(),
@@ -193,6 +206,8 @@ impl Pipeline {
     fn run(self) -> (PipelineSummary, Option<anyhow::Error>) {
         let mut summary = PipelineSummary { name: self.name.clone(), ..PipelineSummary::default() };
         let stop = self.stores.stop.clone();
+        let observed = self.stores.observed.clone();
+        observed.prepares();
         if !stop.is_set()
             && let Err(failure) = self.make_ready()
         {
@@ -200,6 +215,8 @@ impl Pipeline {
         }
         let span = self.source_span();
         let queues: Vec<_> = self.lanes.iter().map(|lane| lane.queue.clone()).collect();
+        observed.reads_through(&queues);
+        observed.runs();
         thread::scope(|scope| {
             let lanes: Vec<_> = self.lanes.into_iter().map(|lane| scope.spawn(|| lane.run())).collect();
             {
@@ -239,7 +256,11 @@ impl Policies {
 }
 
 /// The sinks of a pipeline with their ports, in the order in which they are written.
-fn bind(pipeline: &config::Pipeline, sinks: &BTreeMap<String, Arc<dyn Sink>>, started: &[Arc<Started>]) -> Vec<BoundSink> {
+fn bind(
+    pipeline: &config::Pipeline,
+    sinks: &BTreeMap<String, Arc<dyn Sink>>,
+    started: &[Arc<Started>],
+) -> Vec<BoundSink> {
     let mut bound: Vec<BoundSink> = Vec::new();
     for port in Port::ALL {
         let Some(name) = pipeline.sinks.get(&port) else { continue };

@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use super::dead_letter::{DeadLetterFile, DeadLetterTopic, DeadLetters};
 use crate::config::{self, Config, DeadLetterStore, KafkaClient};
 use crate::sink::{self, Sink};
+use crate::source::status::Status;
 use crate::source::{Control, FileSource, KafkaSource, LaneQueue};
 
 /// Where a pipeline's records come from.
@@ -44,13 +45,17 @@ impl Source {
 }
 
 /// Opens the source of a pipeline. One of the network is not connected yet.
-pub(super) fn source(config: &Config, pipeline: &config::Pipeline) -> anyhow::Result<Source> {
+pub(super) fn source(config: &Config, pipeline: &config::Pipeline, seen_by: &Arc<Status>) -> anyhow::Result<Source> {
     match &config.source {
-        config::Source::File(files) => Ok(Source::File(FileSource {
-            paths: files.files()?,
-            topics: pipeline.topics.iter().map(|topic| topic.as_str().to_owned()).collect(),
-        })),
-        config::Source::Kafka(source) => Ok(Source::Kafka(KafkaSource::new(source, pipeline))),
+        config::Source::File(files) => {
+            // Nobody else shares them.
+            seen_by.settle();
+            Ok(Source::File(FileSource {
+                paths: files.files()?,
+                topics: pipeline.topics.iter().map(|topic| topic.as_str().to_owned()).collect(),
+            }))
+        }
+        config::Source::Kafka(source) => Ok(Source::Kafka(KafkaSource::new(source, pipeline).seen_by(seen_by.clone()))),
     }
 }
 

@@ -4,10 +4,13 @@
 //! transform in one call. What is refused on the way keeps its place and its reason.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, anyhow};
+use serde::Deserialize;
 
 use super::dead_letter::Stage as Failed;
+use super::observe::ObservedPipeline;
 use super::progress::{PipelineSummary, count};
 use super::serving::{Serving, Slot};
 use super::write::{Prepared, Refused};
@@ -34,6 +37,7 @@ pub(super) struct LaneTransform {
 /// The first half of a lane.
 pub(super) struct Stage {
     pipeline: String,
+    observed: Arc<ObservedPipeline>,
     decoder: Decoder,
     slot: Arc<Slot>,
     serving: Arc<Serving>,
@@ -44,14 +48,14 @@ pub(super) struct Stage {
 impl Stage {
     /// The first half of a lane of this pipeline, which begins with these instances of what serves.
     pub(super) fn new(
-        pipeline: &str,
+        observed: Arc<ObservedPipeline>,
         decoder: Decoder,
         slot: Arc<Slot>,
         transforms: Vec<LaneTransform>,
         on_truncate: OnTruncate,
     ) -> Self {
         let serving = slot.serving();
-        Self { pipeline: pipeline.to_owned(), decoder, slot, serving, transforms, on_truncate }
+        Self { pipeline: observed.name.clone(), observed, decoder, slot, serving, transforms, on_truncate }
     }
 
     /// Turns records of one partition into commands, all by the set of modules that is the newest now.
@@ -65,6 +69,7 @@ impl Stage {
         let mut made = Made::default();
         let mut to = records.last().map_or(0, |record| record.offset + 1);
         let mut stop = None;
+        let mut source = None;
         let mut run: Vec<(usize, Change<'_>)> = Vec::with_capacity(records.len());
         for (place, record) in records.iter().enumerate() {
             let event = match self.decoder.decode(record) {
@@ -81,6 +86,7 @@ impl Stage {
                     if run.last().is_some_and(|(_, last)| !same_batch(last, &change)) {
                         self.apply(&mut run, &mut made)?;
                     }
+                    source = change.source;
                     run.push((place, change));
                 }
                 Event::Truncate if self.on_truncate == OnTruncate::Stop => {
@@ -99,11 +105,12 @@ impl Stage {
         }
         self.apply(&mut run, &mut made)?;
         drop(run);
+        let happened = source.and_then(changed_at).or_else(|| records.last().and_then(|record| record.timestamp));
         if self.transforms.len() > 1 {
             made.commands.sort_by_key(|tagged| tagged.offset);
         }
         let Made { commands, refused, summary } = made;
-        Ok(Prepared { records, to, serving: self.serving.clone(), commands, refused, summary, stop })
+        Ok(Prepared { records, to, serving: self.serving.clone(), commands, refused, summary, happened, stop })
     }
 
     /// Has every transform handle the changes.
@@ -117,6 +124,7 @@ impl Stage {
                 table: &first.table,
                 columns: first.columns.as_deref().map(Vec::as_slice),
             };
+            let (observed, begun) = (self.observed.transforms.get(number), Instant::now());
             let outcomes = lane.transform.apply(batch, &changes).with_context(|| {
                 format!(
                     "pipeline `{}`: transform `{}` (sha256:{}) cannot serve {}",
@@ -126,6 +134,9 @@ impl Stage {
                     first.record.position()
                 )
             })?;
+            if let Some(observed) = observed {
+                observed.applied(begun.elapsed(), lane.transform.memory());
+            }
             for ((place, change), outcome) in run.iter().zip(outcomes) {
                 let checked = outcome.map_err(|why| (Failed::Transform, why)).and_then(|commands| {
                     let checked: Result<Vec<_>, _> =
@@ -138,6 +149,9 @@ impl Stage {
                         Tagged { offset: change.record.offset, transform: number, command }
                     })),
                     Err((stage, why)) => {
+                        if let Some(observed) = observed {
+                            observed.faults.add(why.fault.label(), 1);
+                        }
                         made.refused.push(Refused { place: *place, transform: Some(number), stage, sink: None, why });
                     }
                 }
@@ -163,6 +177,15 @@ fn same_batch(one: &Change<'_>, other: &Change<'_>) -> bool {
         _ => false,
     };
     same_schema && one.table == other.table
+}
+
+/// When the database made a change, as Debezium's `source` says, ms since 1970.
+fn changed_at(source: &str) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Source {
+        ts_ms: Option<i64>,
+    }
+    serde_json::from_str::<Source>(source).ok()?.ts_ms.filter(|time| *time > 0)
 }
 
 fn kind(event: &Event<'_>) -> &'static str {

@@ -17,6 +17,9 @@ pub struct PipelineSummary {
     pub events: BTreeMap<&'static str, u64>,
     /// Commands by kind, as the transforms gave them: before they are folded by target.
     pub commands: BTreeMap<&'static str, u64>,
+    /// Commands by kind that were refused, or left out with a refused one.
+    #[serde(skip)]
+    pub(super) left_out: Counts,
     /// Dead letters by fault.
     pub rejected: BTreeMap<&'static str, u64>,
 }
@@ -33,6 +36,7 @@ impl PipelineSummary {
     pub(super) fn add(&mut self, other: &Self) {
         add(&mut self.events, &other.events);
         add(&mut self.commands, &other.commands);
+        add(&mut self.left_out, &other.left_out);
         add(&mut self.rejected, &other.rejected);
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// Whether this has not been told yet; then it counts as told.
-    fn is_news(&self, store: &str, cause: &str) -> bool {
+    pub(super) fn is_news(&self, store: &str, cause: &str) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let known = told.get(store);
         if known.is_some_and(|(when, known)| known == cause || when.elapsed() < ANOTHER_CAUSE_AFTER) {
@@ -38,8 +38,16 @@ impl Waiting {
         true
     }
 
+    /// What is waited for, each with its cause.
+    pub(super) fn current(&self) -> Vec<(String, String)> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current: Vec<_> = told.iter().map(|(store, (_, cause))| (store.clone(), cause.clone())).collect();
+        current.sort();
+        current
+    }
+
     /// The store has answered. Whether it was told that it is waited for.
-    fn is_over(&self, store: &str) -> bool {
+    pub(super) fn is_over(&self, store: &str) -> bool {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(store).is_some()
     }
 }
@@ -85,7 +93,7 @@ impl Stores {
             let begun = Instant::now();
             let cause = match attempt().await {
                 Ok(answer) => {
-                    if again && self.waiting.is_over(store) {
+                    if again && self.observed.waiting.is_over(store) {
                         tracing::info!(pipeline = self.pipeline, store, "the store answers again");
                     }
                     return Ok(answer);
@@ -96,7 +104,7 @@ impl Stores {
                 }
             };
             // A connection that was closed while nobody looked is opened by the second try, and no trouble.
-            if (again || begun.elapsed() >= LONG) && self.waiting.is_news(store, &cause) {
+            if (again || begun.elapsed() >= LONG) && self.observed.waiting.is_news(store, &cause) {
                 tracing::warn!(pipeline = self.pipeline, store, cause, "waiting for the store");
             }
             again = true;

@@ -16,10 +16,10 @@ use super::breaker::Breaker;
 use super::claim::Standing;
 use super::dead_letter::{DeadLetters, Stage};
 use super::left_out;
+use super::observe::ObservedPipeline;
 use super::one_writer::OneWriter;
-use super::progress::{Counts, PipelineSummary};
+use super::progress::{PipelineSummary, count};
 use super::reject::refused_by;
-use super::retry::Waiting;
 use super::serving::Serving;
 use super::stop::Stop;
 use crate::command::Port;
@@ -72,8 +72,8 @@ pub(super) struct Stores {
     pub(super) one_writer: OneWriter,
     /// The number of the last claim, over all lanes: a partition may come back to another lane.
     pub(super) claims: AtomicU64,
-    /// What lanes wait for.
-    pub(super) waiting: Waiting,
+    /// What is seen of it from outside.
+    pub(super) observed: Arc<ObservedPipeline>,
     /// Held while a cache that lost its ledger is cleared.
     pub(super) beginning_afresh: tokio::sync::Mutex<()>,
     /// Held while a topic is held against what the ledgers know of it.
@@ -94,6 +94,8 @@ pub(super) struct Prepared {
     pub(super) refused: Vec<Refused>,
     /// What it comes to, to be counted once it is durable; what is rejected is counted where it is filed.
     pub(super) summary: PipelineSummary,
+    /// When its last event happened, ms since 1970.
+    pub(super) happened: Option<i64>,
     /// Why the pipeline must stop after this batch.
     pub(super) stop: Option<anyhow::Error>,
 }
@@ -144,11 +146,11 @@ impl Stores {
         standing: &mut Standing,
         batch: &Prepared,
         patient: bool,
-        rejected: &mut Counts,
+        summary: &mut PipelineSummary,
     ) -> anyhow::Result<Ended> {
         let mut places: HashSet<usize> = batch.refused.iter().map(|refused| refused.place).collect();
         let refused: Vec<_> = batch.refused.iter().collect();
-        self.file(batch, standing.letters, &refused, &places, rejected).await?;
+        self.file(batch, standing.letters, &refused, &places, &mut summary.rejected).await?;
 
         let refused_before = refused_before(standing, &batch.serving);
         let mut omitted: HashSet<Origin> = HashSet::new();
@@ -171,13 +173,20 @@ impl Stores {
             let mut unfolded = HashSet::new();
             let mut note = standing.notes[place].clone();
             loop {
-                commands.retain(|tagged| !omitted.contains(&tagged.origin()));
+                commands.retain(|tagged| {
+                    let stays = !omitted.contains(&tagged.origin());
+                    if !stays {
+                        count(&mut summary.left_out, tagged.command.kind());
+                    }
+                    stays
+                });
                 let writes = collapse(commands.iter().copied(), &unfolded);
-                let bad = match self.execute(standing, place, batch.to, &writes, (&batch.serving, &note), patient).await? {
-                    Answer::Durable => break,
-                    Answer::Rejected(bad) => bad,
-                    Answer::Not(ended) => return Ok(ended),
-                };
+                let bad =
+                    match self.execute(standing, place, batch.to, &writes, (&batch.serving, &note), patient).await? {
+                        Answer::Durable => break,
+                        Answer::Rejected(bad) => bad,
+                        Answer::Not(ended) => return Ok(ended),
+                    };
                 let verdict = judge(commands.iter().copied(), &writes, &bad);
                 if verdict.rejected.is_empty() && verdict.unfold.is_empty() {
                     return Err(self.refused_nothing(bound));
@@ -189,7 +198,7 @@ impl Stores {
                 omitted.extend(origins);
                 places.extend(refused.iter().map(|(_, refused)| refused.place));
                 let refused: Vec<_> = refused.iter().map(|(_, refused)| refused).collect();
-                self.file(batch, standing.letters, &refused, &places, rejected).await?;
+                self.file(batch, standing.letters, &refused, &places, &mut summary.rejected).await?;
             }
             (standing.next[place], standing.notes[place]) = (batch.to, note);
         }
@@ -210,12 +219,7 @@ impl Stores {
     ///
     /// # Errors
     /// As [`Stores::write`].
-    pub(super) async fn advance(
-        &self,
-        standing: &mut Standing,
-        to: u64,
-        serving: &Serving,
-    ) -> anyhow::Result<Ended> {
+    pub(super) async fn advance(&self, standing: &mut Standing, to: u64, serving: &Serving) -> anyhow::Result<Ended> {
         for (place, bound) in self.sinks.iter().enumerate() {
             if standing.next[place] >= to {
                 continue;
@@ -245,7 +249,7 @@ impl Stores {
         let (bound, from) = (&self.sinks[place], standing.next[place]);
         let (key, token, epoch) = (&standing.key, standing.token, standing.epochs[place]);
         let step = Step { key, token, from, to, epoch, digest: serving.digests(), note };
-        Ok(match self.patiently(bound, || bound.sink.write(&step, writes)).await? {
+        Ok(match self.patiently(bound, || self.observed.timed(&bound.name, bound.sink.write(&step, writes))).await? {
             Written::Applied | Written::AlreadyApplied => Answer::Durable,
             Written::Clashes(bad) if patient => {
                 let first = bad.first().map_or("", |bad| bad.reason.as_str());

@@ -8,12 +8,16 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
 use super::recorded;
 use super::{Assigned, Claim, Control, LaneQueue, Record, TopicPartition};
+
+/// How often it looks whether it shall stop while it waits for the lanes.
+const LOOK_UP: Duration = Duration::from_millis(100);
 
 /// Recorded events of some topics.
 #[derive(Debug)]
@@ -70,7 +74,7 @@ impl FileSource {
                         continue;
                     }
                     let delivered =
-                        reading.deliver(record).with_context(|| format!("cannot replay {}", path.display()))?;
+                        reading.deliver(record, stop).with_context(|| format!("cannot replay {}", path.display()))?;
                     if !delivered {
                         return Ok(());
                     }
@@ -79,9 +83,8 @@ impl FileSource {
             if reading.pass == 1 {
                 self.tell_missing_topics(&reading);
             }
-            match reading.finish() {
-                Ok(true) => {}
-                Ok(false) | Err(RecvError) => return Ok(()),
+            if !reading.finish(stop) {
+                return Ok(());
             }
         }
     }
@@ -99,7 +102,7 @@ impl FileSource {
 
 impl Reading<'_> {
     /// Brings a record to its lane. False when the lanes have stopped.
-    fn deliver(&mut self, mut record: Record) -> anyhow::Result<bool> {
+    fn deliver(&mut self, mut record: Record, stop: &AtomicBool) -> anyhow::Result<bool> {
         while let Ok(message) = self.control.try_recv() {
             self.obey(message);
         }
@@ -125,7 +128,7 @@ impl Reading<'_> {
         }
         position.next = record.offset + 1;
         record.claim = position.claim;
-        Ok(self.lanes[position.lane].push(record).is_ok())
+        Ok(self.lanes[position.lane].push(record, stop).is_ok())
     }
 
     /// Gives a partition that was met for the first time to the lane with the fewest, and waits for its claim.
@@ -179,22 +182,25 @@ impl Reading<'_> {
         }
     }
 
-    /// At the end of the files: waits until the lanes have made everything durable. True when a partition was set
-    /// back and the files must be read again.
-    fn finish(&mut self) -> Result<bool, RecvError> {
+    /// At the end of the files: waits until the lanes have made everything durable, or `stop` is set. True when a
+    /// partition was set back and the files must be read again.
+    fn finish(&mut self, stop: &AtomicBool) -> bool {
         for lane in self.lanes {
             lane.end();
         }
         let mut waiting = self.lanes.len();
         while !self.ended && (waiting > 0 || self.positions.values().any(|position| position.claiming)) {
-            match self.control.recv()? {
-                Control::Drained => waiting -= 1,
-                other => self.obey(other),
+            match self.control.recv_timeout(LOOK_UP) {
+                Ok(Control::Drained) => waiting -= 1,
+                Ok(other) => self.obey(other),
+                // A lane that is paused would never be done.
+                Err(RecvTimeoutError::Timeout) if !stop.load(Ordering::Relaxed) => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return false,
             }
         }
         for position in self.positions.values_mut() {
             position.met = u64::MAX;
         }
-        Ok(!self.ended && self.positions.values().any(|position| position.pass > self.pass))
+        !self.ended && self.positions.values().any(|position| position.pass > self.pass)
     }
 }

@@ -4,6 +4,7 @@ mod file;
 pub mod kafka;
 mod queue;
 pub mod recorded;
+pub mod status;
 pub(crate) mod topics;
 
 use std::fmt;

@@ -4,10 +4,14 @@
 //! time so that a batch is of one partition, and lets the partitions take turns so that a busy one starves no other.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::{Assigned, Claim, Record, TopicPartition};
+
+/// How often a source that waits for room looks whether it shall stop.
+const LOOK_UP: Duration = Duration::from_millis(100);
 
 /// What a lane finds in its queue.
 #[derive(Debug)]
@@ -99,6 +103,7 @@ struct State {
     /// The number of the batch that was last written.
     written: Option<u64>,
     ended: bool,
+    paused: bool,
     closed: bool,
 }
 
@@ -113,18 +118,22 @@ impl LaneQueue {
         let _ = self.bell.set(bell);
     }
 
-    /// Adds a record; waits while the queue is full.
+    /// Adds a record; waits while the queue is full, unless `stop` is set.
     ///
     /// # Errors
-    /// When the lane has stopped.
-    pub fn push(&self, record: Record) -> Result<(), Closed> {
+    /// When the lane has stopped, or is to.
+    pub fn push(&self, record: Record, stop: &AtomicBool) -> Result<(), Closed> {
         let size = record.size();
         let mut state = self.lock();
         while !state.closed
             && state.records > 0
             && (state.records >= self.bounds.records || state.bytes + size > self.bounds.bytes)
         {
-            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            if stop.load(Ordering::Relaxed) {
+                return Err(Closed);
+            }
+            // Whoever sets `stop` knows no queue, and a paused one may never have room.
+            state = self.room.wait_timeout(state, LOOK_UP).unwrap_or_else(PoisonError::into_inner).0;
         }
         if state.closed {
             return Err(Closed);
@@ -230,6 +239,12 @@ impl LaneQueue {
         self.arrived.notify_one();
     }
 
+    /// Whether records stay in the queue from now on. The lane still learns of everything else.
+    pub fn pause(&self, paused: bool) {
+        self.lock().paused = paused;
+        self.arrived.notify_one();
+    }
+
     /// Stops the lane: what waits is dropped, and nothing more is let in.
     pub fn close(&self) {
         let mut state = self.lock();
@@ -252,17 +267,20 @@ impl LaneQueue {
             if let Some(batch) = state.written.take() {
                 return Some(Item::Written(batch));
             }
-            if let Some(item) = state.take_turn(bounds) {
-                self.made_room();
-                return Some(item);
-            }
-            if std::mem::take(&mut state.ended) {
-                return Some(Item::End);
+            if !state.paused {
+                if let Some(item) = state.take_turn(bounds) {
+                    self.made_room();
+                    return Some(item);
+                }
+                if std::mem::take(&mut state.ended) {
+                    return Some(Item::End);
+                }
             }
             let (after, waited) = self.arrived.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
             state = after;
-            let nothing = state.turns.is_empty() && state.signals.is_empty() && state.written.is_none();
-            if waited.timed_out() && nothing && !state.ended {
+            let records = !state.paused && (!state.turns.is_empty() || state.ended);
+            let nothing = !records && state.signals.is_empty() && state.written.is_none();
+            if waited.timed_out() && nothing {
                 return if state.closed { None } else { Some(Item::Idle) };
             }
         }

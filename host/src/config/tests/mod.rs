@@ -193,3 +193,35 @@ fn a_file_that_cannot_be_read_is_one_problem() {
     let binary = Config::load(&folder.path("binary.toml")).unwrap_err().to_string();
     assert!(binary.ends_with("binary.toml:2: the file is not UTF-8; save it as UTF-8"), "{binary}");
 }
+
+#[test]
+fn an_admin_api_is_for_this_machine_alone_or_has_a_token() {
+    let folder = Folder::new();
+    let load = |keys: &str| folder.load(&format!("{SMALLEST}[admin]\n{keys}\n"));
+    let token = "token = \"0123456789abcdef\"";
+    for local in ["127.0.0.1:9400", "[::1]:9400", "127.0.0.1:0", "unix:run/admin.sock"] {
+        assert!(load(&format!("listen = \"{local}\"")).unwrap().admin.unwrap().token.is_none(), "{local}");
+    }
+    let AdminAddress::Unix(socket) = load("listen = \"unix:run/admin.sock\"").unwrap().admin.unwrap().listen else {
+        panic!("no socket")
+    };
+    assert_eq!(socket.as_path(), folder.path("run/admin.sock"));
+    for open in ["0.0.0.0:9400", "[::]:9400", "10.0.0.1:9400", "[::ffff:127.0.0.1]:9400"] {
+        let error = load(&format!("listen = \"{open}\"")).unwrap_err().to_string();
+        assert!(error.contains("can be reached from other machines, and there is no `token`; set `token`"), "{error}");
+        assert!(load(&format!("listen = \"{open}\"\n{token}")).is_ok());
+    }
+    for (keys, expected) in [
+        ("", "admin.listen: it is missing"),
+        ("listen = \"localhost:9400\"", "admin.listen: `localhost:9400` is no address; write `127.0.0.1:9400`"),
+        ("listen = \"unix:\"", "admin.listen: the socket has no path"),
+        (
+            "listen = \"0.0.0.0:1\"\ntoken = \"hunter2\"",
+            "admin.token: the token is no 16 or more visible ASCII characters",
+        ),
+    ] {
+        let error = load(keys).unwrap_err().to_string();
+        assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}

@@ -36,7 +36,8 @@ fn page() -> BTreeMap<String, Vec<Row>> {
 fn known() -> BTreeMap<String, BTreeSet<String>> {
     let folder = Folder::new();
     let stray = "stray-key-of-no-use = 1";
-    let kinds = ["[sinks.store.sqlite]", "[sinks.other.null]", "[source.file]", "[dead_letters.file]", "[engine]"];
+    let kinds =
+        ["[sinks.store.sqlite]", "[sinks.other.null]", "[source.file]", "[dead_letters.file]", "[engine]", "[admin]"];
     let lists = ["[[pipelines]]", "[pipelines.batch]", "[pipelines.sinks]", "[[pipelines.transforms]]"];
     let stores =
         ["[sinks.cache.redis]", "[sinks.warehouse.postgres]", "[sinks.search.elasticsearch]", "[sinks.events.kafka]"];
@@ -56,7 +57,7 @@ fn known() -> BTreeMap<String, BTreeSet<String>> {
         let keys = keys.filter(|key| !key.is_empty()).map(|key| key.trim_matches('`').to_owned()).collect();
         assert!(known.insert(block, keys).is_none(), "{problem:?}");
     }
-    assert_eq!(known.len(), 17);
+    assert_eq!(known.len(), 18);
     known
 }
 
@@ -71,7 +72,7 @@ fn every_key_is_on_the_page_and_every_key_of_the_page_is_read() {
 fn the_blocks_of_the_page_are_those_that_the_reader_knows() {
     let error = Folder::new().load("x = 1\n[source.x]\n[dead_letters.x]\n[sinks.store.x]\n").unwrap_err().to_string();
     for (unknown, known) in [
-        ("unknown key `x`", "`dead_letters`, `engine`, `pipelines`, `sinks`, `source`"),
+        ("unknown key `x`", "`admin`, `dead_letters`, `engine`, `pipelines`, `sinks`, `source`"),
         ("unknown source `x`", "`file`, `kafka`"),
         ("unknown kind of dead letters `x`", "`file`, `kafka`"),
         ("unknown sink kind `x`", "`elasticsearch`, `kafka`, `null`, `postgres`, `redis`, `sqlite`"),
@@ -117,8 +118,9 @@ fn writing_out_every_default_of_the_page_changes_nothing() {
     };
     let folder = Folder::new();
     let live = LEAST.to_owned() + SMALLEST.split_once("paths = [\"events/*.jsonl\"]").unwrap().1;
+    let smallest = format!("{SMALLEST}[admin]\nlisten = \"127.0.0.1:0\"\n");
     for (text, of_others) in
-        [(SMALLEST, "[pipelines.transforms.grants]\n[engine]\n[dead_letters.file]\n"), (live.as_str(), "")]
+        [(smallest.as_str(), "[pipelines.transforms.grants]\n[engine]\n[dead_letters.file]\n"), (live.as_str(), "")]
     {
         let text = text
             .replace("[[pipelines.transforms]]", "[pipelines.batch]\n[pipelines.breaker]\n[[pipelines.transforms]]");
@@ -139,4 +141,56 @@ fn the_example_of_the_page_is_a_configuration() {
     let example = text.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let folder = Folder::new();
     folder.load(&example.replace("modules/order_cache.wasm", "a.wasm")).unwrap();
+}
+
+#[test]
+fn the_configuration_in_effect_is_shown_under_every_key_of_the_page() {
+    let folder = Folder::new();
+    let live = LEAST.to_owned() + SMALLEST.split_once("paths = [\"events/*.jsonl\"]").unwrap().1;
+    let live = folder.load(&live).unwrap().shown();
+    let recorded = folder.load(&format!("{SMALLEST}[admin]\nlisten = \"127.0.0.1:0\"\n")).unwrap().shown();
+    let mut compared = 0;
+    for (block, rows) in page() {
+        let names = ["store", "cache", "warehouse", "search", "events"];
+        let path =
+            |name: &str| format!("/{}", block.replace("sinks.store", &format!("sinks.{name}")).replace('.', "/"));
+        let path = |name: &str| path(name).replace("transforms", "transforms/0").replace("pipelines", "pipelines/0");
+        // One of the two has it. The ports of these pipelines are not bound.
+        let shown =
+            names.iter().find_map(|name| [&recorded, &live].into_iter().find_map(|one| one.pointer(&path(name))));
+        let Some(shown) = shown.filter(|shown| shown.is_object() && block != "pipelines.sinks") else { continue };
+        let shown: BTreeSet<_> = shown.as_object().unwrap().keys().cloned().collect();
+        assert_eq!(shown, rows.into_iter().map(|(key, _)| key).collect(), "{block}");
+        compared += 1;
+    }
+    // Without those ports, and the block that has no key.
+    assert_eq!(compared, 16);
+}
+
+#[test]
+fn the_configuration_in_effect_shows_no_secret() {
+    let folder = Folder::new();
+    let text = format!(
+        "{SMALLEST}settings = {{ key = \"${{env:SECRET}}\" }}\n{}",
+        r#"
+[sinks.a.redis]
+url = "redis://:hunter2@r"
+[sinks.b.postgres]
+url = "postgres://u:${env:SECRET}@p/d"
+[sinks.c.elasticsearch]
+url = "http://e:9200"
+api_key = "hunter2"
+[sinks.d.kafka]
+brokers = "b:9092"
+sasl = { mechanism = "PLAIN", username = "u", password = "hunter2" }
+properties = { "ssl.key.password" = "hunter2" }
+[admin]
+listen = "127.0.0.1:0"
+token = "hunter2hunter2hunter2"
+"#
+    );
+    let shown = folder.load(&text).unwrap().shown();
+    assert!(!shown.to_string().contains("hunter2"), "{shown:#}");
+    assert_eq!(shown.pointer("/sinks/b/postgres/url").unwrap(), "postgres://u:${env:SECRET}@p/d");
+    assert_eq!(shown.pointer("/pipelines/0/transforms/0/settings/key").unwrap(), "${env:SECRET}");
 }

@@ -4,10 +4,12 @@ mod file;
 mod filed;
 mod headers;
 mod kafka;
+mod shown;
 
 pub(super) use self::file::DeadLetterFile;
 pub use self::filed::{Filed, Letter, read};
 pub(super) use self::kafka::DeadLetterTopic;
+pub use self::shown::{Bytes, Foreign, Found, Listed, ShownLetter, Wanted, WholeLetter, find, is_position, list};
 use crate::contract::Fault;
 use crate::sink::SinkError;
 use crate::source::Record;

@@ -1,5 +1,6 @@
 //! What a lane makes of partitions that come and go, and of ledgers that are not as they were left.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 
@@ -57,7 +58,7 @@ impl Played {
     fn give(&self, partition: u32, offset: u64, claim: Claim) {
         let partition = of(partition);
         let record = Record { partition, offset, timestamp: None, headers: vec![], key: None, value: None, claim };
-        self.queue.push(record).unwrap();
+        self.queue.push(record, &AtomicBool::new(false)).unwrap();
     }
 
     /// Waits until so much of a partition is durable, and answers what goes with the commit.

@@ -1,5 +1,6 @@
 //! One failure at a time, and what a pipeline makes of it.
 
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::store::Fault as Goes;
@@ -236,14 +237,14 @@ fn a_sink_without_commands_is_moved_along_while_its_lane_is_busy_elsewhere() {
     let (tables, cache) = (Arc::new(Store::default()), Arc::new(Store::default()));
     let site = Site::new(vec![(TABLES, tables.clone()), (OTHERS, cache)]);
     let (running, queue, _) = busy_lane(&site);
-    queue.push(record(0, 0)).unwrap();
+    queue.push(record(0, 0), &AtomicBool::new(false)).unwrap();
     let started = Instant::now();
     for offset in 0.. {
         if tables.next(0) == Some(1) {
             break;
         }
         assert!(started.elapsed() < Duration::from_secs(30), "it was left behind");
-        queue.push(record(1, offset)).unwrap();
+        queue.push(record(1, offset), &AtomicBool::new(false)).unwrap();
     }
     queue.close();
     running.join().unwrap();
@@ -254,7 +255,7 @@ fn a_sink_without_commands_is_moved_along_when_the_pipeline_is_stopped() {
     let (tables, cache) = (Arc::new(Store::default()), Arc::new(Store::default()));
     let site = Site::new(vec![(TABLES, tables.clone()), (OTHERS, cache.clone())]);
     let (running, queue, stores) = busy_lane(&site);
-    queue.push(record(0, 0)).unwrap();
+    queue.push(record(0, 0), &AtomicBool::new(false)).unwrap();
     while cache.next(0) != Some(1) {
         std::thread::yield_now();
     }

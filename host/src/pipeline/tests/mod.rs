@@ -22,10 +22,10 @@ use super::Pipeline;
 use super::breaker::Breaker;
 use super::dead_letter::{DeadLetterFile, DeadLetters, Stage};
 use super::lane::{Lane, Prepare};
+use super::observe::ObservedPipeline;
 use super::one_writer::OneWriter;
 use super::open::Source;
 use super::progress::{PipelineSummary, count};
-use super::retry::Waiting;
 use super::serving::Serving;
 use super::stop::Stop;
 use super::write::{BoundSink, Policies, Prepared, Refused, Stores};
@@ -78,7 +78,7 @@ fn answering(answer: impl Fn(&Record) -> Option<Vec<Command>> + Send + 'static) 
             }
         }
         let to = records.last().unwrap().offset + 1;
-        Ok(Prepared { to, records, serving: serving(), commands, refused, summary, stop: None })
+        Ok(Prepared { to, records, serving: serving(), commands, refused, summary, happened: None, stop: None })
     })
 }
 
@@ -128,7 +128,7 @@ impl Site {
             breaker: Breaker::new(self.breaker),
             one_writer: OneWriter::default(),
             claims: AtomicU64::default(),
-            waiting: Waiting::default(),
+            observed: Arc::new(ObservedPipeline::new("p", vec![], [])),
             beginning_afresh: tokio::sync::Mutex::default(),
             entering_topics: tokio::sync::Mutex::default(),
         })

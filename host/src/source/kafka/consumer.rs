@@ -15,9 +15,10 @@ use super::commit::Commits;
 use super::context::{Context, Event, Noted, let_go};
 use super::fetch::Fetcher;
 use super::prove::{Answer, Prover, Question, code};
-use super::{KafkaSource, client};
+use super::{KafkaSource, client, ends};
 use crate::config::KafkaClient;
 use crate::source::queue::Bell;
+use crate::source::status::Status;
 use crate::source::{Closed, Control, LaneQueue, TopicPartition};
 
 /// How long the loop rests when there is nothing to do; a record that comes in wakes it at once.
@@ -45,6 +46,7 @@ pub(super) fn run(
     for lane in lanes {
         lane.ring_for_room(bell.clone());
     }
+    let _watching = ends::watch(fetcher.client(), source.status.clone())?;
     let topics: Vec<_> = source.topics.iter().map(String::as_str).collect();
     member.subscribe(&topics).map_err(|error| anyhow!("cannot subscribe to {}: {error}", topics.join(", ")))?;
 
@@ -62,6 +64,7 @@ pub(super) fn run(
         member,
         fetcher,
         noted,
+        status: &source.status,
         bell,
         questions,
         answers,
@@ -115,6 +118,7 @@ struct Running<'a> {
     member: Arc<BaseConsumer<Context>>,
     fetcher: Fetcher,
     noted: Arc<Noted>,
+    status: &'a Status,
     bell: Arc<Bell>,
     questions: Sender<Question>,
     answers: Receiver<Answer>,
@@ -168,6 +172,7 @@ impl Running<'_> {
             }
         }
         self.fetcher.serve()?;
+        self.status.set_away(self.noted.is_away());
         self.noted.failure().map_or(Ok(()), Err)
     }
 
@@ -175,6 +180,7 @@ impl Running<'_> {
         match event {
             Event::Assigned(partitions) => {
                 self.noted.answered(&self.client);
+                self.status.settle();
                 for partition in partitions {
                     self.assign(partition);
                 }

@@ -53,6 +53,11 @@ impl Fetcher {
         Self { consumer: Arc::new(consumer), bell, feeds: HashMap::new() }
     }
 
+    /// The client, for questions that belong to no partition's queue.
+    pub(super) fn client(&self) -> Arc<BaseConsumer<Context>> {
+        self.consumer.clone()
+    }
+
     /// Fetches a partition from this offset on, under this claim. Whatever was fetched before is never given any more.
     pub(super) fn begin(&mut self, partition: &TopicPartition, offset: u64, claim: Claim) -> anyhow::Result<()> {
         self.stop(partition)?;

@@ -9,6 +9,7 @@ mod commit;
 mod committed;
 mod consumer;
 mod context;
+mod ends;
 mod fetch;
 mod inspect;
 mod prove;
@@ -27,6 +28,7 @@ use self::client::{check_token, client_config, refused};
 use self::context::{Context, Noted};
 pub use self::inspect::Inspection;
 pub use self::read::read_all;
+use super::status::Status;
 use super::{Control, LaneQueue};
 use crate::config::{self, Assignment};
 
@@ -36,12 +38,20 @@ pub struct KafkaSource {
     config: config::KafkaSource,
     group: String,
     topics: Vec<String>,
+    status: Arc<Status>,
 }
 
 impl KafkaSource {
     /// The topics and the group of a pipeline. Nothing is connected yet.
     pub fn new(config: &config::KafkaSource, pipeline: &config::Pipeline) -> Self {
-        Self { config: config.clone(), group: pipeline.group.clone(), topics: pipeline.topics.clone() }
+        let status = Arc::default();
+        Self { config: config.clone(), group: pipeline.group.clone(), topics: pipeline.topics.clone(), status }
+    }
+
+    /// Has what it knows of its partitions told there.
+    #[must_use]
+    pub fn seen_by(self, status: Arc<Status>) -> Self {
+        Self { status, ..self }
     }
 
     /// Serves the lanes until `stop` is set or they stop, however long the cluster is away. Then every lane is told to

@@ -7,6 +7,7 @@ use crate::source::Claim;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const SMALL: Bounds = Bounds { records: 4, bytes: 100 };
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn record(partition: u32, offset: u64, size: usize) -> Record {
     Record {
@@ -31,7 +32,7 @@ fn offsets(item: Option<Item>) -> Vec<(u32, u64)> {
 fn partitions_take_turns_and_keep_their_order() {
     let queue = LaneQueue::new(Bounds { records: 100, bytes: 10_000 });
     for (partition, offset) in [(0, 1), (0, 2), (0, 3), (1, 7), (0, 4), (1, 8)] {
-        queue.push(record(partition, offset, 10)).unwrap();
+        queue.push(record(partition, offset, 10), &NEVER).unwrap();
     }
     let two = Bounds { records: 2, bytes: 1000 };
     assert_eq!(offsets(queue.take(two, PATIENCE)), [(0, 1), (0, 2)]);
@@ -43,7 +44,7 @@ fn partitions_take_turns_and_keep_their_order() {
 fn a_batch_is_cut_by_bytes_but_never_empty() {
     let queue = LaneQueue::new(Bounds { records: 100, bytes: 10_000 });
     for offset in 0..3 {
-        queue.push(record(0, offset, 80)).unwrap();
+        queue.push(record(0, offset, 80), &NEVER).unwrap();
     }
     assert_eq!(offsets(queue.take(Bounds { records: 10, bytes: 170 }, PATIENCE)), [(0, 0), (0, 1)]);
     assert_eq!(offsets(queue.take(Bounds { records: 10, bytes: 1 }, PATIENCE)), [(0, 2)]);
@@ -54,7 +55,7 @@ fn a_full_queue_makes_the_source_wait_until_something_is_taken() {
     let queue = Arc::new(LaneQueue::new(SMALL));
     let source = thread::spawn({
         let queue = queue.clone();
-        move || (0..50).try_for_each(|offset| queue.push(record(0, offset, 30)))
+        move || (0..50).try_for_each(|offset| queue.push(record(0, offset, 30), &NEVER))
     });
     let mut seen = Vec::new();
     while seen.len() < 50 {
@@ -69,14 +70,14 @@ fn a_full_queue_makes_the_source_wait_until_something_is_taken() {
 #[test]
 fn a_record_beyond_the_bound_passes_alone() {
     let queue = LaneQueue::new(SMALL);
-    queue.push(record(0, 0, 5000)).unwrap();
+    queue.push(record(0, 0, 5000), &NEVER).unwrap();
     assert_eq!(offsets(queue.take(SMALL, PATIENCE)), [(0, 0)]);
 }
 
 #[test]
 fn the_end_comes_after_everything_else_and_once() {
     let queue = LaneQueue::new(SMALL);
-    queue.push(record(0, 0, 1)).unwrap();
+    queue.push(record(0, 0, 1), &NEVER).unwrap();
     queue.end();
     assert_eq!(offsets(queue.take(SMALL, PATIENCE)), [(0, 0)]);
     assert!(matches!(queue.take(SMALL, PATIENCE), Some(Item::End)));
@@ -88,7 +89,7 @@ fn closing_frees_a_waiting_source_and_ends_the_lane() {
     let queue = Arc::new(LaneQueue::new(SMALL));
     let source = thread::spawn({
         let queue = queue.clone();
-        move || while queue.push(record(0, 0, 30)).is_ok() {}
+        move || while queue.push(record(0, 0, 30), &NEVER).is_ok() {}
     });
     assert!(matches!(queue.take(SMALL, PATIENCE), Some(Item::Records(_))));
     queue.close();
@@ -153,4 +154,31 @@ fn what_is_revoked_or_set_back_waits_no_more() {
     assert_eq!(offsets(queue.take(SMALL, PATIENCE)), [(2, 0)]);
     assert!(matches!(queue.take(SMALL, Duration::from_millis(1)), Some(Item::Idle)));
     assert_eq!(queue.room().map(|room| room.records).unwrap(), 4);
+}
+
+#[test]
+fn a_paused_queue_keeps_its_records_and_its_end_and_hands_out_the_rest() {
+    let queue = LaneQueue::new(SMALL);
+    queue.push(record(0, 0, 1), &NEVER).unwrap();
+    queue.end();
+    queue.pause(true);
+    queue.revoke(&record(1, 0, 1).partition).unwrap();
+    assert!(matches!(queue.take(SMALL, PATIENCE), Some(Item::Revoked(_))));
+    assert!(matches!(queue.take(SMALL, Duration::from_millis(1)), Some(Item::Idle)));
+    queue.pause(false);
+    assert_eq!(offsets(queue.take(SMALL, PATIENCE)), [(0, 0)]);
+    assert!(matches!(queue.take(SMALL, PATIENCE), Some(Item::End)));
+}
+
+#[test]
+fn a_source_that_shall_stop_does_not_wait_for_room() {
+    let queue = LaneQueue::new(SMALL);
+    queue.pause(true);
+    let stop = Arc::new(AtomicBool::new(false));
+    let pushing = thread::spawn({
+        let (queue, stop) = (Arc::new(queue), stop.clone());
+        move || while queue.push(record(0, 0, 30), &stop).is_ok() {}
+    });
+    stop.store(true, Ordering::Relaxed);
+    pushing.join().unwrap();
 }

@@ -10,6 +10,8 @@ mod trouble;
 
 use self::cluster::{client, unique};
 use super::KafkaSource;
+use std::sync::Arc;
+
 use crate::config::{self, Assignment};
 
 /// A source of these topics in a group of its own.
@@ -22,5 +24,6 @@ fn in_group(group: &str, topics: &[&str], assignment: Assignment) -> KafkaSource
         config: config::KafkaSource { client: client(), assignment, instance: None },
         group: group.to_owned(),
         topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
+        status: Arc::default(),
     }
 }

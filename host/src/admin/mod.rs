@@ -1,0 +1,63 @@
+//! Answers over HTTP: whether the program lives and is ready, what it counts, what its pipelines do, and the few things
+//! that an operator may do to them. `openapi.json` describes every route, and is served itself.
+//!
+//! Nothing here is on the data's path: it reads counters that the lanes raise, and sets a flag that they look at.
+
+mod answer;
+mod body;
+mod dead_letters;
+mod guard;
+mod metrics;
+mod pipelines;
+mod probes;
+mod routes;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use self::guard::Access;
+pub use self::server::Server;
+use crate::config::Config;
+use crate::pipeline::Observed;
+
+/// What handlers know.
+#[derive(Debug)]
+struct State {
+    config: Config,
+    observed: Arc<Observed>,
+    access: Access,
+    /// Held while dead letters are read: they may be many.
+    reading: Arc<Semaphore>,
+    /// Held while the body of a change is in memory.
+    changing: Semaphore,
+}
+
+/// Serves what a configuration's `[admin]` asks for until the answer is dropped; none where there is no such block.
+/// Says where it listens.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub fn start(config: &Config, observed: Arc<Observed>) -> anyhow::Result<Option<Server>> {
+    let Some(admin) = &config.admin else { return Ok(None) };
+    let access = Access::new(&admin.listen, admin.token.as_deref());
+    let state = State {
+        config: config.clone(),
+        observed,
+        access,
+        reading: Arc::new(Semaphore::new(1)),
+        changing: Semaphore::new(1),
+    };
+    let server = Server::start(&admin.listen, routes::router(Arc::new(state)), admin.timeout)?;
+    let address = server.address();
+    match admin.token {
+        Some(_) => tracing::info!(address, "the admin API listens; it asks for the token"),
+        None => {
+            tracing::info!(address, "the admin API listens; it asks for no token, since this machine alone reaches it")
+        }
+    }
+    Ok(Some(server))
+}

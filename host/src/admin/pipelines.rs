@@ -1,0 +1,92 @@
+//! `/v1/pipelines`: what each does and how far it is behind, and pausing it. `/v1/config`: what is in effect.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State as Shared};
+use serde_json::{Map, Value, json};
+
+use super::State;
+use super::answer::{Answer, Json, Refused};
+use crate::pipeline::{ObservedPipeline, State as Doing, Tally};
+
+/// Every pipeline.
+pub(super) async fn list(Shared(state): Shared<Arc<State>>) -> Json {
+    let pipelines: Vec<_> = state.observed.pipelines().iter().map(|pipeline| shown(&state, pipeline)).collect();
+    Json(json!({ "pipelines": pipelines }))
+}
+
+/// Has it take in nothing more.
+pub(super) async fn pause(state: Shared<Arc<State>>, name: Path<String>) -> Answer {
+    set_paused(&state.0, &name.0, true)
+}
+
+/// Has it go on.
+pub(super) async fn resume(state: Shared<Arc<State>>, name: Path<String>) -> Answer {
+    set_paused(&state.0, &name.0, false)
+}
+
+/// The configuration as it is in effect.
+pub(super) async fn config(Shared(state): Shared<Arc<State>>) -> Json {
+    Json(state.config.shown())
+}
+
+fn set_paused(state: &State, name: &str, paused: bool) -> Answer {
+    let Some(pipeline) = state.observed.pipeline(name) else {
+        return Err(Refused::not_found("there is no such pipeline", "`/v1/pipelines` lists those that there are"));
+    };
+    pipeline.pause(paused);
+    Ok(Json(shown(state, pipeline)))
+}
+
+fn shown(state: &State, pipeline: &ObservedPipeline) -> Value {
+    let doing = pipeline.state();
+    let lags = pipeline.source.lags();
+    let known = |sum: Option<u64>, lag: Option<u64>| Some(sum? + lag?);
+    let lag = lags.iter().map(|lag| lag.offsets).fold(Some(0), known);
+    let behind = lags.iter().filter_map(|lag| lag.seconds).max_by(f64::total_cmp);
+    let partitions: Vec<_> = lags
+        .iter()
+        .map(|lag| {
+            json!({
+                "topic": &*lag.partition.topic,
+                "partition": lag.partition.partition,
+                "next_offset": lag.next,
+                "end_offset": lag.end,
+                "lag": lag.offsets,
+                "seconds_behind": lag.seconds,
+            })
+        })
+        .collect();
+    let waiting: Vec<_> = pipeline
+        .waiting_for()
+        .iter()
+        .map(|(store, cause)| json!({ "store": store, "cause": state.config.redact(cause) }))
+        .collect();
+    let transforms: Vec<_> = pipeline
+        .transforms
+        .iter()
+        .map(|transform| json!({ "name": transform.name, "digest": transform.digest() }))
+        .collect();
+    json!({
+        "name": pipeline.name,
+        "state": doing.name(),
+        "reason": match &doing {
+            Doing::Stopped(reason) => Some(reason),
+            _ => None,
+        },
+        "paused": pipeline.is_paused(),
+        "waiting": waiting,
+        "lag": lag,
+        "seconds_behind": behind,
+        "events": counted(&pipeline.events),
+        "commands": counted(&pipeline.commands),
+        "dead_letters": counted(&pipeline.dead_letters),
+        "transforms": transforms,
+        "partitions": partitions,
+    })
+}
+
+/// What was counted at all.
+fn counted(tally: &Tally) -> Map<String, Value> {
+    tally.counts().filter(|(_, count)| *count > 0).map(|(name, count)| (name.into(), count.into())).collect()
+}

@@ -1,0 +1,96 @@
+//! `tidegate pipelines`: what the running program does, and pausing it.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use hyper::Method;
+use serde_json::Value;
+use tidegate::config::{Admin, Config};
+
+use super::client::{ask, encoded};
+use super::exit::{Exit, UsageError};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Print each pipeline on a line: name, state, the offsets that are left, how many seconds it is behind, and what it
+    /// waits for or why it has stopped. `-` is what nobody knows.
+    #[command(after_help = super::exit::HELP)]
+    List(List),
+    /// Have a pipeline take in nothing more. What is in flight is finished, and its partitions stay its own. It lasts
+    /// until it is resumed, or until the program ends.
+    #[command(after_help = super::exit::HELP)]
+    Pause(Named),
+    /// Have a pipeline go on that was paused.
+    #[command(after_help = super::exit::HELP)]
+    Resume(Named),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct List {
+    /// The configuration file of the running program.
+    config: PathBuf,
+    /// Print what the program answers, as JSON: with the partitions, the modules and what was counted.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Named {
+    /// The configuration file of the running program.
+    config: PathBuf,
+    /// The pipeline.
+    pipeline: String,
+}
+
+pub(super) fn pipelines(command: &Command) -> anyhow::Result<Exit> {
+    let (named, what) = match command {
+        Command::List(arguments) => return list(arguments),
+        Command::Pause(named) => (named, "pause"),
+        Command::Resume(named) => (named, "resume"),
+    };
+    let config = Config::load(&named.config)?;
+    let path = format!("/v1/pipelines/{}/{what}", encoded(&named.pipeline));
+    let pipeline = ask(admin(&config)?, Method::POST, &path)?;
+    writeln!(io::stdout().lock(), "{}", line(&pipeline))?;
+    Ok(Exit::Done)
+}
+
+fn list(arguments: &List) -> anyhow::Result<Exit> {
+    let config = Config::load(&arguments.config)?;
+    let answer = ask(admin(&config)?, Method::GET, "/v1/pipelines")?;
+    let mut output = io::stdout().lock();
+    if arguments.json {
+        writeln!(output, "{answer}")?;
+        return Ok(Exit::Done);
+    }
+    for pipeline in answer["pipelines"].as_array().into_iter().flatten() {
+        writeln!(output, "{}", line(pipeline))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Where to ask.
+fn admin(config: &Config) -> anyhow::Result<&Admin> {
+    config.admin.as_ref().ok_or_else(|| {
+        let cause = format!("{} has no [admin], so the program that runs it answers nowhere", config.file.display());
+        UsageError(format!("{cause}; add `[admin]` with `listen = \"127.0.0.1:9400\"`, and start it again")).into()
+    })
+}
+
+fn line(pipeline: &Value) -> String {
+    let text = |name: &str| pipeline[name].as_str().unwrap_or_default();
+    let number = |name: &str| match &pipeline[name] {
+        Value::Number(number) => number.to_string(),
+        _ => "-".to_owned(),
+    };
+    let mut line =
+        format!("{} {} lag={} seconds_behind={}", text("name"), text("state"), number("lag"), number("seconds_behind"));
+    for waiting in pipeline["waiting"].as_array().into_iter().flatten() {
+        let of = |name: &str| waiting[name].as_str().unwrap_or_default();
+        line.push_str(&format!("; waits for {}: {}", of("store"), of("cause")));
+    }
+    if !text("reason").is_empty() {
+        line.push_str(&format!("; {}", text("reason")));
+    }
+    super::show::one_line(&line)
+}
