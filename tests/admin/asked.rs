@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Command, Output};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -63,7 +63,11 @@ impl Held {
 
     /// Opens the pipe, which waits until the source reads.
     pub(super) fn open(&mut self) {
-        self.events = Some(File::options().write(true).open(self.site.path("events.jsonl")).unwrap());
+        let path = self.site.path("events.jsonl");
+        let (opened, opening) = mpsc::channel();
+        thread::spawn(move || opened.send(File::options().write(true).open(path).unwrap()));
+        let events = opening.recv_timeout(PATIENCE);
+        self.events = Some(events.unwrap_or_else(|_| panic!("nobody reads the pipe: {}", self.log.lock().unwrap())));
     }
 
     pub(super) fn write(&mut self, events: &[String]) {

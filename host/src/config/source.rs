@@ -63,7 +63,7 @@ impl FileSource {
                 let path = path.with_context(|| format!("cannot look for `{}`", pattern.shown()))?;
                 if files.contains(&path) {
                     repeated = true;
-                } else if path.is_file() {
+                } else if !path.is_dir() {
                     files.push(path);
                 }
             }
