@@ -9,13 +9,13 @@ fn access(listen: &str, token: Option<&str>) -> Access {
     Access::new(&AdminAddress::Tcp(listen.parse().unwrap()), token)
 }
 
-fn asked(access: &Access, method: Method, path: &str, headers: &[(&'static str, &str)]) -> u16 {
+fn asked(access: &Access, method: &Method, path: &str, headers: &[(&'static str, &str)]) -> u16 {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         map.append(*name, value.parse().unwrap());
     }
     let peer = Peer::Tcp("127.0.0.1:4000".parse().unwrap());
-    match access.admit(peer, &method, &path.parse().unwrap(), &map) {
+    match access.admit(peer, method, &path.parse().unwrap(), &map) {
         Ok(_) => 200,
         Err(refused) => {
             assert!(!refused.remedy.is_empty());
@@ -25,7 +25,7 @@ fn asked(access: &Access, method: Method, path: &str, headers: &[(&'static str, 
 }
 
 fn get(access: &Access, headers: &[(&'static str, &str)]) -> u16 {
-    asked(access, Method::GET, "/v1/pipelines", headers)
+    asked(access, &Method::GET, "/v1/pipelines", headers)
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_change_needs_a_type_that_no_form_sends() {
     let local = access("127.0.0.1:9400", None);
     let pause = |kind| {
         let headers = [("host", "localhost"), ("content-type", kind)];
-        asked(&local, Method::POST, "/v1/pipelines/orders/pause", &headers)
+        asked(&local, &Method::POST, "/v1/pipelines/orders/pause", &headers)
     };
     assert_eq!(pause("application/json; charset=utf-8"), 200);
     assert_eq!(pause("application/octet-stream"), 200);
@@ -73,7 +73,7 @@ fn a_change_needs_a_type_that_no_form_sends() {
     {
         assert_eq!(pause(kind), 415, "{kind}");
     }
-    let none = asked(&local, Method::POST, "/v1/pipelines/orders/pause", &[("host", "localhost")]);
+    let none = asked(&local, &Method::POST, "/v1/pipelines/orders/pause", &[("host", "localhost")]);
     assert_eq!(none, 415);
 }
 
@@ -88,7 +88,7 @@ fn with_a_token_all_but_the_probes_need_it() {
         }
         assert_eq!(with(&format!("Bearer {TOKEN}0")), 401);
         for (path, expected) in [("/livez", 200), ("/readyz", 200), ("/metrics", 401), ("/livez/x", 401), ("/", 401)] {
-            assert_eq!(asked(&open, Method::GET, path, &[("host", "127.0.0.1:9400")]), expected, "{path}");
+            assert_eq!(asked(&open, &Method::GET, path, &[("host", "127.0.0.1:9400")]), expected, "{path}");
         }
     }
 }
@@ -107,6 +107,6 @@ fn a_path_that_would_leave_its_place_is_refused() {
         "/v1/%252e%252e/metrics",
         "http://evil.example/v1/pipelines",
     ] {
-        assert_eq!(asked(&local, Method::GET, path, &[("host", "localhost")]), 400, "{path}");
+        assert_eq!(asked(&local, &Method::GET, path, &[("host", "localhost")]), 400, "{path}");
     }
 }

@@ -53,11 +53,9 @@ pub fn start(config: &Config, observed: Arc<Observed>) -> anyhow::Result<Option<
     };
     let server = Server::start(&admin.listen, routes::router(Arc::new(state)), admin.timeout)?;
     let address = server.address();
-    match admin.token {
-        Some(_) => tracing::info!(address, "the admin API listens; it asks for the token"),
-        None => {
-            tracing::info!(address, "the admin API listens; it asks for no token, since this machine alone reaches it")
-        }
-    }
+    let reached =
+        if admin.is_local() { "this machine alone reaches it" } else { "other machines reach it, over plain HTTP" };
+    let asked = if admin.token.is_some() { "it asks for the token" } else { "it asks for no token" };
+    tracing::info!(address, "the admin API listens: {reached}, and {asked}");
     Ok(Some(server))
 }

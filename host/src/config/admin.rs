@@ -31,6 +31,16 @@ pub enum AdminAddress {
     Unix(FilePath),
 }
 
+impl Admin {
+    /// Whether this machine alone reaches it.
+    pub fn is_local(&self) -> bool {
+        match &self.listen {
+            AdminAddress::Tcp(address) => address.ip().is_loopback(),
+            AdminAddress::Unix(_) => true,
+        }
+    }
+}
+
 pub(super) fn read(root: &mut Block<'_>) -> Option<Admin> {
     let mut block = root.block("admin")?;
     let document = block.document();

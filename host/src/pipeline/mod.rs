@@ -83,7 +83,7 @@ pub fn run(config: &Config, stops: &Stops, observed: &Observed) -> anyhow::Resul
         .pipelines
         .iter()
         .zip(observed.pipelines())
-        .map(|(pipeline, observed)| Pipeline::prepare(pipeline, &shared, stops.add(), observed.clone()))
+        .map(|(pipeline, observed)| Pipeline::prepare(pipeline, &shared, stops.add(), observed))
         .collect::<anyhow::Result<Vec<_>>>()?;
 
     let mut outcome = Outcome { summary: Summary::default(), failures: Vec::new() };
@@ -140,7 +140,7 @@ impl Pipeline {
         pipeline: &config::Pipeline,
         shared: &Shared<'_>,
         stop: Arc<Stop>,
-        observed: Arc<ObservedPipeline>,
+        observed: &Arc<ObservedPipeline>,
     ) -> anyhow::Result<Self> {
         let name = pipeline.name.to_string();
         let started = pipeline
