@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::runtime::Builder;
 
-use super::open::{self, Source};
 use super::bind;
+use super::open::{self, Source};
 use super::start::start;
 use crate::config::{self, Config, DeadLetterStore};
 use crate::engine::Engine;
@@ -59,7 +59,8 @@ pub fn inspect(config: &Config) -> anyhow::Result<Vec<Finding>> {
             Err(error) => findings.push(wrong(place("source"), format!("{error:#}"))),
         }
         // What is wrong with a module has been told by the check that connects to nothing.
-        let started: Vec<_> = pipeline.transforms.iter().filter_map(|one| Some(Arc::new(start(&engine, config, one).ok()?))).collect();
+        let started: Vec<_> =
+            pipeline.transforms.iter().filter_map(|one| Some(Arc::new(start(&engine, config, one).ok()?))).collect();
         for bound in bind(pipeline, &sinks, &started) {
             let asked =
                 runtime.block_on(async { tokio::time::timeout(PATIENCE, bound.sink.inspect(&bound.declared)).await });

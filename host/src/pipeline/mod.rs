@@ -22,6 +22,7 @@ mod start;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod write;
 
 use std::collections::BTreeMap;
@@ -39,13 +40,13 @@ pub use self::inspect::{Finding, inspect};
 use self::lane::Lane;
 use self::one_writer::OneWriter;
 use self::open::Source;
-use self::prepare::Stage;
 pub use self::progress::{PipelineSummary, Summary};
 use self::retry::Waiting;
-use self::serving::Slot;
+use self::serving::{Serving, Slot};
 use self::start::{Started, declared, start};
 use self::stop::Stop;
 pub use self::stop::Stops;
+use self::trial::Stage;
 use self::write::{BoundSink, Policies, Stores};
 use crate::command::Port;
 use crate::config::{self, Config};
@@ -141,10 +142,11 @@ impl Pipeline {
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         let source = open::source(shared.config, pipeline).with_context(|| format!("pipeline `{name}`"))?;
-        let slot = Arc::new(Slot::new(started.iter().map(|one| one.identity()).collect()));
+        let sinks = bind(pipeline, &shared.sinks, &started);
+        let slot = Arc::new(Slot::new(Serving::first(started)));
         let stores = Arc::new(Stores {
             pipeline: name.clone(),
-            sinks: bind(pipeline, &shared.sinks, &started),
+            sinks,
             dead_letters: shared.dead_letters.clone(),
             stop,
             policies: Policies::of(pipeline),
@@ -157,22 +159,21 @@ impl Pipeline {
         });
         let batch = Bounds { records: pipeline.batch.max_events, bytes: pipeline.batch.max_bytes };
         let (to_source, control) = mpsc::channel();
-        let lanes = serving::fork(&started, pipeline.lanes)?
-            .into_iter()
-            .map(|transforms| {
+        let lanes = (0..pipeline.lanes)
+            .map(|_| {
                 let decoder = Decoder::new(pipeline.event_options());
-                let mut stage = Stage::new(&name, decoder, slot.clone(), transforms, pipeline.on_truncate);
-                Lane {
+                let stage = Stage::new(&name, decoder, slot.clone(), pipeline.on_truncate)?;
+                Ok(Lane {
                     queue: Arc::new(LaneQueue::new(batch)),
                     control: to_source.clone(),
-                    prepare: Box::new(move |records| stage.prepare(records)),
+                    prepare: Box::new(stage),
                     serving: slot.serving(),
                     stores: stores.clone(),
                     runtime: shared.runtime.clone(),
                     batch,
-                }
+                })
             })
-            .collect();
+            .collect::<anyhow::Result<_>>()?;
         Ok(Self { name, lanes, control, source, stores, runtime: shared.runtime.clone() })
     }
 
@@ -239,7 +240,11 @@ impl Policies {
 }
 
 /// The sinks of a pipeline with their ports, in the order in which they are written.
-fn bind(pipeline: &config::Pipeline, sinks: &BTreeMap<String, Arc<dyn Sink>>, started: &[Arc<Started>]) -> Vec<BoundSink> {
+fn bind(
+    pipeline: &config::Pipeline,
+    sinks: &BTreeMap<String, Arc<dyn Sink>>,
+    started: &[Arc<Started>],
+) -> Vec<BoundSink> {
     let mut bound: Vec<BoundSink> = Vec::new();
     for port in Port::ALL {
         let Some(name) = pipeline.sinks.get(&port) else { continue };

@@ -173,11 +173,12 @@ impl Stores {
             loop {
                 commands.retain(|tagged| !omitted.contains(&tagged.origin()));
                 let writes = collapse(commands.iter().copied(), &unfolded);
-                let bad = match self.execute(standing, place, batch.to, &writes, (&batch.serving, &note), patient).await? {
-                    Answer::Durable => break,
-                    Answer::Rejected(bad) => bad,
-                    Answer::Not(ended) => return Ok(ended),
-                };
+                let bad =
+                    match self.execute(standing, place, batch.to, &writes, (&batch.serving, &note), patient).await? {
+                        Answer::Durable => break,
+                        Answer::Rejected(bad) => bad,
+                        Answer::Not(ended) => return Ok(ended),
+                    };
                 let verdict = judge(commands.iter().copied(), &writes, &bad);
                 if verdict.rejected.is_empty() && verdict.unfold.is_empty() {
                     return Err(self.refused_nothing(bound));
@@ -210,12 +211,7 @@ impl Stores {
     ///
     /// # Errors
     /// As [`Stores::write`].
-    pub(super) async fn advance(
-        &self,
-        standing: &mut Standing,
-        to: u64,
-        serving: &Serving,
-    ) -> anyhow::Result<Ended> {
+    pub(super) async fn advance(&self, standing: &mut Standing, to: u64, serving: &Serving) -> anyhow::Result<Ended> {
         for (place, bound) in self.sinks.iter().enumerate() {
             if standing.next[place] >= to {
                 continue;

@@ -21,13 +21,14 @@ use self::store::Store;
 use super::Pipeline;
 use super::breaker::Breaker;
 use super::dead_letter::{DeadLetterFile, DeadLetters, Stage};
-use super::lane::{Lane, Prepare};
+use super::lane::{self, Lane};
 use super::one_writer::OneWriter;
 use super::open::Source;
 use super::progress::{PipelineSummary, count};
 use super::retry::Waiting;
 use super::serving::Serving;
 use super::stop::Stop;
+use super::trial::By;
 use super::write::{BoundSink, Policies, Prepared, Refused, Stores};
 use crate::command::collapse::Tagged;
 use crate::command::{Command, Port, Row};
@@ -38,6 +39,15 @@ use crate::source::{Bounds, FileSource, LaneQueue, Record};
 
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
+
+/// The first half of a lane, as a test scripts it.
+type Prepare = Box<dyn FnMut(Vec<Record>) -> anyhow::Result<Prepared> + Send>;
+
+impl lane::Prepare for Prepare {
+    fn prepare(&mut self, records: Vec<Record>, _by: By) -> anyhow::Result<Prepared> {
+        self(records)
+    }
+}
 
 const TABLES: &[Port] = &[Port::Tables];
 const OTHERS: &[Port] = &[Port::Documents, Port::Cache, Port::Messages];
@@ -172,7 +182,7 @@ fn lane(stores: &Arc<Stores>, prepare: Prepare, control: mpsc::Sender<crate::sou
     Lane {
         queue: Arc::new(LaneQueue::new(batch)),
         control,
-        prepare,
+        prepare: Box::new(prepare),
         serving: serving(),
         stores: stores.clone(),
         runtime: RUNTIME.handle().clone(),
@@ -182,7 +192,7 @@ fn lane(stores: &Arc<Stores>, prepare: Prepare, control: mpsc::Sender<crate::sou
 
 /// The modules that every test has.
 fn serving() -> Arc<Serving> {
-    Arc::new(Serving::new(0, vec![("first".into(), "d1".into()), ("second".into(), "d2".into())]))
+    Arc::new(Serving::named(0, &[("first", "d1"), ("second", "d2")]))
 }
 
 fn raw(json: &str) -> Box<RawValue> {
