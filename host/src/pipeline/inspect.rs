@@ -62,8 +62,8 @@ pub fn inspect(config: &Config) -> anyhow::Result<Vec<Finding>> {
         let started: Vec<_> =
             pipeline.transforms.iter().filter_map(|one| Some(Arc::new(start(&engine, config, one).ok()?))).collect();
         for bound in bind(pipeline, &sinks, &started) {
-            let asked =
-                runtime.block_on(async { tokio::time::timeout(PATIENCE, bound.sink.inspect(&bound.declared)).await });
+            let declared = bound.declared();
+            let asked = runtime.block_on(async { tokio::time::timeout(PATIENCE, bound.sink.inspect(&declared)).await });
             let texts = match asked {
                 Ok(Ok(texts)) => texts,
                 Ok(Err(SinkError::Retry(cause) | SinkError::Stop(cause))) => vec![cause],

@@ -8,6 +8,7 @@ mod breaker;
 mod claim;
 mod commit;
 pub mod dead_letter;
+mod exchange;
 mod inspect;
 mod lane;
 mod left_out;
@@ -27,15 +28,16 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use anyhow::{Context, anyhow};
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use self::breaker::Breaker;
 use self::commit::CommitMetadata;
 use self::dead_letter::DeadLetters;
+pub use self::exchange::{Candidate, Exchange, Refusal};
 pub use self::inspect::{Finding, inspect};
 use self::lane::Lane;
 use self::one_writer::OneWriter;
@@ -52,7 +54,7 @@ use crate::command::Port;
 use crate::config::{self, Config};
 use crate::engine::Engine;
 use crate::event::Decoder;
-use crate::sink::{Declared, Sink};
+use crate::sink::Sink;
 use crate::source::{Bounds, LaneQueue};
 
 /// How a run ended.
@@ -64,51 +66,72 @@ pub struct Outcome {
     pub failures: Vec<anyhow::Error>,
 }
 
-/// Runs every pipeline of a configuration to its end.
-///
-/// # Errors
-/// When the run cannot begin: a store whose settings cannot be used, a module that cannot serve, a grant that is missing.
-pub fn run(config: &Config, stops: &Stops) -> anyhow::Result<Outcome> {
-    let runtime = Builder::new_multi_thread().enable_all().thread_name("tidegate-write").build()?;
-    let shared = Shared {
-        config,
-        engine: Engine::new(config.engine.cache.as_ref().map(|folder| folder.as_path().to_path_buf()))?,
-        sinks: open::sinks(config)?,
-        dead_letters: Arc::new(open::dead_letters(config)?),
-        runtime: runtime.handle().clone(),
-    };
-    let prepared = config
-        .pipelines
-        .iter()
-        .map(|pipeline| Pipeline::prepare(pipeline, &shared, stops.add()))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+/// The pipelines of a configuration, ready to run.
+pub struct Pipelines<'a> {
+    config: &'a Config,
+    stops: &'a Stops,
+    prepared: Vec<Pipeline>,
+    exchanges: Vec<Exchange>,
+    /// Sinks write on it; it ends last.
+    _runtime: Runtime,
+}
 
-    let mut outcome = Outcome { summary: Summary::default(), failures: Vec::new() };
-    let others = AtomicUsize::new(prepared.len());
-    let run_one = |pipeline: Pipeline| {
-        let (summary, failure) = pipeline.run();
-        // The outcome may be days away, as long as the others go on.
-        if others.fetch_sub(1, Ordering::Relaxed) > 1
-            && !stops.are_set()
-            && let Some(failure) = &failure
-        {
-            tracing::error!("{}; the other pipelines go on", config.redact(&format!("{failure:#}")));
-        }
-        (summary, failure)
-    };
-    thread::scope(|scope| {
-        let running: Vec<_> = prepared.into_iter().map(|pipeline| scope.spawn(|| run_one(pipeline))).collect();
-        for pipeline in running {
-            match pipeline.join() {
-                Ok((summary, failure)) => {
-                    outcome.summary.pipelines.push(summary);
-                    outcome.failures.extend(failure);
-                }
-                Err(_) => outcome.failures.push(anyhow!("a pipeline failed unexpectedly: see the message above")),
+impl<'a> Pipelines<'a> {
+    /// Loads and starts the modules, and opens source, sinks and dead letters. Nothing is read or written yet.
+    ///
+    /// # Errors
+    /// When the run cannot begin: a store whose settings cannot be used, a module that cannot serve, a grant that is
+    /// missing.
+    pub fn open(config: &'a Config, stops: &'a Stops) -> anyhow::Result<Self> {
+        let runtime = Builder::new_multi_thread().enable_all().thread_name("tidegate-write").build()?;
+        let shared = Shared {
+            config,
+            engine: Engine::new(config.engine.cache.as_ref().map(|folder| folder.as_path().to_path_buf()))?,
+            sinks: open::sinks(config)?,
+            dead_letters: Arc::new(open::dead_letters(config)?),
+            runtime: runtime.handle().clone(),
+        };
+        let prepare = |pipeline| Pipeline::prepare(pipeline, &shared, stops.add());
+        let both: Vec<_> = config.pipelines.iter().map(prepare).collect::<anyhow::Result<_>>()?;
+        let (prepared, exchanges) = both.into_iter().unzip();
+        Ok(Self { config, stops, prepared, exchanges, _runtime: runtime })
+    }
+
+    /// The modules of each pipeline, to be exchanged while it runs.
+    pub fn exchanges(&self) -> Vec<Exchange> {
+        self.exchanges.clone()
+    }
+
+    /// Runs every pipeline to its end.
+    pub fn run(self) -> Outcome {
+        let Self { config, stops, prepared, exchanges: _, _runtime } = self;
+        let mut outcome = Outcome { summary: Summary::default(), failures: Vec::new() };
+        let others = AtomicUsize::new(prepared.len());
+        let run_one = |pipeline: Pipeline| {
+            let (summary, failure) = pipeline.run();
+            // The outcome may be days away, as long as the others go on.
+            if others.fetch_sub(1, Ordering::Relaxed) > 1
+                && !stops.are_set()
+                && let Some(failure) = &failure
+            {
+                tracing::error!("{}; the other pipelines go on", config.redact(&format!("{failure:#}")));
             }
-        }
-    });
-    Ok(outcome)
+            (summary, failure)
+        };
+        thread::scope(|scope| {
+            let running: Vec<_> = prepared.into_iter().map(|pipeline| scope.spawn(|| run_one(pipeline))).collect();
+            for pipeline in running {
+                match pipeline.join() {
+                    Ok((summary, failure)) => {
+                        outcome.summary.pipelines.push(summary);
+                        outcome.failures.extend(failure);
+                    }
+                    Err(_) => outcome.failures.push(anyhow!("a pipeline failed unexpectedly: see the message above")),
+                }
+            }
+        });
+        outcome
+    }
 }
 
 /// What the pipelines of a run have in common.
@@ -131,7 +154,7 @@ struct Pipeline {
 }
 
 impl Pipeline {
-    fn prepare(pipeline: &config::Pipeline, shared: &Shared<'_>, stop: Arc<Stop>) -> anyhow::Result<Self> {
+    fn prepare(pipeline: &config::Pipeline, shared: &Shared<'_>, stop: Arc<Stop>) -> anyhow::Result<(Self, Exchange)> {
         let name = pipeline.name.to_string();
         let started = pipeline
             .transforms
@@ -174,7 +197,15 @@ impl Pipeline {
                 })
             })
             .collect::<anyhow::Result<_>>()?;
-        Ok(Self { name, lanes, control, source, stores, runtime: shared.runtime.clone() })
+        let runtime = shared.runtime.clone();
+        let exchange = Exchange::new(
+            pipeline.clone(),
+            (shared.engine.clone(), shared.config.engine.limits.clone()),
+            slot,
+            stores.clone(),
+            runtime.clone(),
+        );
+        Ok((Self { name, lanes, control, source, stores, runtime }, exchange))
     }
 
     /// Holds the stores against what the transforms declare, before the first record.
@@ -254,13 +285,13 @@ fn bind(
             None => bound.push(BoundSink {
                 name: name.clone(),
                 ports: vec![port],
-                declared: Declared::default(),
+                declared: Mutex::default(),
                 sink: sink.clone(),
             }),
         }
     }
     for bound in &mut bound {
-        bound.declared = declared(&bound.ports, started.iter().map(|one| one.transform.description()));
+        bound.declared = Mutex::new(declared(&bound.ports, started.iter().map(|one| one.description())));
     }
     bound
 }

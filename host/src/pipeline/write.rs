@@ -6,8 +6,8 @@
 //! A sink whose ledger is already past a part of the batch gets the rest alone.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -36,7 +36,7 @@ pub(super) struct BoundSink {
     /// The ports that are bound to it.
     pub(super) ports: Vec<Port>,
     /// What the transforms declared of these ports.
-    pub(super) declared: Declared,
+    pub(super) declared: Mutex<Declared>,
     /// The store.
     pub(super) sink: Arc<dyn Sink>,
 }

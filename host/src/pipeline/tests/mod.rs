@@ -11,7 +11,7 @@ mod store;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, LazyLock, mpsc};
+use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -34,7 +34,6 @@ use crate::command::collapse::Tagged;
 use crate::command::{Command, Port, Row};
 use crate::config::{self, OnLost, OnLostCache};
 use crate::contract::{Fault, Rejection};
-use crate::sink::Declared;
 use crate::source::{Bounds, FileSource, LaneQueue, Record};
 
 static RUNTIME: LazyLock<Runtime> =
@@ -125,7 +124,7 @@ impl Site {
         let sinks = self.sinks.iter().zip(0..).map(|((ports, store), number)| BoundSink {
             name: format!("s{number}"),
             ports: ports.to_vec(),
-            declared: Declared::default(),
+            declared: Mutex::default(),
             sink: store.clone(),
         });
         let letters = Arc::new(DeadLetters::File(DeadLetterFile::open(self.letters_path(), 1000).unwrap()));
