@@ -41,6 +41,15 @@ pub(super) struct Work {
     pub(super) on_truncate: OnTruncate,
 }
 
+/// What to do about a call that fails.
+#[derive(Debug, Clone, Copy)]
+enum Care {
+    /// Find the changes that are at fault, and have the others handled.
+    Whole,
+    /// Nothing.
+    None,
+}
+
 /// What became of the records of a batch.
 #[derive(Default)]
 pub(super) struct Made {
@@ -73,6 +82,18 @@ impl Work {
     /// # Errors
     /// When a transform cannot be run any more. A bad record is no error: it is among the refused.
     pub(super) fn make(&mut self, records: &[Record], part: &mut Part) -> anyhow::Result<Made> {
+        self.make_by(records, part, Care::Whole)
+    }
+
+    /// The same by modules on trial: a call that fails is not looked into, since another module may have the answer.
+    ///
+    /// # Errors
+    /// When a call fails.
+    pub(super) fn make_on_trial(&mut self, records: &[Record], part: &mut Part) -> anyhow::Result<Made> {
+        self.make_by(records, part, Care::None)
+    }
+
+    fn make_by(&mut self, records: &[Record], part: &mut Part, care: Care) -> anyhow::Result<Made> {
         let mut made = Made { to: records.last().map_or(0, |record| record.offset + 1), ..Made::default() };
         let mut run: Vec<(usize, Change<'_>)> = Vec::with_capacity(records.len());
         for (place, record) in records.iter().enumerate() {
@@ -88,7 +109,7 @@ impl Work {
             match event {
                 Event::Change(change) => {
                     if run.last().is_some_and(|(_, last)| !same_batch(last, &change)) {
-                        apply(&self.pipeline, &mut run, part, &mut made)?;
+                        apply((&self.pipeline, care), &mut run, part, &mut made)?;
                     }
                     run.push((place, change));
                 }
@@ -106,7 +127,7 @@ impl Work {
             }
             count(&mut made.summary.events, kind);
         }
-        apply(&self.pipeline, &mut run, part, &mut made)?;
+        apply((&self.pipeline, care), &mut run, part, &mut made)?;
         drop(run);
         if part.transforms.len() > 1 {
             made.commands.sort_by_key(|tagged| tagged.offset);
@@ -116,7 +137,12 @@ impl Work {
 }
 
 /// Has every transform handle the changes.
-fn apply(pipeline: &str, run: &mut Vec<(usize, Change<'_>)>, part: &mut Part, made: &mut Made) -> anyhow::Result<()> {
+fn apply(
+    (pipeline, care): (&str, Care),
+    run: &mut Vec<(usize, Change<'_>)>,
+    part: &mut Part,
+    made: &mut Made,
+) -> anyhow::Result<()> {
     let Some((_, first)) = run.first() else { return Ok(()) };
     for (number, lane) in part.transforms.iter_mut().enumerate() {
         let changes: Vec<_> = run.iter().map(|(_, change)| change.project(&mut lane.projection)).collect();
@@ -126,7 +152,15 @@ fn apply(pipeline: &str, run: &mut Vec<(usize, Change<'_>)>, part: &mut Part, ma
             table: &first.table,
             columns: first.columns.as_deref().map(Vec::as_slice),
         };
-        let outcomes = lane.transform.apply(batch, &changes).with_context(|| {
+        let applied = match care {
+            Care::Whole => lane.transform.apply(batch, &changes).map_err(anyhow::Error::from),
+            Care::None => lane
+                .transform
+                .try_apply(batch, &changes)
+                .map_err(anyhow::Error::from)
+                .and_then(|outcomes| outcomes.map_err(|rejection| anyhow!("{}", rejection.reason))),
+        };
+        let outcomes = applied.with_context(|| {
             format!(
                 "pipeline `{pipeline}`: transform `{}` (sha256:{}) cannot serve {}",
                 lane.name,

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use anyhow::anyhow;
+
 use super::lane::Prepare;
 use super::prepare::{Made, Work};
 use super::serving::{Parts, Slot};
@@ -51,40 +53,47 @@ impl Stage {
         Ok(Self { work, parts: Parts::new(slot)?, on_trial: 0 })
     }
 
-    /// Goes back to the modules before where those on trial fail at what those handle. Answers what is to hold.
-    fn judge(&mut self, records: &[Record], made: anyhow::Result<Made>) -> anyhow::Result<Made> {
-        let (failures, why) = match &made {
+    /// Has the modules on trial handle records, and goes back to those before where they fail at what those handle.
+    fn try_newest(&mut self, records: &[Record]) -> anyhow::Result<Made> {
+        let why = match self.work.make_on_trial(records, &mut self.parts.current) {
             Ok(made) => {
                 let first = made.failures().next();
                 let why = first.map(|first| format!("{}: {}", records[first.place].position(), first.why.reason));
-                (made.failures().count(), why.unwrap_or_default())
+                let Some(why) = why else {
+                    self.on_trial = self.on_trial.saturating_sub(records.len());
+                    return Ok(made);
+                };
+                why
             }
-            Err(failure) => (usize::MAX, format!("{failure:#}")),
+            Err(failure) => format!("{failure:#}"),
         };
-        if failures == 0 {
-            self.on_trial = self.on_trial.saturating_sub(records.len());
-            return made;
+        let held = match &mut self.parts.before {
+            Some(before) => self.work.make(records, before).map(|made| (made, before.serving.clone())),
+            None => Err(anyhow!("there are none")),
+        };
+        let Ok((held_made, held)) = held else { return self.work.make(records, &mut self.parts.current) };
+        let failures = held_made.failures().count();
+        if failures > 0 {
+            let made = self.work.make(records, &mut self.parts.current);
+            if made.as_ref().is_ok_and(|made| made.failures().count() <= failures) {
+                return made;
+            }
         }
-        let Some(before) = &mut self.parts.before else { return made };
-        let Ok(again) = self.work.make(records, before) else { return made };
-        if again.failures().count() >= failures {
-            return made;
-        }
-        let (failed, held) = (self.parts.current.serving.clone(), before.serving.clone());
+        let failed = self.parts.current.serving.clone();
         if self.parts.go_back(&why)? {
             tracing::error!(
                 pipeline = self.work.pipeline,
                 failed = failed.digests(),
                 serving = held.digests(),
                 why,
-                "the modules before serve again: the new ones fail at what those handle"
+                "the modules before serve again, for the new ones fail at what those handle"
             );
         }
         self.on_trial = 0;
         if self.parts.current.serving.is_of(&held) {
-            return Ok(again);
+            return Ok(held_made);
         }
-        // The operator has been there first, with yet other modules.
+        // The operator was first, with yet other modules.
         self.work.make(records, &mut self.parts.current)
     }
 }
@@ -100,10 +109,10 @@ impl Prepare for Stage {
             let made = self.work.make(&records, before)?;
             return Ok(made.into_prepared(records, before.serving.clone()));
         }
-        let mut made = self.work.make(&records, &mut self.parts.current);
-        if self.on_trial > 0 {
-            made = self.judge(&records, made);
-        }
-        Ok(made?.into_prepared(records, self.parts.current.serving.clone()))
+        let made = match self.on_trial {
+            0 => self.work.make(&records, &mut self.parts.current)?,
+            _ => self.try_newest(&records)?,
+        };
+        Ok(made.into_prepared(records, self.parts.current.serving.clone()))
     }
 }
