@@ -212,18 +212,15 @@ impl Running {
     /// handled before an exchange and comes again, by those before it. Leaves the records that go together, and answers
     /// the rest.
     fn by_which(&mut self, partition: &TopicPartition, records: &mut Vec<Record>) -> (By, Vec<Record>) {
-        // Nothing below comes again: every sink has it.
-        for held in self.held.values_mut().filter(|held| held.by_before <= held.standing.lowest()) {
-            held.by_before = 0;
-        }
         let by_before = self.held.get(partition).map_or(0, |held| held.by_before);
         let of_before = records.partition_point(|record| record.offset < by_before);
         if of_before > 0 {
             let rest = records.split_off(of_before);
             return (By::Before, rest);
         }
-        // A lane keeps one set beside the one that serves: it must not need that any more before it takes another.
-        let free = self.held.values().all(|held| held.by_before == 0);
+        // A lane keeps one set beside the one that serves: every sink must have what that one handled before another is
+        // taken.
+        let free = self.held.values().all(|held| held.by_before <= held.standing.lowest());
         (if free { By::Newest } else { By::Current }, Vec::new())
     }
 

@@ -4,6 +4,7 @@
 mod claims;
 mod dead_letter;
 mod dead_letter_topic;
+mod exchange;
 mod faults;
 mod random;
 mod store;
