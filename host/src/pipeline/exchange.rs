@@ -44,6 +44,15 @@ pub struct Candidate {
     started: Arc<Started>,
 }
 
+/// The modules that served before the present ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Before {
+    /// Name of the transform, and digest.
+    pub modules: Vec<(String, String)>,
+    /// Why they were left, where they failed.
+    pub failure: Option<String>,
+}
+
 /// Why a module does not come to serve. The stream has not noticed.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -91,9 +100,10 @@ impl Exchange {
         self.inner.slot.serving().transforms().to_vec()
     }
 
-    /// The modules that served before, and why they were left, if they failed.
-    pub fn before(&self) -> Option<(Vec<(String, String)>, Option<String>)> {
-        self.inner.slot.before().map(|(serving, failure)| (serving.transforms().to_vec(), failure))
+    /// The modules that served before.
+    pub fn before(&self) -> Option<Before> {
+        let (serving, failure) = self.inner.slot.before()?;
+        Some(Before { modules: serving.transforms().to_vec(), failure })
     }
 
     /// Verifies, compiles and starts a module for one of the transforms, and holds it against grants and stores. Takes

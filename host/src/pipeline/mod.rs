@@ -1,8 +1,9 @@
 //! Joins the parts: a source, the lanes with their transforms, the sinks and the dead letters.
 //!
-//! [`run`] reads as what happens: open the stores, load and start the transforms, hold what they declare against
-//! grants, then run each pipeline until its source ends, it is stopped, or it cannot go on. A pipeline is one fate; the
-//! pipelines of a configuration do not wait for each other, so what needs a store or a cluster is part of its run.
+//! [`Pipelines::open`] loads and starts the transforms, holds what they declare against grants, and opens the stores;
+//! [`Pipelines::run`] runs each pipeline until its source ends, it is stopped, or it cannot go on. A pipeline is one
+//! fate; the pipelines of a configuration do not wait for each other, so what needs a store or a cluster is part of its
+//! run.
 
 mod breaker;
 mod claim;
@@ -37,7 +38,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use self::breaker::Breaker;
 use self::commit::CommitMetadata;
 use self::dead_letter::DeadLetters;
-pub use self::exchange::{Candidate, Exchange, Refusal};
+pub use self::exchange::{Before, Candidate, Exchange, Refusal};
 pub use self::inspect::{Finding, inspect};
 use self::lane::Lane;
 use self::one_writer::OneWriter;

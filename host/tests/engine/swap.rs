@@ -241,9 +241,9 @@ fn a_module_that_is_broken_never_touches_the_stream() {
             stream.produce(300);
             stream.settle();
             assert_eq!(exchange.serving(), good, "{deed}");
-            let (left, why) = exchange.before().unwrap();
-            assert_ne!(left, good, "{deed}");
-            assert!(why.is_some(), "{deed}");
+            let left = exchange.before().unwrap();
+            assert_ne!(left.modules, good, "{deed}");
+            assert!(left.failure.is_some(), "{deed}");
             // A good one is taken as ever.
             let next = patched(&json!({"stamp": (number + 1).to_string()}));
             registry.offer(exchange, "stamping", &next, Origin::Upload).unwrap();
