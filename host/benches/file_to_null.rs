@@ -18,7 +18,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::json;
 use tidegate::config::Config;
-use tidegate::pipeline::{self, Stops};
+use tidegate::pipeline::{Pipelines, Stops};
 use tidegate::source::{Record, recorded};
 
 const EVENTS: usize = 100_000;
@@ -40,7 +40,7 @@ fn file_to_null(criterion: &mut Criterion) {
     });
     group.bench_function("file to null", |bencher| {
         bencher.iter(|| {
-            let outcome = pipeline::run(&config, &Stops::default()).unwrap();
+            let outcome = Pipelines::open(&config, &Stops::default()).unwrap().run();
             let done = &outcome.summary.pipelines[0];
             assert!(outcome.failures.is_empty() && done.rejected.is_empty(), "{outcome:?}");
             assert_eq!(done.commands.values().sum::<u64>(), EVENTS as u64);

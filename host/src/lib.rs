@@ -2,7 +2,7 @@
 //!
 //! The modules are in the order of the data's path: a [`source`] yields records, [`event`] understands them as
 //! changes, the [`engine`] hands those to the transforms, [`command`] checks what comes back, a [`sink`] executes it
-//! together with the ledger, and a [`pipeline`] joins them. `ARCHITECTURE.md` says who may know what.
+//! together with the ledger, and a [`pipeline`] joins them. The [`registry`] exchanges modules meanwhile. `ARCHITECTURE.md` says who may know what.
 
 pub mod command;
 pub mod config;
@@ -10,5 +10,6 @@ pub mod contract;
 pub mod engine;
 pub mod event;
 pub mod pipeline;
+pub mod registry;
 pub mod sink;
 pub mod source;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use tidegate::config::Config;
-use tidegate::pipeline::{self, Stops};
+use tidegate::pipeline::{Pipelines, Stops};
+use tidegate::registry::Registry;
 
 use super::exit::{Exit, message};
 
@@ -34,7 +35,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let stops = Arc::new(Stops::default());
     super::signals::listen(stops.clone()).context("cannot listen for signals")?;
     // What a store or a module says may quote what came from a reference.
-    let outcome = pipeline::run(&config, &stops).map_err(|error| anyhow!("{}", config.redact(&message(&error))))?;
+    let pipelines = Pipelines::open(&config, &stops).map_err(|error| anyhow!("{}", config.redact(&message(&error))))?;
+    let registry = Registry::new(pipelines.exchanges());
+    let watching = registry.watch()?;
+    let outcome = pipelines.run();
+    watching.end();
     if let Some(file) = &arguments.summary {
         let summary = serde_json::to_vec(&outcome.summary)?;
         fs::write(file, summary).with_context(|| format!("cannot write the summary to {}", file.display()))?;

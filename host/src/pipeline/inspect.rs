@@ -1,12 +1,14 @@
 //! Holds a configuration against its live source and stores, changing nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Builder;
 
+use super::bind;
 use super::open::{self, Source};
-use super::{bind, start};
+use super::start::start;
 use crate::config::{self, Config, DeadLetterStore};
 use crate::engine::Engine;
 use crate::sink::{Declared, SinkError};
@@ -57,10 +59,11 @@ pub fn inspect(config: &Config) -> anyhow::Result<Vec<Finding>> {
             Err(error) => findings.push(wrong(place("source"), format!("{error:#}"))),
         }
         // What is wrong with a module has been told by the check that connects to nothing.
-        let started: Vec<_> = pipeline.transforms.iter().filter_map(|one| start(&engine, config, one).ok()).collect();
+        let started: Vec<_> =
+            pipeline.transforms.iter().filter_map(|one| Some(Arc::new(start(&engine, config, one).ok()?))).collect();
         for bound in bind(pipeline, &sinks, &started) {
-            let asked =
-                runtime.block_on(async { tokio::time::timeout(PATIENCE, bound.sink.inspect(&bound.declared)).await });
+            let declared = bound.declared();
+            let asked = runtime.block_on(async { tokio::time::timeout(PATIENCE, bound.sink.inspect(&declared)).await });
             let texts = match asked {
                 Ok(Ok(texts)) => texts,
                 Ok(Err(SinkError::Retry(cause) | SinkError::Stop(cause))) => vec![cause],

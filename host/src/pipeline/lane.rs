@@ -15,6 +15,8 @@ use tokio::task::JoinHandle;
 use super::claim::Standing;
 use super::progress::PipelineSummary;
 use super::retry::Backoff;
+use super::serving::Serving;
+use super::trial::By;
 use super::write::{Ended, Prepared, Stores};
 use crate::source::{Assigned, Bounds, Claim, Control, Item, LaneQueue, Record, TopicPartition};
 
@@ -24,13 +26,21 @@ const ADVANCE_AFTER: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_millis(200);
 
 /// The first half of a lane: records of one partition in, checked commands out.
-pub(super) type Prepare = Box<dyn FnMut(Vec<Record>) -> anyhow::Result<Prepared> + Send>;
+pub(super) trait Prepare: Send {
+    /// Handles the records by these modules.
+    ///
+    /// # Errors
+    /// When the pipeline has to stop.
+    fn prepare(&mut self, records: Vec<Record>, by: By) -> anyhow::Result<Prepared>;
+}
 
 /// A lane before it runs.
 pub(super) struct Lane {
     pub(super) queue: Arc<LaneQueue>,
     pub(super) control: Sender<Control>,
-    pub(super) prepare: Prepare,
+    pub(super) prepare: Box<dyn Prepare>,
+    /// What serves at the start.
+    pub(super) serving: Arc<Serving>,
     pub(super) stores: Arc<Stores>,
     pub(super) runtime: Handle,
     /// What one batch may hold.
@@ -45,6 +55,10 @@ struct Held {
     standing: Standing,
     /// Everything below is durable, or was nobody's to give.
     done: u64,
+    /// Everything below has been handled once; a sink may have to take it again.
+    handled: u64,
+    /// Everything below was handled by the modules before, and is handled by them when it is given again.
+    by_before: u64,
     /// To be claimed anew: the source has been asked to assign it again.
     lost: bool,
     /// Since when it clashes with another partition, if it does.
@@ -61,6 +75,8 @@ struct Running {
     /// How many batches have been begun; the last one may be in flight.
     batches: u64,
     in_flight: Option<JoinHandle<Finished>>,
+    /// The modules that handled the last batch.
+    serving: Arc<Serving>,
     /// What has become durable.
     summary: PipelineSummary,
     /// When the ledgers of all partitions were last moved along.
@@ -106,6 +122,7 @@ impl Lane {
         let closing = Closing { queue: self.queue.clone(), control: self.control.clone(), stores: stores.clone() };
         let summary = PipelineSummary { name: stores.pipeline.clone(), ..PipelineSummary::default() };
         let mut running = Running {
+            serving: self.serving.clone(),
             lane: self,
             held: HashMap::new(),
             batches: 0,
@@ -173,7 +190,11 @@ impl Running {
         if records.is_empty() {
             return Ok(());
         }
-        let batch = (self.lane.prepare)(records)?;
+        let (by, rest) = self.by_which(&partition, &mut records);
+        let batch = self.lane.prepare.prepare(records, by)?;
+        if by != By::Before {
+            self.take_notice(&batch.serving, &partition);
+        }
         self.settle()?;
         // Else the batch before has set the partition back: the source will give these records again.
         if let Some(held) = self.held.get(&partition)
@@ -184,13 +205,42 @@ impl Running {
             let patient = held.clashing.is_none_or(|since| since.elapsed() < patience);
             self.begin(partition, standing, batch, patient);
         }
-        Ok(())
+        if rest.is_empty() { Ok(()) } else { self.handle(rest) }
+    }
+
+    /// By which modules records are to be handled, so that each event is handled by the same in every sink: what was
+    /// handled before an exchange and comes again, by those before it. Leaves the records that go together, and answers
+    /// the rest.
+    fn by_which(&mut self, partition: &TopicPartition, records: &mut Vec<Record>) -> (By, Vec<Record>) {
+        let by_before = self.held.get(partition).map_or(0, |held| held.by_before);
+        let of_before = records.partition_point(|record| record.offset < by_before);
+        if of_before > 0 {
+            let rest = records.split_off(of_before);
+            return (By::Before, rest);
+        }
+        // A lane keeps one set beside the one that serves: every sink must have what that one handled before another is
+        // taken.
+        let free = self.held.values().all(|held| held.by_before <= held.standing.lowest());
+        (if free { By::Newest } else { By::Current }, Vec::new())
+    }
+
+    /// Notes where other modules begin to serve.
+    fn take_notice(&mut self, serving: &Arc<Serving>, partition: &TopicPartition) {
+        if serving.number() != self.serving.number() {
+            self.held.values_mut().for_each(|held| held.by_before = held.handled);
+            let digests = serving.digests();
+            tracing::info!(pipeline = self.lane.stores.pipeline, %partition, digests, "served by other modules from here");
+            self.serving = serving.clone();
+        }
     }
 
     fn begin(&mut self, partition: TopicPartition, mut standing: Standing, mut batch: Prepared, patient: bool) {
         let (stores, queue) = (self.lane.stores.clone(), self.lane.queue.clone());
         self.batches += 1;
         let number = self.batches;
+        if let Some(held) = self.held.get_mut(&partition) {
+            held.handled = held.handled.max(batch.to);
+        }
         self.in_flight = Some(self.lane.runtime.spawn(async move {
             let mut summary = std::mem::take(&mut batch.summary);
             let ended = stores.write(&mut standing, &batch, patient, &mut summary.rejected).await;
@@ -232,7 +282,7 @@ impl Running {
         let Some(held) = self.held.get_mut(partition).filter(|held| !held.lost && held.rests_until.is_none()) else {
             return Ok(());
         };
-        match self.lane.runtime.block_on(self.lane.stores.advance(&mut held.standing, held.done))? {
+        match self.lane.runtime.block_on(self.lane.stores.advance(&mut held.standing, held.done, &self.serving))? {
             Ended::Durable => self.tell(partition),
             Ended::ClaimAgain(why) | Ended::Rest(why) => self.claim_again(partition, &why),
         }
@@ -267,6 +317,8 @@ impl Running {
             log_start: assigned.log_start,
             standing,
             done: offset,
+            handled: before.as_ref().map_or(0, |before| before.handled),
+            by_before: before.as_ref().map_or(0, |before| before.by_before),
             lost: false,
             clashing: before.and_then(|before| before.clashing),
             rests_until: None,

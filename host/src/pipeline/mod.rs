@@ -1,13 +1,15 @@
 //! Joins the parts: a source, the lanes with their transforms, the sinks and the dead letters.
 //!
-//! [`run`] reads as what happens: open the stores, load and start the transforms, hold what they declare against
-//! grants, then run each pipeline until its source ends, it is stopped, or it cannot go on. A pipeline is one fate; the
-//! pipelines of a configuration do not wait for each other, so what needs a store or a cluster is part of its run.
+//! [`Pipelines::open`] loads and starts the transforms, holds what they declare against grants, and opens the stores;
+//! [`Pipelines::run`] runs each pipeline until its source ends, it is stopped, or it cannot go on. A pipeline is one
+//! fate; the pipelines of a configuration do not wait for each other, so what needs a store or a cluster is part of its
+//! run.
 
 mod breaker;
 mod claim;
 mod commit;
 pub mod dead_letter;
+mod exchange;
 mod inspect;
 mod lane;
 mod left_out;
@@ -17,39 +19,43 @@ mod prepare;
 mod progress;
 mod reject;
 mod retry;
+mod serving;
+mod start;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod write;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use anyhow::{Context, anyhow, bail};
-use tokio::runtime::{Builder, Handle};
+use anyhow::{Context, anyhow};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use self::breaker::Breaker;
 use self::commit::CommitMetadata;
 use self::dead_letter::DeadLetters;
+pub use self::exchange::{Before, Candidate, Exchange, Refusal};
 pub use self::inspect::{Finding, inspect};
 use self::lane::Lane;
 use self::one_writer::OneWriter;
 use self::open::Source;
-use self::prepare::{LaneTransform, Stage};
 pub use self::progress::{PipelineSummary, Summary};
 use self::retry::Waiting;
+use self::serving::{Serving, Slot};
+use self::start::{Started, declared, start};
 use self::stop::Stop;
 pub use self::stop::Stops;
+use self::trial::Stage;
 use self::write::{BoundSink, Policies, Stores};
 use crate::command::Port;
-use crate::command::check::Checker;
 use crate::config::{self, Config};
-use crate::contract::Description;
-use crate::engine::{Engine, Module, Transform};
-use crate::event::{Decoder, Projection};
-use crate::sink::{Declared, Sink};
+use crate::engine::Engine;
+use crate::event::Decoder;
+use crate::sink::Sink;
 use crate::source::{Bounds, LaneQueue};
 
 /// How a run ended.
@@ -61,51 +67,72 @@ pub struct Outcome {
     pub failures: Vec<anyhow::Error>,
 }
 
-/// Runs every pipeline of a configuration to its end.
-///
-/// # Errors
-/// When the run cannot begin: a store whose settings cannot be used, a module that cannot serve, a grant that is missing.
-pub fn run(config: &Config, stops: &Stops) -> anyhow::Result<Outcome> {
-    let runtime = Builder::new_multi_thread().enable_all().thread_name("tidegate-write").build()?;
-    let shared = Shared {
-        config,
-        engine: Engine::new(config.engine.cache.as_ref().map(|folder| folder.as_path().to_path_buf()))?,
-        sinks: open::sinks(config)?,
-        dead_letters: Arc::new(open::dead_letters(config)?),
-        runtime: runtime.handle().clone(),
-    };
-    let prepared = config
-        .pipelines
-        .iter()
-        .map(|pipeline| Pipeline::prepare(pipeline, &shared, stops.add()))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+/// The pipelines of a configuration, ready to run.
+pub struct Pipelines<'a> {
+    config: &'a Config,
+    stops: &'a Stops,
+    prepared: Vec<Pipeline>,
+    exchanges: Vec<Exchange>,
+    /// Sinks write on it; it ends last.
+    _runtime: Runtime,
+}
 
-    let mut outcome = Outcome { summary: Summary::default(), failures: Vec::new() };
-    let others = AtomicUsize::new(prepared.len());
-    let run_one = |pipeline: Pipeline| {
-        let (summary, failure) = pipeline.run();
-        // The outcome may be days away, as long as the others go on.
-        if others.fetch_sub(1, Ordering::Relaxed) > 1
-            && !stops.are_set()
-            && let Some(failure) = &failure
-        {
-            tracing::error!("{}; the other pipelines go on", config.redact(&format!("{failure:#}")));
-        }
-        (summary, failure)
-    };
-    thread::scope(|scope| {
-        let running: Vec<_> = prepared.into_iter().map(|pipeline| scope.spawn(|| run_one(pipeline))).collect();
-        for pipeline in running {
-            match pipeline.join() {
-                Ok((summary, failure)) => {
-                    outcome.summary.pipelines.push(summary);
-                    outcome.failures.extend(failure);
-                }
-                Err(_) => outcome.failures.push(anyhow!("a pipeline failed unexpectedly: see the message above")),
+impl<'a> Pipelines<'a> {
+    /// Loads and starts the modules, and opens source, sinks and dead letters. Nothing is read or written yet.
+    ///
+    /// # Errors
+    /// When the run cannot begin: a store whose settings cannot be used, a module that cannot serve, a grant that is
+    /// missing.
+    pub fn open(config: &'a Config, stops: &'a Stops) -> anyhow::Result<Self> {
+        let runtime = Builder::new_multi_thread().enable_all().thread_name("tidegate-write").build()?;
+        let shared = Shared {
+            config,
+            engine: Engine::new(config.engine.cache.as_ref().map(|folder| folder.as_path().to_path_buf()))?,
+            sinks: open::sinks(config)?,
+            dead_letters: Arc::new(open::dead_letters(config)?),
+            runtime: runtime.handle().clone(),
+        };
+        let prepare = |pipeline| Pipeline::prepare(pipeline, &shared, stops.add());
+        let both: Vec<_> = config.pipelines.iter().map(prepare).collect::<anyhow::Result<_>>()?;
+        let (prepared, exchanges) = both.into_iter().unzip();
+        Ok(Self { config, stops, prepared, exchanges, _runtime: runtime })
+    }
+
+    /// The modules of each pipeline, to be exchanged while it runs.
+    pub fn exchanges(&self) -> Vec<Exchange> {
+        self.exchanges.clone()
+    }
+
+    /// Runs every pipeline to its end.
+    pub fn run(self) -> Outcome {
+        let Self { config, stops, prepared, exchanges: _, _runtime } = self;
+        let mut outcome = Outcome { summary: Summary::default(), failures: Vec::new() };
+        let others = AtomicUsize::new(prepared.len());
+        let run_one = |pipeline: Pipeline| {
+            let (summary, failure) = pipeline.run();
+            // The outcome may be days away, as long as the others go on.
+            if others.fetch_sub(1, Ordering::Relaxed) > 1
+                && !stops.are_set()
+                && let Some(failure) = &failure
+            {
+                tracing::error!("{}; the other pipelines go on", config.redact(&format!("{failure:#}")));
             }
-        }
-    });
-    Ok(outcome)
+            (summary, failure)
+        };
+        thread::scope(|scope| {
+            let running: Vec<_> = prepared.into_iter().map(|pipeline| scope.spawn(|| run_one(pipeline))).collect();
+            for pipeline in running {
+                match pipeline.join() {
+                    Ok((summary, failure)) => {
+                        outcome.summary.pipelines.push(summary);
+                        outcome.failures.extend(failure);
+                    }
+                    Err(_) => outcome.failures.push(anyhow!("a pipeline failed unexpectedly: see the message above")),
+                }
+            }
+        });
+        outcome
+    }
 }
 
 /// What the pipelines of a run have in common.
@@ -115,13 +142,6 @@ struct Shared<'a> {
     sinks: BTreeMap<String, Arc<dyn Sink>>,
     dead_letters: Arc<DeadLetters>,
     runtime: Handle,
-}
-
-/// A transform that has been started and held against its grants.
-struct Started {
-    name: String,
-    transform: Transform,
-    checker: Arc<Checker>,
 }
 
 /// A pipeline that is ready to run.
@@ -135,25 +155,23 @@ struct Pipeline {
 }
 
 impl Pipeline {
-    fn prepare(pipeline: &config::Pipeline, shared: &Shared<'_>, stop: Arc<Stop>) -> anyhow::Result<Self> {
+    fn prepare(pipeline: &config::Pipeline, shared: &Shared<'_>, stop: Arc<Stop>) -> anyhow::Result<(Self, Exchange)> {
         let name = pipeline.name.to_string();
         let started = pipeline
             .transforms
             .iter()
             .map(|transform| {
-                start(&shared.engine, shared.config, transform).with_context(|| format!("pipeline `{name}`"))
+                let started = start(&shared.engine, shared.config, transform);
+                Ok(Arc::new(started.with_context(|| format!("pipeline `{name}`"))?))
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         let source = open::source(shared.config, pipeline).with_context(|| format!("pipeline `{name}`"))?;
-        let transforms: Vec<_> =
-            started.iter().map(|one| (one.name.clone(), one.transform.module().digest().to_owned())).collect();
-        let digests: Vec<_> = transforms.iter().map(|(_, digest)| digest.as_str()).collect();
+        let sinks = bind(pipeline, &shared.sinks, &started);
+        let slot = Arc::new(Slot::new(Serving::first(started)));
         let stores = Arc::new(Stores {
             pipeline: name.clone(),
-            sinks: bind(pipeline, &shared.sinks, &started),
+            sinks,
             dead_letters: shared.dead_letters.clone(),
-            digests: digests.join(","),
-            transforms,
             stop,
             policies: Policies::of(pipeline),
             breaker: Breaker::new(pipeline.breaker),
@@ -167,18 +185,28 @@ impl Pipeline {
         let (to_source, control) = mpsc::channel();
         let lanes = (0..pipeline.lanes)
             .map(|_| {
-                let mut stage = stage(pipeline, &started)?;
+                let decoder = Decoder::new(pipeline.event_options());
+                let stage = Stage::new(&name, decoder, slot.clone(), pipeline.on_truncate)?;
                 Ok(Lane {
                     queue: Arc::new(LaneQueue::new(batch)),
                     control: to_source.clone(),
-                    prepare: Box::new(move |records| stage.prepare(records)),
+                    prepare: Box::new(stage),
+                    serving: slot.serving(),
                     stores: stores.clone(),
                     runtime: shared.runtime.clone(),
                     batch,
                 })
             })
             .collect::<anyhow::Result<_>>()?;
-        Ok(Self { name, lanes, control, source, stores, runtime: shared.runtime.clone() })
+        let runtime = shared.runtime.clone();
+        let exchange = Exchange::new(
+            pipeline.clone(),
+            (shared.engine.clone(), shared.config.engine.limits.clone()),
+            slot,
+            stores.clone(),
+            runtime.clone(),
+        );
+        Ok((Self { name, lanes, control, source, stores, runtime }, exchange))
     }
 
     /// Holds the stores against what the transforms declare, before the first record.
@@ -232,38 +260,6 @@ impl Drop for Closing<'_> {
     }
 }
 
-/// Loads a module, starts it with its settings, and holds what it declares against what it is granted.
-fn start(engine: &Engine, config: &Config, transform: &config::Transform) -> anyhow::Result<Started> {
-    let name = transform.name.clone();
-    let module = load(engine, config, transform)?;
-    // A transform may quote its settings, and those may hold secrets.
-    let started = module
-        .start(&transform.settings)
-        .map_err(|refused| anyhow!("{}", transform.settings.redact(&format!("{refused:#}"))))?;
-    let checker = Checker::new(started.description(), &transform.grants.to_command())
-        .map_err(|problems| anyhow!("transform `{name}`: {}", problems.join("; ")))?;
-    Ok(Started { name, transform: started, checker: Arc::new(checker) })
-}
-
-/// Reads and compiles a transform's module, and holds it against the pinned digest.
-fn load(engine: &Engine, config: &Config, transform: &config::Transform) -> anyhow::Result<Module> {
-    let path = transform.module.as_path();
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read the module {}", transform.module.shown()))?;
-    let module = engine.load(transform.name.as_str(), &bytes, &config.engine.limits)?;
-    if let Some(pinned) = &transform.digest
-        && pinned != module.digest()
-    {
-        bail!(
-            "transform `{}`: the module {} has the digest {}, but {pinned} is pinned: bring the pinned module, or change \
-             `digest`",
-            transform.name,
-            transform.module.shown(),
-            module.digest()
-        );
-    }
-    Ok(module)
-}
-
 impl Policies {
     fn of(pipeline: &config::Pipeline) -> Self {
         Self {
@@ -276,7 +272,11 @@ impl Policies {
 }
 
 /// The sinks of a pipeline with their ports, in the order in which they are written.
-fn bind(pipeline: &config::Pipeline, sinks: &BTreeMap<String, Arc<dyn Sink>>, started: &[Started]) -> Vec<BoundSink> {
+fn bind(
+    pipeline: &config::Pipeline,
+    sinks: &BTreeMap<String, Arc<dyn Sink>>,
+    started: &[Arc<Started>],
+) -> Vec<BoundSink> {
     let mut bound: Vec<BoundSink> = Vec::new();
     for port in Port::ALL {
         let Some(name) = pipeline.sinks.get(&port) else { continue };
@@ -286,45 +286,13 @@ fn bind(pipeline: &config::Pipeline, sinks: &BTreeMap<String, Arc<dyn Sink>>, st
             None => bound.push(BoundSink {
                 name: name.clone(),
                 ports: vec![port],
-                declared: Declared::default(),
+                declared: Mutex::default(),
                 sink: sink.clone(),
             }),
         }
     }
     for bound in &mut bound {
-        bound.declared = declared(&bound.ports, started.iter().map(|one| one.transform.description()));
+        bound.declared = Mutex::new(declared(&bound.ports, started.iter().map(|one| one.description())));
     }
     bound
-}
-
-/// What transforms will write through the ports of one sink.
-fn declared<'a>(ports: &[Port], descriptions: impl Iterator<Item = &'a Description>) -> Declared {
-    let mut declared = Declared { ports: ports.to_vec(), ..Declared::default() };
-    for description in descriptions {
-        for port in ports {
-            match port {
-                Port::Tables => declared.tables.extend_from_slice(&description.tables),
-                Port::Documents => declared.indexes.extend_from_slice(&description.indexes),
-                Port::Messages => declared.topics.extend_from_slice(&description.topics),
-                Port::Cache => declared.cache_keys.extend_from_slice(&description.cache_keys),
-            }
-        }
-    }
-    declared
-}
-
-/// The first half of one lane.
-fn stage(pipeline: &config::Pipeline, started: &[Started]) -> anyhow::Result<Stage> {
-    let transforms = started
-        .iter()
-        .map(|one| {
-            Ok(LaneTransform {
-                name: one.name.clone(),
-                transform: one.transform.fork()?,
-                projection: Projection::new(&one.transform.description().inputs),
-                checker: one.checker.clone(),
-            })
-        })
-        .collect::<anyhow::Result<_>>()?;
-    Ok(Stage::new(&pipeline.name, Decoder::new(pipeline.event_options()), transforms, pipeline.on_truncate))
 }

@@ -1,4 +1,4 @@
-//! The first half of a lane: records in, checked commands out.
+//! Records in, checked commands out.
 //!
 //! Records are understood one by one; changes of one table under one schema that follow each other go to each
 //! transform in one call. What is refused on the way keeps its place and its reason.
@@ -9,11 +9,12 @@ use anyhow::{Context, anyhow};
 
 use super::dead_letter::Stage as Failed;
 use super::progress::{PipelineSummary, count};
+use super::serving::{Part, Serving};
 use super::write::{Prepared, Refused};
 use crate::command::check::Checker;
 use crate::command::collapse::Tagged;
 use crate::config::OnTruncate;
-use crate::contract::Operation;
+use crate::contract::{Fault, Operation};
 use crate::engine::{Batch, Transform};
 use crate::event::{Change, Control, Decoder, Event, Projection};
 use crate::source::Record;
@@ -30,33 +31,70 @@ pub(super) struct LaneTransform {
     pub(super) checker: Arc<Checker>,
 }
 
-/// The first half of a lane.
-pub(super) struct Stage {
-    pipeline: String,
-    decoder: Decoder,
-    transforms: Vec<LaneTransform>,
-    on_truncate: OnTruncate,
+/// What turns records into commands, whichever modules do it.
+pub(super) struct Work {
+    /// The pipeline's name.
+    pub(super) pipeline: String,
+    /// Understands the records.
+    pub(super) decoder: Decoder,
+    /// What to do about a table that is truncated.
+    pub(super) on_truncate: OnTruncate,
 }
 
-impl Stage {
-    /// The first half of a lane of this pipeline.
-    pub(super) fn new(
-        pipeline: &str,
-        decoder: Decoder,
-        transforms: Vec<LaneTransform>,
-        on_truncate: OnTruncate,
-    ) -> Self {
-        Self { pipeline: pipeline.to_owned(), decoder, transforms, on_truncate }
+/// What to do about a call that fails.
+#[derive(Debug, Clone, Copy)]
+enum Care {
+    /// Find the changes that are at fault, and have the others handled.
+    Whole,
+    /// Nothing.
+    None,
+}
+
+/// What became of the records of a batch.
+#[derive(Default)]
+pub(super) struct Made {
+    /// The offset after the last record that was taken.
+    to: u64,
+    commands: Vec<Tagged>,
+    refused: Vec<Refused>,
+    summary: PipelineSummary,
+    stop: Option<anyhow::Error>,
+}
+
+impl Made {
+    /// The records at which a module has failed, rather than judged: a trap, no answer in time, an answer that does not
+    /// add up or is not granted.
+    pub(super) fn failures(&self) -> impl Iterator<Item = &Refused> {
+        let failed = [Fault::Trapped, Fault::Deadline, Fault::BadAnswer, Fault::NotGranted];
+        self.refused.iter().filter(move |refused| failed.contains(&refused.why.fault))
     }
 
+    /// The batch of these records, as this set of modules handled it.
+    pub(super) fn into_prepared(self, records: Vec<Record>, serving: Arc<Serving>) -> Prepared {
+        let Self { to, commands, refused, summary, stop } = self;
+        Prepared { records, to, serving, commands, refused, summary, stop }
+    }
+}
+
+impl Work {
     /// Turns records of one partition into commands.
     ///
     /// # Errors
     /// When a transform cannot be run any more. A bad record is no error: it is among the refused.
-    pub(super) fn prepare(&mut self, records: Vec<Record>) -> anyhow::Result<Prepared> {
-        let mut made = Made::default();
-        let mut to = records.last().map_or(0, |record| record.offset + 1);
-        let mut stop = None;
+    pub(super) fn make(&mut self, records: &[Record], part: &mut Part) -> anyhow::Result<Made> {
+        self.make_by(records, part, Care::Whole)
+    }
+
+    /// The same by modules on trial: a call that fails is not looked into, since another module may have the answer.
+    ///
+    /// # Errors
+    /// When a call fails.
+    pub(super) fn make_on_trial(&mut self, records: &[Record], part: &mut Part) -> anyhow::Result<Made> {
+        self.make_by(records, part, Care::None)
+    }
+
+    fn make_by(&mut self, records: &[Record], part: &mut Part, care: Care) -> anyhow::Result<Made> {
+        let mut made = Made { to: records.last().map_or(0, |record| record.offset + 1), ..Made::default() };
         let mut run: Vec<(usize, Change<'_>)> = Vec::with_capacity(records.len());
         for (place, record) in records.iter().enumerate() {
             let event = match self.decoder.decode(record) {
@@ -71,13 +109,13 @@ impl Stage {
             match event {
                 Event::Change(change) => {
                     if run.last().is_some_and(|(_, last)| !same_batch(last, &change)) {
-                        self.apply(&mut run, &mut made)?;
+                        apply((&self.pipeline, care), &mut run, part, &mut made)?;
                     }
                     run.push((place, change));
                 }
                 Event::Truncate if self.on_truncate == OnTruncate::Stop => {
-                    to = record.offset;
-                    stop = Some(anyhow!(
+                    made.to = record.offset;
+                    made.stop = Some(anyhow!(
                         "pipeline `{}`: {} truncates its table, which has no order against the changes of rows. Bring \
                          the stores in line, then go on past it with `on_truncate = \"ignore\"`",
                         self.pipeline,
@@ -89,61 +127,66 @@ impl Stage {
             }
             count(&mut made.summary.events, kind);
         }
-        self.apply(&mut run, &mut made)?;
+        apply((&self.pipeline, care), &mut run, part, &mut made)?;
         drop(run);
-        if self.transforms.len() > 1 {
+        if part.transforms.len() > 1 {
             made.commands.sort_by_key(|tagged| tagged.offset);
         }
-        Ok(Prepared { records, to, commands: made.commands, refused: made.refused, summary: made.summary, stop })
-    }
-
-    /// Has every transform handle the changes.
-    fn apply(&mut self, run: &mut Vec<(usize, Change<'_>)>, made: &mut Made) -> anyhow::Result<()> {
-        let Some((_, first)) = run.first() else { return Ok(()) };
-        for (number, lane) in self.transforms.iter_mut().enumerate() {
-            let changes: Vec<_> = run.iter().map(|(_, change)| change.project(&mut lane.projection)).collect();
-            let batch = Batch {
-                topic: &first.record.partition.topic,
-                partition: first.record.partition.partition,
-                table: &first.table,
-                columns: first.columns.as_deref().map(Vec::as_slice),
-            };
-            let outcomes = lane.transform.apply(batch, &changes).with_context(|| {
-                format!(
-                    "pipeline `{}`: transform `{}` (sha256:{}) cannot serve {}",
-                    self.pipeline,
-                    lane.name,
-                    lane.transform.module().digest(),
-                    first.record.position()
-                )
-            })?;
-            for ((place, change), outcome) in run.iter().zip(outcomes) {
-                let checked = outcome.map_err(|why| (Failed::Transform, why)).and_then(|commands| {
-                    let checked: Result<Vec<_>, _> =
-                        commands.into_iter().map(|command| lane.checker.check(command)).collect();
-                    checked.map_err(|why| (Failed::Check, why))
-                });
-                match checked {
-                    Ok(commands) => made.commands.extend(commands.into_iter().map(|command| {
-                        count(&mut made.summary.commands, command.kind());
-                        Tagged { offset: change.record.offset, transform: number, command }
-                    })),
-                    Err((stage, why)) => {
-                        made.refused.push(Refused { place: *place, transform: Some(number), stage, sink: None, why });
-                    }
-                }
-            }
-        }
-        run.clear();
-        Ok(())
+        Ok(made)
     }
 }
 
-#[derive(Default)]
-struct Made {
-    commands: Vec<Tagged>,
-    refused: Vec<Refused>,
-    summary: PipelineSummary,
+/// Has every transform handle the changes.
+fn apply(
+    (pipeline, care): (&str, Care),
+    run: &mut Vec<(usize, Change<'_>)>,
+    part: &mut Part,
+    made: &mut Made,
+) -> anyhow::Result<()> {
+    let Some((_, first)) = run.first() else { return Ok(()) };
+    for (number, lane) in part.transforms.iter_mut().enumerate() {
+        let changes: Vec<_> = run.iter().map(|(_, change)| change.project(&mut lane.projection)).collect();
+        let batch = Batch {
+            topic: &first.record.partition.topic,
+            partition: first.record.partition.partition,
+            table: &first.table,
+            columns: first.columns.as_deref().map(Vec::as_slice),
+        };
+        let applied = match care {
+            Care::Whole => lane.transform.apply(batch, &changes).map_err(anyhow::Error::from),
+            Care::None => lane
+                .transform
+                .try_apply(batch, &changes)
+                .map_err(anyhow::Error::from)
+                .and_then(|outcomes| outcomes.map_err(|rejection| anyhow!("{}", rejection.reason))),
+        };
+        let outcomes = applied.with_context(|| {
+            format!(
+                "pipeline `{pipeline}`: transform `{}` (sha256:{}) cannot serve {}",
+                lane.name,
+                lane.transform.module().digest(),
+                first.record.position()
+            )
+        })?;
+        for ((place, change), outcome) in run.iter().zip(outcomes) {
+            let checked = outcome.map_err(|why| (Failed::Transform, why)).and_then(|commands| {
+                let checked: Result<Vec<_>, _> =
+                    commands.into_iter().map(|command| lane.checker.check(command)).collect();
+                checked.map_err(|why| (Failed::Check, why))
+            });
+            match checked {
+                Ok(commands) => made.commands.extend(commands.into_iter().map(|command| {
+                    count(&mut made.summary.commands, command.kind());
+                    Tagged { offset: change.record.offset, transform: number, command }
+                })),
+                Err((stage, why)) => {
+                    made.refused.push(Refused { place: *place, transform: Some(number), stage, sink: None, why });
+                }
+            }
+        }
+    }
+    run.clear();
+    Ok(())
 }
 
 /// Whether two changes may go to a transform in one call.

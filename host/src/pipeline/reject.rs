@@ -42,7 +42,7 @@ impl Stores {
                 count(rejected, refused.why.fault.label());
                 let (transform, digest) = refused
                     .transform
-                    .and_then(|transform| self.transforms.get(transform))
+                    .and_then(|transform| batch.serving.transforms().get(transform))
                     .map_or(("", ""), |(name, digest)| (name.as_str(), digest.as_str()));
                 DeadLetter {
                     record: &records[refused.place],
@@ -62,6 +62,7 @@ impl Stores {
                 pipeline = self.pipeline,
                 position = letter.record.position(),
                 transform = letter.transform,
+                digest = letter.digest,
                 fault = letter.fault.label(),
                 reason = letter.reason,
                 "dead letter"

@@ -6,8 +6,8 @@
 //! A sink whose ledger is already past a part of the batch gets the rest alone.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -20,6 +20,7 @@ use super::one_writer::OneWriter;
 use super::progress::{Counts, PipelineSummary};
 use super::reject::refused_by;
 use super::retry::Waiting;
+use super::serving::Serving;
 use super::stop::Stop;
 use crate::command::Port;
 use crate::command::collapse::{Origin, Tagged, collapse, judge};
@@ -35,7 +36,7 @@ pub(super) struct BoundSink {
     /// The ports that are bound to it.
     pub(super) ports: Vec<Port>,
     /// What the transforms declared of these ports.
-    pub(super) declared: Declared,
+    pub(super) declared: Mutex<Declared>,
     /// The store.
     pub(super) sink: Arc<dyn Sink>,
 }
@@ -61,10 +62,6 @@ pub(super) struct Stores {
     pub(super) sinks: Vec<BoundSink>,
     /// Where rejected records go.
     pub(super) dead_letters: Arc<DeadLetters>,
-    /// The transforms: name and digest.
-    pub(super) transforms: Vec<(String, String)>,
-    /// The digests joined by a comma, for the ledger.
-    pub(super) digests: String,
     /// Ends the waiting for a store.
     pub(super) stop: Arc<Stop>,
     /// What the operator decided.
@@ -89,6 +86,8 @@ pub(super) struct Prepared {
     pub(super) records: Vec<Record>,
     /// The offset after the last record.
     pub(super) to: u64,
+    /// The modules that handled it.
+    pub(super) serving: Arc<Serving>,
     /// The commands in the order of the events.
     pub(super) commands: Vec<Tagged>,
     /// The records that were refused so far.
@@ -151,7 +150,7 @@ impl Stores {
         let refused: Vec<_> = batch.refused.iter().collect();
         self.file(batch, standing.letters, &refused, &places, rejected).await?;
 
-        let refused_before = self.refused_before(standing);
+        let refused_before = refused_before(standing, &batch.serving);
         let mut omitted: HashSet<Origin> = HashSet::new();
         for (place, bound) in self.sinks.iter().enumerate() {
             let from = standing.next[place];
@@ -174,11 +173,12 @@ impl Stores {
             loop {
                 commands.retain(|tagged| !omitted.contains(&tagged.origin()));
                 let writes = collapse(commands.iter().copied(), &unfolded);
-                let bad = match self.execute(standing, place, batch.to, &writes, &note, patient).await? {
-                    Answer::Durable => break,
-                    Answer::Rejected(bad) => bad,
-                    Answer::Not(ended) => return Ok(ended),
-                };
+                let bad =
+                    match self.execute(standing, place, batch.to, &writes, (&batch.serving, &note), patient).await? {
+                        Answer::Durable => break,
+                        Answer::Rejected(bad) => bad,
+                        Answer::Not(ended) => return Ok(ended),
+                    };
                 let verdict = judge(commands.iter().copied(), &writes, &bad);
                 if verdict.rejected.is_empty() && verdict.unfold.is_empty() {
                     return Err(self.refused_nothing(bound));
@@ -186,7 +186,7 @@ impl Stores {
                 unfolded.extend(verdict.unfold.iter().cloned());
                 let refused = refused_by(place, bound, batch, verdict);
                 let origins: Vec<Origin> = refused.iter().map(|(origin, _)| *origin).collect();
-                note = left_out::add(&note, &origins, &self.transforms);
+                note = left_out::add(&note, &origins, batch.serving.transforms());
                 omitted.extend(origins);
                 places.extend(refused.iter().map(|(_, refused)| refused.place));
                 let refused: Vec<_> = refused.iter().map(|(_, refused)| refused).collect();
@@ -199,19 +199,6 @@ impl Stores {
         Ok(Ended::Durable)
     }
 
-    /// What sinks have refused that are ahead of others, by the sink's place: it goes to none of the later sinks.
-    fn refused_before(&self, standing: &Standing) -> Vec<(usize, Origin)> {
-        let lowest = standing.lowest();
-        let mut refused = Vec::new();
-        for (place, (note, next)) in standing.notes.iter().zip(&standing.next).enumerate() {
-            if *next > lowest {
-                let ahead = left_out::of(note, &self.transforms).into_iter().filter(|origin| origin.offset < *next);
-                refused.extend(ahead.map(|origin| (place, origin)));
-            }
-        }
-        refused
-    }
-
     fn tell_two_writers(&self, bound: &BoundSink, two: &str) {
         tracing::warn!(
             pipeline = self.pipeline,
@@ -220,17 +207,17 @@ impl Stores {
         );
     }
 
-    /// Moves the ledgers that lag behind `to`, since their sinks had nothing to write.
+    /// Moves the ledgers that lag behind `to`, since their sinks had nothing to write of what `serving` handled.
     ///
     /// # Errors
     /// As [`Stores::write`].
-    pub(super) async fn advance(&self, standing: &mut Standing, to: u64) -> anyhow::Result<Ended> {
+    pub(super) async fn advance(&self, standing: &mut Standing, to: u64, serving: &Serving) -> anyhow::Result<Ended> {
         for (place, bound) in self.sinks.iter().enumerate() {
             if standing.next[place] >= to {
                 continue;
             }
             if bound.sink.keeps_ledger() {
-                match self.execute(standing, place, to, &[], &standing.notes[place], true).await? {
+                match self.execute(standing, place, to, &[], (serving, &standing.notes[place]), true).await? {
                     Answer::Durable => {}
                     Answer::Rejected(_) => return Err(self.refused_nothing(bound)),
                     Answer::Not(ended) => return Ok(ended),
@@ -248,12 +235,12 @@ impl Stores {
         place: usize,
         to: u64,
         writes: &[Write<'_>],
-        note: &str,
+        (serving, note): (&Serving, &str),
         patient: bool,
     ) -> anyhow::Result<Answer> {
         let (bound, from) = (&self.sinks[place], standing.next[place]);
         let (key, token, epoch) = (&standing.key, standing.token, standing.epochs[place]);
-        let step = Step { key, token, from, to, epoch, digest: &self.digests, note };
+        let step = Step { key, token, from, to, epoch, digest: serving.digests(), note };
         Ok(match self.patiently(bound, || bound.sink.write(&step, writes)).await? {
             Written::Applied | Written::AlreadyApplied => Answer::Durable,
             Written::Clashes(bad) if patient => {
@@ -280,4 +267,17 @@ impl Stores {
             bound.name
         )
     }
+}
+
+/// What sinks have refused that are ahead of others, by the sink's place: it goes to none of the later sinks.
+fn refused_before(standing: &Standing, serving: &Serving) -> Vec<(usize, Origin)> {
+    let lowest = standing.lowest();
+    let mut refused = Vec::new();
+    for (place, (note, next)) in standing.notes.iter().zip(&standing.next).enumerate() {
+        if *next > lowest {
+            let ahead = left_out::of(note, serving.transforms()).into_iter().filter(|origin| origin.offset < *next);
+            refused.extend(ahead.map(|origin| (place, origin)));
+        }
+    }
+    refused
 }

@@ -4,6 +4,7 @@
 mod claims;
 mod dead_letter;
 mod dead_letter_topic;
+mod exchange;
 mod faults;
 mod random;
 mod store;
@@ -11,7 +12,7 @@ mod store;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, LazyLock, mpsc};
+use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -21,22 +22,32 @@ use self::store::Store;
 use super::Pipeline;
 use super::breaker::Breaker;
 use super::dead_letter::{DeadLetterFile, DeadLetters, Stage};
-use super::lane::{Lane, Prepare};
+use super::lane::{self, Lane};
 use super::one_writer::OneWriter;
 use super::open::Source;
 use super::progress::{PipelineSummary, count};
 use super::retry::Waiting;
+use super::serving::Serving;
 use super::stop::Stop;
+use super::trial::By;
 use super::write::{BoundSink, Policies, Prepared, Refused, Stores};
 use crate::command::collapse::Tagged;
 use crate::command::{Command, Port, Row};
 use crate::config::{self, OnLost, OnLostCache};
 use crate::contract::{Fault, Rejection};
-use crate::sink::Declared;
 use crate::source::{Bounds, FileSource, LaneQueue, Record};
 
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
+
+/// The first half of a lane, as a test scripts it.
+type Prepare = Box<dyn FnMut(Vec<Record>) -> anyhow::Result<Prepared> + Send>;
+
+impl lane::Prepare for Prepare {
+    fn prepare(&mut self, records: Vec<Record>, _by: By) -> anyhow::Result<Prepared> {
+        self(records)
+    }
+}
 
 const TABLES: &[Port] = &[Port::Tables];
 const OTHERS: &[Port] = &[Port::Documents, Port::Cache, Port::Messages];
@@ -76,7 +87,8 @@ fn answering(answer: impl Fn(&Record) -> Option<Vec<Command>> + Send + 'static) 
                 }
             }
         }
-        Ok(Prepared { to: records.last().unwrap().offset + 1, records, commands, refused, summary, stop: None })
+        let to = records.last().unwrap().offset + 1;
+        Ok(Prepared { to, records, serving: serving(), commands, refused, summary, stop: None })
     })
 }
 
@@ -113,17 +125,14 @@ impl Site {
         let sinks = self.sinks.iter().zip(0..).map(|((ports, store), number)| BoundSink {
             name: format!("s{number}"),
             ports: ports.to_vec(),
-            declared: Declared::default(),
+            declared: Mutex::default(),
             sink: store.clone(),
         });
         let letters = Arc::new(DeadLetters::File(DeadLetterFile::open(self.letters_path(), 1000).unwrap()));
-        let transforms = vec![("first".into(), "d1".into()), ("second".into(), "d2".into())];
         Arc::new(Stores {
             pipeline: "p".into(),
             sinks: sinks.collect(),
             dead_letters: letters,
-            transforms,
-            digests: "d1,d2".into(),
             stop: Arc::new(Stop::default()),
             policies: self.policies.clone(),
             breaker: Breaker::new(self.breaker),
@@ -173,11 +182,17 @@ fn lane(stores: &Arc<Stores>, prepare: Prepare, control: mpsc::Sender<crate::sou
     Lane {
         queue: Arc::new(LaneQueue::new(batch)),
         control,
-        prepare,
+        prepare: Box::new(prepare),
+        serving: serving(),
         stores: stores.clone(),
         runtime: RUNTIME.handle().clone(),
         batch,
     }
+}
+
+/// The modules that every test has.
+fn serving() -> Arc<Serving> {
+    Arc::new(Serving::named(0, &[("first", "d1"), ("second", "d2")]))
 }
 
 fn raw(json: &str) -> Box<RawValue> {

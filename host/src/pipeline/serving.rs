@@ -1,0 +1,236 @@
+//! Which modules serve a pipeline, and how its lanes change from one set of them to the next.
+//!
+//! A set is made ready away from the data: modules compiled, transforms started, an instance of each for every lane,
+//! the stores held against what they declare. A lane looks between two batches whether there is a newer set, and then
+//! takes its own part of it: that is all that an exchange costs it. It keeps its part of the set before, to go back to
+//! at once.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::prepare::LaneTransform;
+use super::start::Started;
+
+/// A set of modules that serve together. What a batch comes to is said under its name: in the ledgers, the dead letters
+/// and the log.
+#[derive(Default)]
+pub(super) struct Serving {
+    /// Rises by one with each exchange; 0 is the first set of a run.
+    number: u64,
+    /// The number under which its modules served first: another one than `number` after going back to them.
+    origin: u64,
+    /// The transforms in the pipeline's order: name, and digest of the module.
+    transforms: Vec<(String, String)>,
+    /// The digests joined by a comma, for the ledger.
+    digests: String,
+    /// What instances are made of.
+    started: Vec<Arc<Started>>,
+}
+
+/// The set that serves a pipeline now.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// The number of the newest set: lanes look at this alone as long as it is their own.
+    newest: AtomicU64,
+    state: Mutex<State>,
+}
+
+struct State {
+    serving: Arc<Serving>,
+    before: Option<Arc<Serving>>,
+    /// What each lane has still to take of the set.
+    ready: Vec<Vec<LaneTransform>>,
+    /// Why the set before was left, where it failed.
+    failure: Option<String>,
+}
+
+/// A lane's part of a set.
+pub(super) struct Part {
+    /// The set.
+    pub(super) serving: Arc<Serving>,
+    /// An instance of each of its transforms.
+    pub(super) transforms: Vec<LaneTransform>,
+}
+
+/// A lane's part of the set that serves, and of the one before.
+pub(super) struct Parts {
+    slot: Arc<Slot>,
+    pub(super) current: Part,
+    pub(super) before: Option<Part>,
+}
+
+impl Serving {
+    /// The set with which a run begins.
+    pub(super) fn first(started: Vec<Arc<Started>>) -> Self {
+        Self::new(0, started.iter().map(|one| one.identity()).collect(), started)
+    }
+
+    fn new(number: u64, transforms: Vec<(String, String)>, started: Vec<Arc<Started>>) -> Self {
+        let digests: Vec<_> = transforms.iter().map(|(_, digest)| digest.as_str()).collect();
+        Self { number, origin: number, digests: digests.join(","), transforms, started }
+    }
+
+    /// One whose modules are names alone.
+    #[cfg(test)]
+    pub(super) fn named(number: u64, transforms: &[(&str, &str)]) -> Self {
+        let transforms = transforms.iter().map(|(name, digest)| ((*name).to_owned(), (*digest).to_owned()));
+        Self::new(number, transforms.collect(), Vec::new())
+    }
+
+    /// Whether it is of the same modules, come back to or not.
+    pub(super) fn is_of(&self, other: &Self) -> bool {
+        self.origin == other.origin
+    }
+
+    /// Which set of the run it is.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Name and digest of each transform, in the pipeline's order.
+    pub(super) fn transforms(&self) -> &[(String, String)] {
+        &self.transforms
+    }
+
+    /// The digests as the ledger keeps them.
+    pub(super) fn digests(&self) -> &str {
+        &self.digests
+    }
+
+    /// What instances are made of.
+    pub(super) fn started(&self) -> &[Arc<Started>] {
+        &self.started
+    }
+
+    /// An instance of each transform.
+    ///
+    /// # Errors
+    /// When one cannot be made.
+    pub(super) fn fork(&self) -> anyhow::Result<Vec<LaneTransform>> {
+        self.started.iter().map(|one| one.fork()).collect()
+    }
+
+    fn again(&self, number: u64) -> Self {
+        let (transforms, digests, started) = (self.transforms.clone(), self.digests.clone(), self.started.clone());
+        Self { number, origin: self.origin, transforms, digests, started }
+    }
+}
+
+impl Slot {
+    /// A slot that begins with this set.
+    pub(super) fn new(first: Serving) -> Self {
+        let state = State { serving: Arc::new(first), before: None, ready: Vec::new(), failure: None };
+        Self { newest: AtomicU64::new(0), state: Mutex::new(state) }
+    }
+
+    /// The set that serves.
+    pub(super) fn serving(&self) -> Arc<Serving> {
+        self.lock().serving.clone()
+    }
+
+    /// The set that served before, which [`Slot::go_back`] brings back, and why it was left where it failed.
+    pub(super) fn before(&self) -> Option<(Arc<Serving>, Option<String>)> {
+        let state = self.lock();
+        Some((state.before.clone()?, state.failure.clone()))
+    }
+
+    /// Has each of so many lanes serve by these transforms from its next batch on.
+    ///
+    /// # Errors
+    /// When an instance cannot be made; then nothing is changed.
+    pub(super) fn exchange(&self, started: Vec<Arc<Started>>, lanes: usize) -> anyhow::Result<Arc<Serving>> {
+        let identities = started.iter().map(|one| one.identity()).collect();
+        let mut next = Serving::new(0, identities, started);
+        let ready = (0..lanes).map(|_| next.fork()).collect::<anyhow::Result<_>>()?;
+        let mut state = self.lock();
+        next.number = state.serving.number + 1;
+        next.origin = next.number;
+        let next = Arc::new(next);
+        state.before = Some(std::mem::replace(&mut state.serving, next.clone()));
+        (state.ready, state.failure) = (ready, None);
+        self.newest.store(next.number, Ordering::Release);
+        Ok(next)
+    }
+
+    /// Has each lane go back to the set before, if the one of this number still serves and there is one. Going back
+    /// again brings the left one back. `failure` is why, where it has failed.
+    pub(super) fn go_back(&self, from: u64, failure: Option<String>) -> Option<Arc<Serving>> {
+        let mut state = self.lock();
+        if state.serving.number != from {
+            return None;
+        }
+        let back = Arc::new(state.before.as_ref()?.again(from + 1));
+        state.before = Some(std::mem::replace(&mut state.serving, back.clone()));
+        state.ready.clear();
+        state.failure = failure;
+        self.newest.store(back.number, Ordering::Release);
+        Some(back)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Parts {
+    /// A lane's part of what serves now.
+    ///
+    /// # Errors
+    /// When an instance cannot be made.
+    pub(super) fn new(slot: Arc<Slot>) -> anyhow::Result<Self> {
+        let serving = slot.serving();
+        let transforms = serving.fork()?;
+        Ok(Self { slot, current: Part { serving, transforms }, before: None })
+    }
+
+    /// Changes to the newest set, and says whether its modules are others.
+    ///
+    /// # Errors
+    /// When an instance cannot be made that was not ready: of a set that this lane has missed.
+    pub(super) fn renew(&mut self) -> anyhow::Result<bool> {
+        if self.slot.newest.load(Ordering::Acquire) == self.current.serving.number {
+            return Ok(false);
+        }
+        let (serving, ready) = {
+            let mut state = self.slot.lock();
+            (state.serving.clone(), state.ready.pop())
+        };
+        if serving.is_of(&self.current.serving) {
+            // It was gone to and back from before this lane came by.
+            self.current.serving = serving;
+            return Ok(false);
+        }
+        if let Some(before) = self.before.take_if(|before| before.serving.is_of(&serving)) {
+            let left = std::mem::replace(&mut self.current, Part { serving, ..before });
+            self.before = Some(left);
+            return Ok(true);
+        }
+        let transforms = ready.map_or_else(|| serving.fork(), Ok)?;
+        self.before = Some(std::mem::replace(&mut self.current, Part { serving, transforms }));
+        Ok(true)
+    }
+
+    /// Has all lanes leave the set that this one serves by for the one before, because it fails, and this one at once.
+    /// False when another lane or the operator was first.
+    ///
+    /// # Errors
+    /// As [`Parts::renew`].
+    pub(super) fn go_back(&mut self, why: &str) -> anyhow::Result<bool> {
+        let gone = self.slot.go_back(self.current.serving.number, Some(why.to_owned())).is_some();
+        self.renew()?;
+        Ok(gone)
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving").field("number", &self.number).field("transforms", &self.transforms).finish()
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("serving", &self.serving).field("before", &self.before).finish_non_exhaustive()
+    }
+}
