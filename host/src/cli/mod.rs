@@ -3,7 +3,6 @@
 mod check;
 mod dead_letters;
 mod exit;
-mod meaning;
 mod new;
 mod replay;
 mod run;

@@ -4,17 +4,20 @@
 //! the stores have. Only then do lanes get to see it. Whatever is wrong with it before that is a [`Refusal`], and the
 //! stream does not notice.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
 use super::serving::{Serving, Slot};
+use super::shadow::{Comparison, Shadow, Until};
 use super::start::{Started, declared, start_from};
 use super::write::{BoundSink, Stores};
 use crate::config;
 use crate::contract::Description;
 use crate::engine::{Engine, Limits};
+use crate::event::Decoder;
 use crate::sink::{Declared, SinkError};
 
 /// How long a store may take to say whether it has what a candidate declares.
@@ -122,6 +125,28 @@ impl Exchange {
         Ok(candidate)
     }
 
+    /// Has a candidate see what the transform that it would replace handles, until `until` or `stop`, and compares their
+    /// answers. `tell` is told each step. One candidate of a pipeline at a time: another one ends this.
+    ///
+    /// # Errors
+    /// When an instance cannot be made.
+    pub fn shadow(
+        &self,
+        candidate: &Candidate,
+        until: Until,
+        stop: &AtomicBool,
+        tell: impl FnMut(&Comparison),
+    ) -> Result<Comparison, Refusal> {
+        let inner = &self.inner;
+        let transform = candidate.started.fork().map_err(|error| Refusal::Unfit(format!("{error:#}")))?;
+        let decoder = Decoder::new(inner.pipeline.event_options());
+        let (shadow, comparer) = Shadow::new(candidate.place, &inner.pipeline.name, decoder, transform);
+        inner.slot.set_shadow(Some(shadow));
+        let comparison = comparer.run(until, stop, tell);
+        inner.slot.set_shadow(None);
+        Ok(comparison)
+    }
+
     /// Has a candidate serve: each lane from its next batch on.
     ///
     /// # Errors
@@ -215,6 +240,11 @@ impl Exchange {
 }
 
 impl Candidate {
+    /// The transform that it would replace.
+    pub fn transform(&self) -> &str {
+        self.started.name()
+    }
+
     /// The SHA-256 of the module.
     pub fn digest(&self) -> &str {
         self.started.digest()

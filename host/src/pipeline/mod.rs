@@ -20,6 +20,7 @@ mod progress;
 mod reject;
 mod retry;
 mod serving;
+mod shadow;
 mod start;
 mod stop;
 #[cfg(test)]
@@ -46,6 +47,7 @@ use self::open::Source;
 pub use self::progress::{PipelineSummary, Summary};
 use self::retry::Waiting;
 use self::serving::{Serving, Slot};
+pub use self::shadow::{Comparison, Difference, Until};
 use self::start::{Started, declared, start};
 use self::stop::Stop;
 pub use self::stop::Stops;

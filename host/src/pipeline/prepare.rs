@@ -4,6 +4,7 @@
 //! transform in one call. What is refused on the way keeps its place and its reason.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
@@ -15,7 +16,7 @@ use crate::command::check::Checker;
 use crate::command::collapse::Tagged;
 use crate::config::OnTruncate;
 use crate::contract::{Fault, Operation};
-use crate::engine::{Batch, Transform};
+use crate::engine::{Batch, Outcome, Transform};
 use crate::event::{Change, Control, Decoder, Event, Projection};
 use crate::source::Record;
 
@@ -39,6 +40,17 @@ pub(super) struct Work {
     pub(super) decoder: Decoder,
     /// What to do about a table that is truncated.
     pub(super) on_truncate: OnTruncate,
+}
+
+/// Sees what one transform answers, before it is checked.
+#[derive(Debug, Default)]
+pub(super) struct Witness {
+    /// The transform, by its place among the pipeline's.
+    pub(super) transform: usize,
+    /// The place of each change among the records, and the answer to it.
+    pub(super) saw: Vec<(usize, Outcome)>,
+    /// How long the transform took.
+    pub(super) took: Duration,
 }
 
 /// What to do about a call that fails.
@@ -82,18 +94,42 @@ impl Work {
     /// # Errors
     /// When a transform cannot be run any more. A bad record is no error: it is among the refused.
     pub(super) fn make(&mut self, records: &[Record], part: &mut Part) -> anyhow::Result<Made> {
-        self.make_by(records, part, Care::Whole)
+        self.make_by(records, part, Care::Whole, None)
+    }
+
+    /// The same before a witness.
+    ///
+    /// # Errors
+    /// As [`Work::make`].
+    pub(super) fn make_before(
+        &mut self,
+        records: &[Record],
+        part: &mut Part,
+        witness: &mut Witness,
+    ) -> anyhow::Result<Made> {
+        self.make_by(records, part, Care::Whole, Some(witness))
     }
 
     /// The same by modules on trial: a call that fails is not looked into, since another module may have the answer.
     ///
     /// # Errors
     /// When a call fails.
-    pub(super) fn make_on_trial(&mut self, records: &[Record], part: &mut Part) -> anyhow::Result<Made> {
-        self.make_by(records, part, Care::None)
+    pub(super) fn make_on_trial(
+        &mut self,
+        records: &[Record],
+        part: &mut Part,
+        witness: Option<&mut Witness>,
+    ) -> anyhow::Result<Made> {
+        self.make_by(records, part, Care::None, witness)
     }
 
-    fn make_by(&mut self, records: &[Record], part: &mut Part, care: Care) -> anyhow::Result<Made> {
+    fn make_by(
+        &mut self,
+        records: &[Record],
+        part: &mut Part,
+        care: Care,
+        mut witness: Option<&mut Witness>,
+    ) -> anyhow::Result<Made> {
         let mut made = Made { to: records.last().map_or(0, |record| record.offset + 1), ..Made::default() };
         let mut run: Vec<(usize, Change<'_>)> = Vec::with_capacity(records.len());
         for (place, record) in records.iter().enumerate() {
@@ -109,7 +145,7 @@ impl Work {
             match event {
                 Event::Change(change) => {
                     if run.last().is_some_and(|(_, last)| !same_batch(last, &change)) {
-                        apply((&self.pipeline, care), &mut run, part, &mut made)?;
+                        apply((&self.pipeline, care), &mut run, part, &mut made, witness.as_deref_mut())?;
                     }
                     run.push((place, change));
                 }
@@ -127,7 +163,7 @@ impl Work {
             }
             count(&mut made.summary.events, kind);
         }
-        apply((&self.pipeline, care), &mut run, part, &mut made)?;
+        apply((&self.pipeline, care), &mut run, part, &mut made, witness.as_deref_mut())?;
         drop(run);
         if part.transforms.len() > 1 {
             made.commands.sort_by_key(|tagged| tagged.offset);
@@ -142,6 +178,7 @@ fn apply(
     run: &mut Vec<(usize, Change<'_>)>,
     part: &mut Part,
     made: &mut Made,
+    mut witness: Option<&mut Witness>,
 ) -> anyhow::Result<()> {
     let Some((_, first)) = run.first() else { return Ok(()) };
     for (number, lane) in part.transforms.iter_mut().enumerate() {
@@ -152,6 +189,7 @@ fn apply(
             table: &first.table,
             columns: first.columns.as_deref().map(Vec::as_slice),
         };
+        let begun = Instant::now();
         let applied = match care {
             Care::Whole => lane.transform.apply(batch, &changes).map_err(anyhow::Error::from),
             Care::None => lane
@@ -168,6 +206,10 @@ fn apply(
                 first.record.position()
             )
         })?;
+        if let Some(witness) = witness.as_deref_mut().filter(|witness| witness.transform == number) {
+            witness.took += begun.elapsed();
+            witness.saw.extend(run.iter().zip(&outcomes).map(|((place, _), outcome)| (*place, outcome.clone())));
+        }
         for ((place, change), outcome) in run.iter().zip(outcomes) {
             let checked = outcome.map_err(|why| (Failed::Transform, why)).and_then(|commands| {
                 let checked: Result<Vec<_>, _> =

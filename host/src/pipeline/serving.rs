@@ -6,10 +6,11 @@
 //! at once.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::prepare::LaneTransform;
+use super::shadow::Shadow;
 use super::start::Started;
 
 /// A set of modules that serve together. What a batch comes to is said under its name: in the ledgers, the dead letters
@@ -29,11 +30,13 @@ pub(super) struct Serving {
 }
 
 /// The set that serves a pipeline now.
-#[derive(Debug)]
 pub(super) struct Slot {
     /// The number of the newest set: lanes look at this alone as long as it is their own.
     newest: AtomicU64,
     state: Mutex<State>,
+    /// Whether there is a shadow, so that lanes look no further where there is none.
+    is_shadowed: AtomicBool,
+    shadow: Mutex<Option<Arc<Shadow>>>,
 }
 
 struct State {
@@ -121,7 +124,23 @@ impl Slot {
     /// A slot that begins with this set.
     pub(super) fn new(first: Serving) -> Self {
         let state = State { serving: Arc::new(first), before: None, ready: Vec::new(), failure: None };
-        Self { newest: AtomicU64::new(0), state: Mutex::new(state) }
+        let (is_shadowed, shadow) = (AtomicBool::new(false), Mutex::default());
+        Self { newest: AtomicU64::new(0), state: Mutex::new(state), is_shadowed, shadow }
+    }
+
+    /// Has lanes show what they handle to this one, or to nobody any more.
+    pub(super) fn set_shadow(&self, shadow: Option<Arc<Shadow>>) {
+        let is_shadowed = shadow.is_some();
+        *self.shadow.lock().unwrap_or_else(PoisonError::into_inner) = shadow;
+        self.is_shadowed.store(is_shadowed, Ordering::Release);
+    }
+
+    /// Whom to show what is handled.
+    pub(super) fn shadow(&self) -> Option<Arc<Shadow>> {
+        if !self.is_shadowed.load(Ordering::Acquire) {
+            return None;
+        }
+        self.shadow.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The set that serves.
@@ -184,6 +203,11 @@ impl Parts {
         Ok(Self { slot, current: Part { serving, transforms }, before: None })
     }
 
+    /// Whom to show what the current set handles.
+    pub(super) fn shadow(&self) -> Option<Arc<Shadow>> {
+        self.slot.shadow()
+    }
+
     /// Changes to the newest set, and says whether its modules are others.
     ///
     /// # Errors
@@ -226,11 +250,5 @@ impl Parts {
 impl fmt::Debug for Serving {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serving").field("number", &self.number).field("transforms", &self.transforms).finish()
-    }
-}
-
-impl fmt::Debug for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").field("serving", &self.serving).field("before", &self.before).finish_non_exhaustive()
     }
 }

@@ -22,6 +22,11 @@ pub(super) struct Started {
 }
 
 impl Started {
+    /// Its name in the configuration.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What it declares.
     pub(super) fn description(&self) -> &Description {
         self.transform.description()

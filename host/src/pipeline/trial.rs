@@ -55,7 +55,7 @@ impl Stage {
 
     /// Has the modules on trial handle records, and goes back to those before where they fail at what those handle.
     fn try_newest(&mut self, records: &[Record]) -> anyhow::Result<Made> {
-        let why = match self.work.make_on_trial(records, &mut self.parts.current) {
+        let why = match self.work.make_on_trial(records, &mut self.parts.current, None) {
             Ok(made) => {
                 let first = made.failures().next();
                 let why = first.map(|first| format!("{}: {}", records[first.place].position(), first.why.reason));
@@ -109,8 +109,14 @@ impl Prepare for Stage {
             let made = self.work.make(&records, before)?;
             return Ok(made.into_prepared(records, before.serving.clone()));
         }
-        let made = match self.on_trial {
-            0 => self.work.make(&records, &mut self.parts.current)?,
+        let made = match (self.on_trial, self.parts.shadow()) {
+            (0, None) => self.work.make(&records, &mut self.parts.current)?,
+            (0, Some(shadow)) => {
+                let mut witness = shadow.witness();
+                let made = self.work.make_before(&records, &mut self.parts.current, &mut witness)?;
+                shadow.show(&records, witness);
+                made
+            }
             _ => self.try_newest(&records)?,
         };
         Ok(made.into_prepared(records, self.parts.current.serving.clone()))

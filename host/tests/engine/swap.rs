@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidegate::config::Config;
 use tidegate::pipeline::{Exchange, Outcome, Pipelines, Stops};
-use tidegate::registry::{Origin, Registry};
+use tidegate::registry::{Offer, Origin, Registry, State};
 
 use crate::harness::hostile;
 
@@ -290,4 +290,77 @@ fn what_the_file_comes_to_hold_serves_and_can_be_gone_back_from() {
     for stamps in stream.in_order().into_values() {
         assert_eq!(stamps, [ten("0"), ten("1"), ten("0")].concat());
     }
+}
+
+const COMPARED: &str = "shadow = { events = 200, seconds = 20, times_slower = 1000 }";
+
+/// Offers a module into the shadow, and gives it events until there is a decision.
+fn compared(stream: &mut Stream, registry: &Registry, exchange: &Exchange, patch: &Value) -> Offer {
+    let id = registry.offer(exchange, "stamping", &patched(patch), Origin::Upload).unwrap().unwrap();
+    let begun = Instant::now();
+    loop {
+        stream.produce(30);
+        let offer = registry.offers().into_iter().find(|offer| offer.id == id).unwrap();
+        if !matches!(offer.state, State::Shadow(_)) {
+            return offer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{offer:?}");
+    }
+}
+
+#[test]
+fn in_the_shadow_only_what_answers_the_same_is_promoted() {
+    let mut stream = Stream::new();
+    let outcome = stream.run(COMPARED, |stream, registry, exchange| {
+        let first = exchange.serving();
+        let refused = |offer: Offer| match offer.state {
+            State::Refused(why, comparison) => (why, comparison.unwrap()),
+            other => panic!("{other:?}"),
+        };
+        let (why, comparison) = refused(compared(stream, registry, exchange, &json!({"stamp": "other"})));
+        assert!(why.contains("differently"), "{why}");
+        assert_eq!(comparison.different, comparison.events);
+        let sample = &comparison.samples[0];
+        assert!(sample.serving.contains("\"value\":0") && sample.candidate.contains("\"other\""), "{sample:?}");
+        assert!(sample.position.starts_with(&stream.topic), "{sample:?}");
+
+        let (why, comparison) = refused(compared(stream, registry, exchange, &json!({"stamp": "0", "do": "reject"})));
+        assert!(why.contains("rejects"), "{why}");
+        assert_eq!(comparison.newly_rejected, comparison.events);
+        for deed in ["trap", "loop", "allocate"] {
+            let (why, _) = refused(compared(stream, registry, exchange, &json!({"stamp": "0", "do": deed})));
+            assert!(why.contains("fails where what serves does not"), "{deed}: {why}");
+        }
+        assert_eq!(exchange.serving(), first);
+
+        // The same by meaning, and another module all the same.
+        let promoted = compared(stream, registry, exchange, &json!({"stamp": "0", "version": 2}));
+        assert!(matches!(promoted.state, State::Promoted(Some(_))), "{promoted:?}");
+        assert_eq!(exchange.serving()[0].1, promoted.digest);
+        stream.settle();
+    });
+    assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+    assert!(stream.in_order().into_values().flatten().all(|stamp| stamp == "0"), "what was compared left a trace");
+}
+
+#[test]
+fn by_hand_a_compared_module_waits_for_a_word() {
+    let mut stream = Stream::new();
+    let by_hand = COMPARED.replace("events", "promote = \"by-hand\", events");
+    let outcome = stream.run(&by_hand, |stream, registry, exchange| {
+        let waits = compared(stream, registry, exchange, &json!({"stamp": "1"}));
+        assert!(matches!(&waits.state, State::Waits(comparison) if comparison.different > 0), "{waits:?}");
+        stream.settle();
+        assert!(stream.stamps().iter().all(|(_, stamp)| stamp == "0"));
+        registry.promote(waits.id).unwrap();
+        assert!(registry.promote(waits.id).is_err());
+        stream.produce(30);
+        stream.settle();
+        assert_eq!(stream.stamps().last().unwrap().1, "1");
+        let waits = compared(stream, registry, exchange, &json!({"stamp": "2"}));
+        registry.discard(waits.id).unwrap();
+        stream.settle();
+    });
+    assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+    assert!(stream.in_order().into_values().flatten().all(|stamp| stamp != "2"));
 }

@@ -43,7 +43,8 @@ fn known() -> BTreeMap<String, BTreeSet<String>> {
     // Two sources and two kinds of dead letters are a problem, and are read all the same. Without brokers of its own
     // the topic of dead letters has no further keys.
     let kafka = ["[source.kafka]", "[dead_letters.kafka]\nbrokers = \"b:9092\""];
-    let lists = lists.iter().chain(&["[pipelines.transforms.grants]", "[pipelines.breaker]"]);
+    let lists =
+        lists.iter().chain(&["[pipelines.transforms.grants]", "[pipelines.transforms.shadow]", "[pipelines.breaker]"]);
     let blocks = stores.iter().chain(&kafka).chain(&kinds).chain(lists);
     let text: String = blocks.map(|block| format!("{block}\n{stray}\n")).collect();
     let mut known = BTreeMap::new();
@@ -56,7 +57,7 @@ fn known() -> BTreeMap<String, BTreeSet<String>> {
         let keys = keys.filter(|key| !key.is_empty()).map(|key| key.trim_matches('`').to_owned()).collect();
         assert!(known.insert(block, keys).is_none(), "{problem:?}");
     }
-    assert_eq!(known.len(), 17);
+    assert_eq!(known.len(), 18);
     known
 }
 
