@@ -163,7 +163,7 @@ impl Work {
             }
             count(&mut made.summary.events, kind);
         }
-        apply((&self.pipeline, care), &mut run, part, &mut made, witness.as_deref_mut())?;
+        apply((&self.pipeline, care), &mut run, part, &mut made, witness)?;
         drop(run);
         if part.transforms.len() > 1 {
             made.commands.sort_by_key(|tagged| tagged.offset);

@@ -184,7 +184,7 @@ impl Comparer {
             (Err(_), Err(_)) | (Ok(_), Ok(_)) => comparison.different += 1,
         }
         if comparison.samples.len() < SAMPLES {
-            let position = record.position().to_string();
+            let position = record.position();
             comparison.samples.push(Difference { position, serving: cut(first), candidate: cut(second) });
         }
     }
