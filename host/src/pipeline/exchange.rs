@@ -154,21 +154,25 @@ impl Exchange {
     pub fn promote(&self, candidate: &Candidate) -> Result<(), Refusal> {
         let inner = &self.inner;
         let _one = inner.exchanging.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = inner.slot.serving().started().to_vec();
-        if let Some(place) = next.get_mut(candidate.place) {
-            *place = candidate.started.clone();
-        }
-        for bound in &inner.stores.sinks {
-            let wanted = declared(&bound.ports, next.iter().map(|one| one.description()));
-            if wanted == bound.declared() {
-                continue;
+        // A lane may go back from what serves in the meantime: then the set is made of what serves after that.
+        loop {
+            let serving = inner.slot.serving();
+            let mut next = serving.started().to_vec();
+            if let Some(place) = next.get_mut(candidate.place) {
+                *place = candidate.started.clone();
             }
-            self.ask(bound, bound.sink.prepare(&inner.pipeline.name, &wanted))?;
-            bound.declare(wanted);
+            for bound in &inner.stores.sinks {
+                let wanted = declared(&bound.ports, next.iter().map(|one| one.description()));
+                if wanted != bound.declared() {
+                    self.ask(bound, bound.sink.prepare(&inner.pipeline.name, &wanted))?;
+                    bound.declare(wanted);
+                }
+            }
+            let exchanged = inner.slot.exchange(serving.number(), next, inner.pipeline.lanes);
+            if exchanged.map_err(|error| Refusal::Unfit(format!("{error:#}")))? {
+                return Ok(());
+            }
         }
-        let lanes = inner.pipeline.lanes;
-        inner.slot.exchange(next, lanes).map_err(|error| Refusal::Unfit(format!("{error:#}")))?;
-        Ok(())
     }
 
     /// Has the modules before serve again, at once.

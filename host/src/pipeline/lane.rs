@@ -4,6 +4,7 @@
 //! is being written. Never more than two batches are in memory: one being written, one being transformed.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
@@ -57,8 +58,8 @@ struct Held {
     done: u64,
     /// Everything below has been handled once; a sink may have to take it again.
     handled: u64,
-    /// Everything below was handled by the modules before, and is handled by them when it is given again.
-    by_before: u64,
+    /// What the modules before have handled, and handle again when it is given again.
+    by_before: Range<u64>,
     /// To be claimed anew: the source has been asked to assign it again.
     lost: bool,
     /// Since when it clashes with another partition, if it does.
@@ -195,6 +196,9 @@ impl Running {
         if by != By::Before {
             self.take_notice(&batch.serving, &partition);
         }
+        if let Some(held) = self.held.get_mut(&partition) {
+            held.handled = held.handled.max(batch.to);
+        }
         self.settle()?;
         // Else the batch before has set the partition back: the source will give these records again.
         if let Some(held) = self.held.get(&partition)
@@ -212,22 +216,27 @@ impl Running {
     /// handled before an exchange and comes again, by those before it. Leaves the records that go together, and answers
     /// the rest.
     fn by_which(&mut self, partition: &TopicPartition, records: &mut Vec<Record>) -> (By, Vec<Record>) {
-        let by_before = self.held.get(partition).map_or(0, |held| held.by_before);
-        let of_before = records.partition_point(|record| record.offset < by_before);
-        if of_before > 0 {
-            let rest = records.split_off(of_before);
+        let by_before = self.held.get(partition).map_or(0..0, |held| held.by_before.clone());
+        let first = records.first().map_or(0, |record| record.offset);
+        let ends = if first < by_before.start { by_before.start } else { by_before.end };
+        let rest = match records.partition_point(|record| record.offset < ends) {
+            0 => Vec::new(),
+            together => records.split_off(together),
+        };
+        if by_before.contains(&first) {
             return (By::Before, rest);
         }
-        // A lane keeps one set beside the one that serves: every sink must have what that one handled before another is
-        // taken.
-        let free = self.held.values().all(|held| held.by_before <= held.standing.lowest());
-        (if free { By::Newest } else { By::Current }, Vec::new())
+        // What comes again goes to those that had it. And a lane keeps one set beside the one that serves: every sink must
+        // have what that one handled before another is taken.
+        let again = self.held.get(partition).is_some_and(|held| first < held.handled);
+        let free = !again && self.held.values().all(|held| held.by_before.end <= held.standing.lowest());
+        (if free { By::Newest } else { By::Current }, rest)
     }
 
     /// Notes where other modules begin to serve.
     fn take_notice(&mut self, serving: &Arc<Serving>, partition: &TopicPartition) {
         if serving.number() != self.serving.number() {
-            self.held.values_mut().for_each(|held| held.by_before = held.handled);
+            self.held.values_mut().for_each(|held| held.by_before = held.by_before.end..held.handled);
             let digests = serving.digests();
             tracing::info!(pipeline = self.lane.stores.pipeline, %partition, digests, "served by other modules from here");
             self.serving = serving.clone();
@@ -238,9 +247,6 @@ impl Running {
         let (stores, queue) = (self.lane.stores.clone(), self.lane.queue.clone());
         self.batches += 1;
         let number = self.batches;
-        if let Some(held) = self.held.get_mut(&partition) {
-            held.handled = held.handled.max(batch.to);
-        }
         self.in_flight = Some(self.lane.runtime.spawn(async move {
             let mut summary = std::mem::take(&mut batch.summary);
             let ended = stores.write(&mut standing, &batch, patient, &mut summary.rejected).await;
@@ -318,7 +324,7 @@ impl Running {
             standing,
             done: offset,
             handled: before.as_ref().map_or(0, |before| before.handled),
-            by_before: before.as_ref().map_or(0, |before| before.by_before),
+            by_before: before.as_ref().map_or(0..0, |before| before.by_before.clone()),
             lost: false,
             clashing: before.and_then(|before| before.clashing),
             rests_until: None,

@@ -154,22 +154,26 @@ impl Slot {
         Some((state.before.clone()?, state.failure.clone()))
     }
 
-    /// Has each of so many lanes serve by these transforms from its next batch on.
+    /// Has each of so many lanes serve by these transforms from its next batch on, if the set of the number `from` still
+    /// serves, of which they were made. Says whether it did.
     ///
     /// # Errors
     /// When an instance cannot be made; then nothing is changed.
-    pub(super) fn exchange(&self, started: Vec<Arc<Started>>, lanes: usize) -> anyhow::Result<Arc<Serving>> {
+    pub(super) fn exchange(&self, from: u64, started: Vec<Arc<Started>>, lanes: usize) -> anyhow::Result<bool> {
         let identities = started.iter().map(|one| one.identity()).collect();
         let mut next = Serving::new(0, identities, started);
         let ready = (0..lanes).map(|_| next.fork()).collect::<anyhow::Result<_>>()?;
         let mut state = self.lock();
-        next.number = state.serving.number + 1;
+        if state.serving.number != from {
+            return Ok(false);
+        }
+        next.number = from + 1;
         next.origin = next.number;
         let next = Arc::new(next);
         state.before = Some(std::mem::replace(&mut state.serving, next.clone()));
         (state.ready, state.failure) = (ready, None);
         self.newest.store(next.number, Ordering::Release);
-        Ok(next)
+        Ok(true)
     }
 
     /// Has each lane go back to the set before, if the one of this number still serves and there is one. Going back
