@@ -35,7 +35,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let stops = Arc::new(Stops::default());
     super::signals::listen(stops.clone()).context("cannot listen for signals")?;
     // What a store or a module says may quote what came from a reference.
-    let pipelines = Pipelines::open(&config, &stops).map_err(|error| anyhow!("{}", config.redact(&message(&error))))?;
+    let mut pipelines =
+        Pipelines::open(&config, &stops).map_err(|error| anyhow!("{}", config.redact(&message(&error))))?;
     let registry = Registry::new(pipelines.exchanges());
     let watching = registry.watch()?;
     let outcome = pipelines.run();

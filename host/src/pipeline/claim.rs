@@ -54,7 +54,7 @@ impl Stores {
         {
             self.begin_afresh(bound, "is gone").await?;
         }
-        let declared = bound.declared();
+        let declared = self.declared(bound);
         self.patiently(bound, || bound.sink.prepare(&self.pipeline, &declared)).await
     }
 
@@ -191,7 +191,7 @@ impl Stores {
             ));
         }
         tracing::warn!(pipeline, sink, "the ledger of the cache is gone: clearing it, and filling it from the start");
-        let declared = bound.declared();
+        let declared = self.declared(bound);
         self.patiently(bound, || bound.sink.clear_cache(pipeline, &declared.cache_keys)).await
     }
 

@@ -4,7 +4,7 @@
 //! the stores have. Only then do lanes get to see it. Whatever is wrong with it before that is a [`Refusal`], and the
 //! stream does not notice.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::config;
 use crate::contract::Description;
 use crate::engine::{Engine, Limits};
 use crate::event::Decoder;
-use crate::sink::{Declared, SinkError};
+use crate::sink::SinkError;
 
 /// How long a store may take to say whether it has what a candidate declares.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -76,6 +76,9 @@ pub enum Refusal {
     /// It declares something else than the stores have, or than serves.
     #[error("{0}")]
     Declaration(String),
+    /// The pipeline has not begun, or has ended.
+    #[error("pipeline `{0}` does not run: offer the module again when it does")]
+    NotRunning(String),
     /// Nothing served before.
     #[error("pipeline `{0}` has served by no other modules since it was started")]
     NothingBefore(String),
@@ -98,6 +101,12 @@ impl Exchange {
         &self.inner.pipeline
     }
 
+    /// Whether modules can be exchanged: a pipeline that has not found its stores as it left them yet, or that was
+    /// stopped, must not make anything ready there.
+    pub fn is_running(&self) -> bool {
+        self.inner.stores.is_ready.load(Ordering::Acquire) && !self.inner.stores.stop.is_set()
+    }
+
     /// The modules that serve: name of the transform, and digest.
     pub fn serving(&self) -> Vec<(String, String)> {
         self.inner.slot.serving().transforms().to_vec()
@@ -118,6 +127,7 @@ impl Exchange {
         let inner = &self.inner;
         let place = inner.pipeline.transforms.iter().position(|one| one.name == transform);
         let place = place.ok_or_else(|| self.unknown(transform))?;
+        self.runs()?;
         let started = start_from(&inner.engine, &inner.limits, &inner.pipeline.transforms[place], bytes)
             .map_err(|error| Refusal::Unfit(format!("{error:#}")))?;
         let candidate = Candidate { place, started: Arc::new(started) };
@@ -126,7 +136,7 @@ impl Exchange {
     }
 
     /// Has a candidate see what the transform that it would replace handles, until `until` or `stop`, and compares their
-    /// answers. `tell` is told each step. One candidate of a pipeline at a time: another one ends this.
+    /// answers. `tell` is told each step.
     ///
     /// # Errors
     /// When an instance cannot be made.
@@ -141,9 +151,9 @@ impl Exchange {
         let transform = candidate.started.fork().map_err(|error| Refusal::Unfit(format!("{error:#}")))?;
         let decoder = Decoder::new(inner.pipeline.event_options());
         let (shadow, comparer) = Shadow::new(candidate.place, &inner.pipeline.name, decoder, transform);
-        inner.slot.set_shadow(Some(shadow));
+        inner.slot.add_shadow(shadow.clone());
         let comparison = comparer.run(until, stop, tell);
-        inner.slot.set_shadow(None);
+        inner.slot.remove_shadow(&shadow);
         Ok(comparison)
     }
 
@@ -154,6 +164,7 @@ impl Exchange {
     pub fn promote(&self, candidate: &Candidate) -> Result<(), Refusal> {
         let inner = &self.inner;
         let _one = inner.exchanging.lock().unwrap_or_else(PoisonError::into_inner);
+        self.runs()?;
         // A lane may go back from what serves in the meantime: then the set is made of what serves after that.
         loop {
             let serving = inner.slot.serving();
@@ -163,9 +174,8 @@ impl Exchange {
             }
             for bound in &inner.stores.sinks {
                 let wanted = declared(&bound.ports, next.iter().map(|one| one.description()));
-                if wanted != bound.declared() {
+                if wanted != inner.stores.declared(bound) {
                     self.ask(bound, bound.sink.prepare(&inner.pipeline.name, &wanted))?;
-                    bound.declare(wanted);
                 }
             }
             let exchanged = inner.slot.exchange(serving.number(), next, inner.pipeline.lanes);
@@ -181,9 +191,8 @@ impl Exchange {
     /// When there are none.
     pub fn go_back(&self) -> Result<(), Refusal> {
         let _one = self.inner.exchanging.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = self.inner.slot.serving().number();
-        let back = self.inner.slot.go_back(number, None);
-        back.map(drop).ok_or_else(|| Refusal::NothingBefore(self.inner.pipeline.name.to_string()))
+        let gone = self.inner.slot.go_back();
+        if gone { Ok(()) } else { Err(Refusal::NothingBefore(self.inner.pipeline.name.clone())) }
     }
 
     /// Holds what a candidate declares against what serves, and against the stores where it is something new.
@@ -214,7 +223,7 @@ impl Exchange {
         }
         for bound in &self.inner.stores.sinks {
             let wanted = declared(&bound.ports, next.iter());
-            if wanted != bound.declared() {
+            if wanted != self.inner.stores.declared(bound) {
                 let found = self.ask(bound, bound.sink.inspect(&wanted))?;
                 if let Some(first) = found.first() {
                     return Err(Refusal::Declaration(format!("sink `{}`: {first}", bound.name)));
@@ -231,6 +240,10 @@ impl Exchange {
             Ok(Err(SinkError::Retry(cause) | SinkError::Stop(cause))) => Err(refused(cause)),
             Err(_) => Err(refused(format!("it has not answered for {PATIENCE:?}"))),
         }
+    }
+
+    fn runs(&self) -> Result<(), Refusal> {
+        if self.is_running() { Ok(()) } else { Err(Refusal::NotRunning(self.inner.pipeline.name.clone())) }
     }
 
     fn unknown(&self, transform: &str) -> Refusal {
@@ -252,17 +265,5 @@ impl Candidate {
     /// The SHA-256 of the module.
     pub fn digest(&self) -> &str {
         self.started.digest()
-    }
-}
-
-impl BoundSink {
-    /// What the transforms declared of its ports.
-    pub(super) fn declared(&self) -> Declared {
-        self.declared.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Notes what they declare from now on.
-    fn declare(&self, declared: Declared) {
-        *self.declared.lock().unwrap_or_else(PoisonError::into_inner) = declared;
     }
 }

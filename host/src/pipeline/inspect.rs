@@ -8,7 +8,7 @@ use tokio::runtime::Builder;
 
 use super::bind;
 use super::open::{self, Source};
-use super::start::start;
+use super::start::{declared, start};
 use crate::config::{self, Config, DeadLetterStore};
 use crate::engine::Engine;
 use crate::sink::{Declared, SinkError};
@@ -61,8 +61,8 @@ pub fn inspect(config: &Config) -> anyhow::Result<Vec<Finding>> {
         // What is wrong with a module has been told by the check that connects to nothing.
         let started: Vec<_> =
             pipeline.transforms.iter().filter_map(|one| Some(Arc::new(start(&engine, config, one).ok()?))).collect();
-        for bound in bind(pipeline, &sinks, &started) {
-            let declared = bound.declared();
+        for bound in bind(pipeline, &sinks) {
+            let declared = declared(&bound.ports, started.iter().map(|one| one.description()));
             let asked = runtime.block_on(async { tokio::time::timeout(PATIENCE, bound.sink.inspect(&declared)).await });
             let texts = match asked {
                 Ok(Ok(texts)) => texts,

@@ -235,7 +235,10 @@ impl Running {
 
     /// Notes where other modules begin to serve.
     fn take_notice(&mut self, serving: &Arc<Serving>, partition: &TopicPartition) {
-        if serving.number() != self.serving.number() {
+        if serving.is_of(&self.serving) {
+            // The same, perhaps gone from and come back to.
+            self.serving = serving.clone();
+        } else {
             self.held.values_mut().for_each(|held| held.by_before = held.by_before.end..held.handled);
             let digests = serving.digests();
             tracing::info!(pipeline = self.lane.stores.pipeline, %partition, digests, "served by other modules from here");

@@ -29,8 +29,8 @@ mod trial;
 mod write;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use anyhow::{Context, anyhow};
@@ -48,7 +48,7 @@ pub use self::progress::{PipelineSummary, Summary};
 use self::retry::Waiting;
 use self::serving::{Serving, Slot};
 pub use self::shadow::{Comparison, Difference, Until};
-use self::start::{Started, declared, start};
+use self::start::start;
 use self::stop::Stop;
 pub use self::stop::Stops;
 use self::trial::Stage;
@@ -105,9 +105,10 @@ impl<'a> Pipelines<'a> {
         self.exchanges.clone()
     }
 
-    /// Runs every pipeline to its end.
-    pub fn run(self) -> Outcome {
-        let Self { config, stops, prepared, exchanges: _, _runtime } = self;
+    /// Runs every pipeline to its end. Another run of the same has none.
+    pub fn run(&mut self) -> Outcome {
+        let Self { config, stops, .. } = *self;
+        let prepared = std::mem::take(&mut self.prepared);
         let mut outcome = Outcome { summary: Summary::default(), failures: Vec::new() };
         let others = AtomicUsize::new(prepared.len());
         let run_one = |pipeline: Pipeline| {
@@ -168,16 +169,18 @@ impl Pipeline {
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         let source = open::source(shared.config, pipeline).with_context(|| format!("pipeline `{name}`"))?;
-        let sinks = bind(pipeline, &shared.sinks, &started);
+        let sinks = bind(pipeline, &shared.sinks);
         let slot = Arc::new(Slot::new(Serving::first(started)));
         let stores = Arc::new(Stores {
             pipeline: name.clone(),
             sinks,
+            slot: slot.clone(),
             dead_letters: shared.dead_letters.clone(),
             stop,
             policies: Policies::of(pipeline),
             breaker: Breaker::new(pipeline.breaker),
             one_writer: OneWriter::default(),
+            is_ready: AtomicBool::default(),
             claims: AtomicU64::default(),
             waiting: Waiting::default(),
             beginning_afresh: tokio::sync::Mutex::default(),
@@ -233,6 +236,7 @@ impl Pipeline {
         {
             return (summary, Some(failure));
         }
+        self.stores.is_ready.store(true, Ordering::Release);
         let span = self.source_span();
         let queues: Vec<_> = self.lanes.iter().map(|lane| lane.queue.clone()).collect();
         thread::scope(|scope| {
@@ -274,27 +278,15 @@ impl Policies {
 }
 
 /// The sinks of a pipeline with their ports, in the order in which they are written.
-fn bind(
-    pipeline: &config::Pipeline,
-    sinks: &BTreeMap<String, Arc<dyn Sink>>,
-    started: &[Arc<Started>],
-) -> Vec<BoundSink> {
+fn bind(pipeline: &config::Pipeline, sinks: &BTreeMap<String, Arc<dyn Sink>>) -> Vec<BoundSink> {
     let mut bound: Vec<BoundSink> = Vec::new();
     for port in Port::ALL {
         let Some(name) = pipeline.sinks.get(&port) else { continue };
         let Some(sink) = sinks.get(name) else { continue };
         match bound.iter_mut().find(|bound| bound.name == *name) {
             Some(bound) => bound.ports.push(port),
-            None => bound.push(BoundSink {
-                name: name.clone(),
-                ports: vec![port],
-                declared: Mutex::default(),
-                sink: sink.clone(),
-            }),
+            None => bound.push(BoundSink { name: name.clone(), ports: vec![port], sink: sink.clone() }),
         }
-    }
-    for bound in &mut bound {
-        bound.declared = Mutex::new(declared(&bound.ports, started.iter().map(|one| one.description())));
     }
     bound
 }

@@ -94,10 +94,10 @@ impl Work {
     /// # Errors
     /// When a transform cannot be run any more. A bad record is no error: it is among the refused.
     pub(super) fn make(&mut self, records: &[Record], part: &mut Part) -> anyhow::Result<Made> {
-        self.make_by(records, part, Care::Whole, None)
+        self.make_by(records, part, Care::Whole, &mut [])
     }
 
-    /// The same before a witness.
+    /// The same before witnesses.
     ///
     /// # Errors
     /// As [`Work::make`].
@@ -105,9 +105,9 @@ impl Work {
         &mut self,
         records: &[Record],
         part: &mut Part,
-        witness: &mut Witness,
+        witnesses: &mut [Witness],
     ) -> anyhow::Result<Made> {
-        self.make_by(records, part, Care::Whole, Some(witness))
+        self.make_by(records, part, Care::Whole, witnesses)
     }
 
     /// The same by modules on trial: a call that fails is not looked into, since another module may have the answer.
@@ -118,9 +118,9 @@ impl Work {
         &mut self,
         records: &[Record],
         part: &mut Part,
-        witness: Option<&mut Witness>,
+        witnesses: &mut [Witness],
     ) -> anyhow::Result<Made> {
-        self.make_by(records, part, Care::None, witness)
+        self.make_by(records, part, Care::None, witnesses)
     }
 
     fn make_by(
@@ -128,7 +128,7 @@ impl Work {
         records: &[Record],
         part: &mut Part,
         care: Care,
-        mut witness: Option<&mut Witness>,
+        witnesses: &mut [Witness],
     ) -> anyhow::Result<Made> {
         let mut made = Made { to: records.last().map_or(0, |record| record.offset + 1), ..Made::default() };
         let mut run: Vec<(usize, Change<'_>)> = Vec::with_capacity(records.len());
@@ -145,7 +145,7 @@ impl Work {
             match event {
                 Event::Change(change) => {
                     if run.last().is_some_and(|(_, last)| !same_batch(last, &change)) {
-                        apply((&self.pipeline, care), &mut run, part, &mut made, witness.as_deref_mut())?;
+                        apply((&self.pipeline, care), &mut run, part, &mut made, witnesses)?;
                     }
                     run.push((place, change));
                 }
@@ -163,7 +163,7 @@ impl Work {
             }
             count(&mut made.summary.events, kind);
         }
-        apply((&self.pipeline, care), &mut run, part, &mut made, witness)?;
+        apply((&self.pipeline, care), &mut run, part, &mut made, witnesses)?;
         drop(run);
         if part.transforms.len() > 1 {
             made.commands.sort_by_key(|tagged| tagged.offset);
@@ -178,7 +178,7 @@ fn apply(
     run: &mut Vec<(usize, Change<'_>)>,
     part: &mut Part,
     made: &mut Made,
-    mut witness: Option<&mut Witness>,
+    witnesses: &mut [Witness],
 ) -> anyhow::Result<()> {
     let Some((_, first)) = run.first() else { return Ok(()) };
     for (number, lane) in part.transforms.iter_mut().enumerate() {
@@ -206,7 +206,7 @@ fn apply(
                 first.record.position()
             )
         })?;
-        if let Some(witness) = witness.as_deref_mut().filter(|witness| witness.transform == number) {
+        for witness in witnesses.iter_mut().filter(|witness| witness.transform == number) {
             witness.took += begun.elapsed();
             witness.saw.extend(run.iter().zip(&outcomes).map(|((place, _), outcome)| (*place, outcome.clone())));
         }

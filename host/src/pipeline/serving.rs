@@ -21,6 +21,8 @@ pub(super) struct Serving {
     number: u64,
     /// The number under which its modules served first: another one than `number` after going back to them.
     origin: u64,
+    /// Whether its modules have served before: then they are on no trial.
+    is_proven: bool,
     /// The transforms in the pipeline's order: name, and digest of the module.
     transforms: Vec<(String, String)>,
     /// The digests joined by a comma, for the ledger.
@@ -36,7 +38,7 @@ pub(super) struct Slot {
     state: Mutex<State>,
     /// Whether there is a shadow, so that lanes look no further where there is none.
     is_shadowed: AtomicBool,
-    shadow: Mutex<Option<Arc<Shadow>>>,
+    shadows: Mutex<Vec<Arc<Shadow>>>,
 }
 
 struct State {
@@ -71,7 +73,7 @@ impl Serving {
 
     fn new(number: u64, transforms: Vec<(String, String)>, started: Vec<Arc<Started>>) -> Self {
         let digests: Vec<_> = transforms.iter().map(|(_, digest)| digest.as_str()).collect();
-        Self { number, origin: number, digests: digests.join(","), transforms, started }
+        Self { number, origin: number, is_proven: number == 0, digests: digests.join(","), transforms, started }
     }
 
     /// One whose modules are names alone.
@@ -116,7 +118,7 @@ impl Serving {
 
     fn again(&self, number: u64) -> Self {
         let (transforms, digests, started) = (self.transforms.clone(), self.digests.clone(), self.started.clone());
-        Self { number, origin: self.origin, transforms, digests, started }
+        Self { number, origin: self.origin, is_proven: true, transforms, digests, started }
     }
 }
 
@@ -124,23 +126,34 @@ impl Slot {
     /// A slot that begins with this set.
     pub(super) fn new(first: Serving) -> Self {
         let state = State { serving: Arc::new(first), before: None, ready: Vec::new(), failure: None };
-        let (is_shadowed, shadow) = (AtomicBool::new(false), Mutex::default());
-        Self { newest: AtomicU64::new(0), state: Mutex::new(state), is_shadowed, shadow }
+        let (is_shadowed, shadows) = (AtomicBool::new(false), Mutex::default());
+        Self { newest: AtomicU64::new(0), state: Mutex::new(state), is_shadowed, shadows }
     }
 
-    /// Has lanes show what they handle to this one, or to nobody any more.
-    pub(super) fn set_shadow(&self, shadow: Option<Arc<Shadow>>) {
-        let is_shadowed = shadow.is_some();
-        *self.shadow.lock().unwrap_or_else(PoisonError::into_inner) = shadow;
-        self.is_shadowed.store(is_shadowed, Ordering::Release);
+    /// Has lanes show what they handle to this one too.
+    pub(super) fn add_shadow(&self, shadow: Arc<Shadow>) {
+        let mut shadows = self.lock_shadows();
+        shadows.push(shadow);
+        self.is_shadowed.store(true, Ordering::Release);
+    }
+
+    /// Has lanes show nothing to this one any more.
+    pub(super) fn remove_shadow(&self, shadow: &Arc<Shadow>) {
+        let mut shadows = self.lock_shadows();
+        shadows.retain(|other| !Arc::ptr_eq(other, shadow));
+        self.is_shadowed.store(!shadows.is_empty(), Ordering::Release);
     }
 
     /// Whom to show what is handled.
-    pub(super) fn shadow(&self) -> Option<Arc<Shadow>> {
+    fn shadows(&self) -> Vec<Arc<Shadow>> {
         if !self.is_shadowed.load(Ordering::Acquire) {
-            return None;
+            return Vec::new();
         }
-        self.shadow.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock_shadows().clone()
+    }
+
+    fn lock_shadows(&self) -> MutexGuard<'_, Vec<Arc<Shadow>>> {
+        self.shadows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The set that serves.
@@ -167,8 +180,7 @@ impl Slot {
         if state.serving.number != from {
             return Ok(false);
         }
-        next.number = from + 1;
-        next.origin = next.number;
+        (next.number, next.origin, next.is_proven) = (from + 1, from + 1, false);
         let next = Arc::new(next);
         state.before = Some(std::mem::replace(&mut state.serving, next.clone()));
         (state.ready, state.failure) = (ready, None);
@@ -176,19 +188,31 @@ impl Slot {
         Ok(true)
     }
 
-    /// Has each lane go back to the set before, if the one of this number still serves and there is one. Going back
-    /// again brings the left one back. `failure` is why, where it has failed.
-    pub(super) fn go_back(&self, from: u64, failure: Option<String>) -> Option<Arc<Serving>> {
+    /// Has each lane go back to the set before, if there is one. Going back again brings the left one back.
+    pub(super) fn go_back(&self) -> bool {
+        let mut state = self.lock();
+        let Some(before) = state.before.clone() else { return false };
+        self.leave(&mut state, &before, None);
+        true
+    }
+
+    /// Has each lane go back to this set, because the one of the number `from` has failed. False when that one does not
+    /// serve any more.
+    fn fall_back(&self, from: u64, to: &Serving, failure: &str) -> bool {
         let mut state = self.lock();
         if state.serving.number != from {
-            return None;
+            return false;
         }
-        let back = Arc::new(state.before.as_ref()?.again(from + 1));
-        state.before = Some(std::mem::replace(&mut state.serving, back.clone()));
+        self.leave(&mut state, to, Some(failure.to_owned()));
+        true
+    }
+
+    fn leave(&self, state: &mut State, to: &Serving, failure: Option<String>) {
+        let back = Arc::new(to.again(state.serving.number + 1));
+        self.newest.store(back.number, Ordering::Release);
+        state.before = Some(std::mem::replace(&mut state.serving, back));
         state.ready.clear();
         state.failure = failure;
-        self.newest.store(back.number, Ordering::Release);
-        Some(back)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -208,11 +232,11 @@ impl Parts {
     }
 
     /// Whom to show what the current set handles.
-    pub(super) fn shadow(&self) -> Option<Arc<Shadow>> {
-        self.slot.shadow()
+    pub(super) fn shadows(&self) -> Vec<Arc<Shadow>> {
+        self.slot.shadows()
     }
 
-    /// Changes to the newest set, and says whether its modules are others.
+    /// Changes to the newest set, and says whether its modules are others, which have never served before.
     ///
     /// # Errors
     /// When an instance cannot be made that was not ready: of a set that this lane has missed.
@@ -232,22 +256,23 @@ impl Parts {
         if let Some(before) = self.before.take_if(|before| before.serving.is_of(&serving)) {
             let left = std::mem::replace(&mut self.current, Part { serving, ..before });
             self.before = Some(left);
-            return Ok(true);
+            return Ok(!self.current.serving.is_proven);
         }
         let transforms = ready.map_or_else(|| serving.fork(), Ok)?;
         self.before = Some(std::mem::replace(&mut self.current, Part { serving, transforms }));
-        Ok(true)
+        Ok(!self.current.serving.is_proven)
     }
 
-    /// Has all lanes leave the set that this one serves by for the one before, because it fails, and this one at once.
-    /// False when another lane or the operator was first.
+    /// Has all lanes leave the set that this one serves by for the one that this one served by before, because it fails,
+    /// and this one at once. False when another lane or the operator was first.
     ///
     /// # Errors
     /// As [`Parts::renew`].
-    pub(super) fn go_back(&mut self, why: &str) -> anyhow::Result<bool> {
-        let gone = self.slot.go_back(self.current.serving.number, Some(why.to_owned())).is_some();
+    pub(super) fn fall_back(&mut self, why: &str) -> anyhow::Result<bool> {
+        let Some(before) = &self.before else { return Ok(false) };
+        let fallen = self.slot.fall_back(self.current.serving.number, &before.serving, why);
         self.renew()?;
-        Ok(gone)
+        Ok(fallen)
     }
 }
 

@@ -117,6 +117,9 @@ impl Shadow {
 
     /// Hands a batch over, unless too many wait.
     pub(super) fn show(&self, records: &[Record], witness: Witness) {
+        if witness.saw.is_empty() {
+            return;
+        }
         let seen = Seen { records: records.to_vec(), witness };
         if let Err(TrySendError::Full(seen) | TrySendError::Disconnected(seen)) = self.sender.try_send(seen) {
             self.missed.fetch_add(seen.witness.saw.len() as u64, Ordering::Relaxed);
@@ -150,7 +153,7 @@ impl Comparer {
 
     fn compare(&mut self, seen: &Seen) {
         let mut witness = Witness::default();
-        let made = self.work.make_on_trial(&seen.records, &mut self.part, Some(&mut witness));
+        let made = self.work.make_on_trial(&seen.records, &mut self.part, std::slice::from_mut(&mut witness));
         let failed = |outcome: &Outcome| {
             outcome.as_ref().is_err_and(|why| matches!(why.fault, Fault::Trapped | Fault::Deadline | Fault::BadAnswer))
         };

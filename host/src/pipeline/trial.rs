@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::anyhow;
 
 use super::lane::Prepare;
-use super::prepare::{Made, Work};
+use super::prepare::{Made, Witness, Work};
 use super::serving::{Parts, Slot};
 use super::write::Prepared;
 use crate::config::OnTruncate;
@@ -54,8 +54,8 @@ impl Stage {
     }
 
     /// Has the modules on trial handle records, and goes back to those before where they fail at what those handle.
-    fn try_newest(&mut self, records: &[Record]) -> anyhow::Result<Made> {
-        let why = match self.work.make_on_trial(records, &mut self.parts.current, None) {
+    fn try_newest(&mut self, records: &[Record], witnesses: &mut [Witness]) -> anyhow::Result<Made> {
+        let why = match self.work.make_on_trial(records, &mut self.parts.current, witnesses) {
             Ok(made) => {
                 let first = made.failures().next();
                 let why = first.map(|first| format!("{}: {}", records[first.place].position(), first.why.reason));
@@ -67,6 +67,8 @@ impl Stage {
             }
             Err(failure) => format!("{failure:#}"),
         };
+        // Whoever compares with what serves has seen what does not hold.
+        witnesses.iter_mut().for_each(|witness| witness.saw.clear());
         let held = match &mut self.parts.before {
             Some(before) => self.work.make(records, before).map(|made| (made, before.serving.clone())),
             None => Err(anyhow!("there are none")),
@@ -80,7 +82,7 @@ impl Stage {
             }
         }
         let failed = self.parts.current.serving.clone();
-        if self.parts.go_back(&why)? {
+        if self.parts.fall_back(&why)? {
             tracing::error!(
                 pipeline = self.work.pipeline,
                 failed = failed.digests(),
@@ -100,8 +102,12 @@ impl Stage {
 
 impl Prepare for Stage {
     fn prepare(&mut self, records: Vec<Record>, by: By) -> anyhow::Result<Prepared> {
-        if by == By::Newest && self.parts.renew()? {
-            self.on_trial = ON_TRIAL;
+        if by == By::Newest {
+            let served = self.parts.current.serving.clone();
+            let is_new = self.parts.renew()?;
+            if !self.parts.current.serving.is_of(&served) {
+                self.on_trial = if is_new { ON_TRIAL } else { 0 };
+            }
         }
         if by == By::Before
             && let Some(before) = &mut self.parts.before
@@ -109,16 +115,13 @@ impl Prepare for Stage {
             let made = self.work.make(&records, before)?;
             return Ok(made.into_prepared(records, before.serving.clone()));
         }
-        let made = match (self.on_trial, self.parts.shadow()) {
-            (0, None) => self.work.make(&records, &mut self.parts.current)?,
-            (0, Some(shadow)) => {
-                let mut witness = shadow.witness();
-                let made = self.work.make_before(&records, &mut self.parts.current, &mut witness)?;
-                shadow.show(&records, witness);
-                made
-            }
-            _ => self.try_newest(&records)?,
+        let shadows = self.parts.shadows();
+        let mut witnesses: Vec<Witness> = shadows.iter().map(|shadow| shadow.witness()).collect();
+        let made = match self.on_trial {
+            0 => self.work.make_before(&records, &mut self.parts.current, &mut witnesses)?,
+            _ => self.try_newest(&records, &mut witnesses)?,
         };
+        shadows.iter().zip(witnesses).for_each(|(shadow, witness)| shadow.show(&records, witness));
         Ok(made.into_prepared(records, self.parts.current.serving.clone()))
     }
 }

@@ -38,6 +38,8 @@ pub struct Registry {
 struct Inner {
     exchanges: Vec<Exchange>,
     entries: Mutex<VecDeque<Entry>>,
+    /// Held while an offer is looked at: one after the other.
+    offering: Mutex<()>,
 }
 
 struct Entry {
@@ -69,7 +71,7 @@ pub struct Watching {
 impl Registry {
     /// The registry of these pipelines.
     pub fn new(exchanges: Vec<Exchange>) -> Self {
-        Self { inner: Arc::new(Inner { exchanges, entries: Mutex::default() }) }
+        Self { inner: Arc::new(Inner { exchanges, entries: Mutex::default(), offering: Mutex::default() }) }
     }
 
     /// The pipelines' modules.
@@ -95,10 +97,11 @@ impl Registry {
         from: Origin,
     ) -> Result<Option<u64>, Refusal> {
         let (pipeline, digest) = (exchange.pipeline().name.clone(), digest(bytes));
+        let _one = self.inner.offering.lock().unwrap_or_else(PoisonError::into_inner);
         if exchange.serving().iter().any(|(name, serving)| name == transform && *serving == digest) {
+            self.end_shadows(&pipeline, transform);
             return Ok(None);
         }
-        self.end_shadows(&pipeline);
         let offered = |state| Offer {
             id: 0,
             time: SystemTime::now(),
@@ -116,11 +119,13 @@ impl Registry {
         });
         match answer {
             Ok(None) => {
+                self.end_shadows(&pipeline, transform);
                 tracing::info!(pipeline, transform, digest, ?from, "a new module serves");
                 Ok(Some(self.keep(offered(State::Promoted(None)), None).0))
             }
             Ok(Some((candidate, rule))) => {
                 tracing::info!(pipeline, transform, digest, ?from, "a new module is compared with what serves");
+                self.end_shadows(&pipeline, transform);
                 let state = State::Shadow(Comparison::default());
                 let (id, stop) = self.keep(offered(state), Some(candidate.clone()));
                 let (registry, exchange) = (self.clone(), exchange.clone());
@@ -144,16 +149,18 @@ impl Registry {
     /// # Errors
     /// When it is not there any more, or a store cannot be made ready for it.
     pub fn promote(&self, id: u64) -> Result<(), NotPromoted> {
-        let (exchange, candidate) = {
-            let entries = self.entries();
-            let entry = entries.iter().find(|entry| entry.offer.id == id).ok_or(NotPromoted::NotThere(id))?;
-            entry.stop.store(true, Ordering::Relaxed);
-            let exchange = self.exchanges().iter().find(|one| one.pipeline().name == entry.offer.pipeline);
-            let both = exchange.cloned().zip(entry.candidate.clone());
-            both.ok_or(NotPromoted::NotThere(id))?
-        };
-        exchange.promote(&candidate)?;
-        self.decide(id, State::Promoted);
+        let pipeline =
+            self.entries().iter().find(|entry| entry.offer.id == id).map(|entry| entry.offer.pipeline.clone());
+        let exchange = self.exchanges().iter().find(|one| Some(&one.pipeline().name) == pipeline.as_ref());
+        let candidate = self.take_candidate(id);
+        let (Some(exchange), Some(candidate)) = (exchange, candidate) else { return Err(NotPromoted::NotThere(id)) };
+        match exchange.promote(&candidate) {
+            Ok(()) => self.change(id, State::Promoted),
+            Err(refusal) => {
+                self.change(id, |comparison| State::Refused(refusal.to_string(), comparison));
+                return Err(refusal.into());
+            }
+        }
         Ok(())
     }
 
@@ -162,11 +169,8 @@ impl Registry {
     /// # Errors
     /// When it is not there any more.
     pub fn discard(&self, id: u64) -> Result<(), NotPromoted> {
-        let there = self.entries().iter().any(|entry| entry.offer.id == id && entry.candidate.is_some());
-        if !there {
-            return Err(NotPromoted::NotThere(id));
-        }
-        self.decide(id, |comparison| State::Refused("it was discarded".into(), comparison));
+        self.take_candidate(id).ok_or(NotPromoted::NotThere(id))?;
+        self.change(id, |comparison| State::Refused("it was discarded".into(), comparison));
         Ok(())
     }
 
@@ -193,37 +197,46 @@ impl Registry {
         );
         let promoted = match verdict {
             Verdict::Wait => {
+                // Somebody may have decided already.
+                if !self.is_open(id) {
+                    return;
+                }
                 self.change(id, |comparison| State::Waits(comparison.unwrap_or_default()));
                 let digest = candidate.digest();
                 tracing::info!(pipeline = exchange.pipeline().name, digest, "a compared module waits for a word");
                 return;
             }
-            Verdict::Promote => exchange.promote(candidate).map_err(|refusal| refusal.to_string()),
+            Verdict::Promote => Ok(()),
             Verdict::Refuse(why) => Err(why),
         };
-        match promoted {
+        if self.take_candidate(id).is_none() {
+            return;
+        }
+        match promoted.and_then(|()| exchange.promote(candidate).map_err(|refusal| refusal.to_string())) {
             Ok(()) => {
                 let digest = candidate.digest();
                 tracing::info!(pipeline = exchange.pipeline().name, digest, "a new module serves, as the rule says");
-                self.decide(id, State::Promoted);
+                self.change(id, State::Promoted);
             }
             Err(why) => {
                 tell_refused(&exchange.pipeline().name, candidate.transform(), candidate.digest(), &why);
-                self.decide(id, |comparison| State::Refused(why, comparison));
+                self.change(id, |comparison| State::Refused(why, comparison));
             }
         }
     }
 
-    /// Ends the comparisons of a pipeline: there is something newer.
-    fn end_shadows(&self, pipeline: &str) {
+    /// Ends the comparisons for a transform: there is something newer.
+    fn end_shadows(&self, pipeline: &str, transform: &str) {
         let open: Vec<u64> = self
             .entries()
             .iter()
-            .filter(|entry| entry.offer.pipeline == pipeline && entry.candidate.is_some())
+            .filter(|entry| entry.offer.pipeline == pipeline && entry.offer.transform == transform)
             .map(|entry| entry.offer.id)
             .collect();
         for id in open {
-            self.decide(id, |comparison| State::Refused("something newer was offered".into(), comparison));
+            if self.take_candidate(id).is_some() {
+                self.change(id, |comparison| State::Refused("something newer was offered".into(), comparison));
+            }
         }
     }
 
@@ -244,13 +257,16 @@ impl Registry {
         }
     }
 
-    /// The same for good.
-    fn decide(&self, id: u64, state: impl FnOnce(Option<Comparison>) -> State) {
-        self.change(id, state);
-        if let Some(entry) = self.entries().iter_mut().find(|entry| entry.offer.id == id) {
-            entry.stop.store(true, Ordering::Relaxed);
-            entry.candidate = None;
-        }
+    /// Takes the candidate of an offer and ends its comparison: whoever gets it decides, and nobody after that.
+    fn take_candidate(&self, id: u64) -> Option<Arc<Candidate>> {
+        let mut entries = self.entries();
+        let entry = entries.iter_mut().find(|entry| entry.offer.id == id)?;
+        entry.stop.store(true, Ordering::Relaxed);
+        entry.candidate.take()
+    }
+
+    fn is_open(&self, id: u64) -> bool {
+        self.entries().iter().any(|entry| entry.offer.id == id && entry.candidate.is_some())
     }
 
     fn entries(&self) -> MutexGuard<'_, VecDeque<Entry>> {
@@ -273,7 +289,7 @@ impl Registry {
                 }
             }
             while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK_EVERY) {
-                for (exchange, transform, watch) in &mut watched {
+                for (exchange, transform, watch) in watched.iter_mut().filter(|(exchange, ..)| exchange.is_running()) {
                     if let Some(bytes) = watch.look() {
                         // It has been said.
                         let _ = registry.offer(exchange, transform, &bytes, Origin::File);

@@ -78,6 +78,9 @@ pub(super) fn judge(comparison: &Comparison, rule: &Shadow) -> Verdict {
     if let Some(failure) = &comparison.failure {
         return Verdict::Refuse(format!("it fails where what serves does not: {failure}"));
     }
+    if comparison.events == 0 {
+        return Verdict::Refuse("it was compared at no event".into());
+    }
     if rule.promote == Promote::ByHand {
         return Verdict::Wait;
     }
@@ -138,8 +141,9 @@ mod tests {
     #[test]
     fn by_hand_a_failure_alone_refuses() {
         let rule = Shadow { promote: Promote::ByHand, ..RULE };
-        assert_eq!(said(Comparison { different: 50, ..Comparison::default() }, &rule), "wait");
+        assert_eq!(said(Comparison { events: 50, different: 50, ..Comparison::default() }, &rule), "wait");
         let failed = Comparison { failure: Some("a trap".into()), ..Comparison::default() };
         assert!(said(failed, &rule).contains("a trap"));
+        assert!(said(Comparison::default(), &rule).contains("no event"));
     }
 }

@@ -104,11 +104,15 @@ grants = {{ messages = ["stamps"], tables = ["t"] }}
         std::fs::write(self.path("tidegate.toml"), config).unwrap();
         let config = Config::load(&self.path("tidegate.toml")).unwrap();
         let stops = Stops::default();
-        let pipelines = Pipelines::open(&config, &stops).unwrap();
+        let mut pipelines = Pipelines::open(&config, &stops).unwrap();
         let registry = Registry::new(pipelines.exchanges());
         thread::scope(|scope| {
             let running = scope.spawn(|| pipelines.run());
             let exchange = registry.exchanges()[0].clone();
+            let begun = Instant::now();
+            while !exchange.is_running() && begun.elapsed() < PATIENCE {
+                thread::yield_now();
+            }
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 during(self, &registry, &exchange);
             }));

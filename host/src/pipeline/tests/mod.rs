@@ -11,7 +11,7 @@ mod store;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use super::one_writer::OneWriter;
 use super::open::Source;
 use super::progress::{PipelineSummary, count};
 use super::retry::Waiting;
-use super::serving::Serving;
+use super::serving::{Serving, Slot};
 use super::stop::Stop;
 use super::trial::By;
 use super::write::{BoundSink, Policies, Prepared, Refused, Stores};
@@ -125,7 +125,6 @@ impl Site {
         let sinks = self.sinks.iter().zip(0..).map(|((ports, store), number)| BoundSink {
             name: format!("s{number}"),
             ports: ports.to_vec(),
-            declared: Mutex::default(),
             sink: store.clone(),
         });
         let letters = Arc::new(DeadLetters::File(DeadLetterFile::open(self.letters_path(), 1000).unwrap()));
@@ -137,6 +136,8 @@ impl Site {
             policies: self.policies.clone(),
             breaker: Breaker::new(self.breaker),
             one_writer: OneWriter::default(),
+            is_ready: AtomicBool::default(),
+            slot: Arc::new(Slot::new(Serving::named(0, &[]))),
             claims: AtomicU64::default(),
             waiting: Waiting::default(),
             beginning_afresh: tokio::sync::Mutex::default(),
