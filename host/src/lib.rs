@@ -9,6 +9,7 @@ pub mod config;
 pub mod contract;
 pub mod engine;
 pub mod event;
+pub mod inspection;
 pub mod pipeline;
 pub mod registry;
 pub mod sink;

@@ -225,7 +225,7 @@ impl Exchange {
             let wanted = declared(&bound.ports, next.iter());
             if wanted != self.inner.stores.declared(bound) {
                 let found = self.ask(bound, bound.sink.inspect(&wanted))?;
-                if let Some(first) = found.first() {
+                if let Some(first) = found.faults.first() {
                     return Err(Refusal::Declaration(format!("sink `{}`: {first}", bound.name)));
                 }
             }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 
+use crate::inspection::Inspection;
 use crate::sink::model::Model;
 use crate::sink::{BadWrite, Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
 
@@ -173,8 +174,8 @@ impl Sink for Store {
         Ok(())
     }
 
-    async fn inspect(&self, _declared: &Declared) -> Result<Vec<String>, SinkError> {
-        Ok(Vec::new())
+    async fn inspect(&self, _declared: &Declared) -> Result<Inspection, SinkError> {
+        Ok(Inspection::default())
     }
 
     async fn prepare(&self, _pipeline: &str, _declared: &Declared) -> Result<(), SinkError> {

@@ -25,7 +25,6 @@ use rdkafka::consumer::BaseConsumer;
 
 use self::client::{check_token, client_config, refused};
 use self::context::{Context, Noted};
-pub use self::inspect::Inspection;
 pub use self::read::read_all;
 use super::{Control, LaneQueue};
 use crate::config::{self, Assignment};

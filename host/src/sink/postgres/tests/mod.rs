@@ -15,6 +15,7 @@ use crate::command::collapse::Origin;
 use crate::command::json::parse_fields;
 use crate::command::{Command, Row};
 use crate::contract::Table;
+use crate::inspection::Inspection;
 use crate::sink::{BadWrite, Declared, LedgerKey, Sink, SinkError, Step, Token, Write, Written};
 use crate::source::TopicPartition;
 
