@@ -40,7 +40,11 @@ pub(super) struct Store {
     letters: Option<PathBuf>,
     /// Whether it keeps no ledger.
     silent: bool,
+    /// What happens while a write from an offset on is under way.
+    during: Option<During>,
 }
+
+type During = Box<dyn Fn(u64) + Send + Sync>;
 
 /// Whether the ledger has its head.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +95,11 @@ impl Store {
     /// A store without a ledger.
     pub(super) fn silent() -> Self {
         Self { silent: true, ..Self::default() }
+    }
+
+    /// A store in which this happens at the beginning of each write, which is given where the write begins.
+    pub(super) fn during(during: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        Self { during: Some(Box::new(during)), ..Self::default() }
     }
 
     pub(super) fn model(&self) -> Model {
@@ -191,6 +200,9 @@ impl Sink for Store {
 
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
         step.check()?;
+        if let Some(during) = &self.during {
+            during(step.from);
+        }
         let letters = self.letters.as_deref().map(letters).unwrap_or_default();
         let mut state = self.state();
         if self.silent {
