@@ -9,15 +9,12 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::context::{Context, Noted};
+use super::context::{Context, Noted, hear};
 use super::prove::{answered, code};
 use super::{KafkaSource, client};
 use crate::source::topics::Topics;
 
 const PATIENCE: Duration = Duration::from_secs(5);
-const REST: Duration = Duration::from_millis(200);
-/// The most news to hear between two tries.
-const NEWS: usize = 10;
 
 impl KafkaSource {
     /// The metadata of the group's commits of this pipeline's topics, as [`crate::source::Control::Durable`] gave it;
@@ -33,13 +30,8 @@ impl KafkaSource {
         let brokers = self.config.client.brokers.shown();
         let (mut failures, mut told) = (0_u32, false);
         while !stop.load(Ordering::Relaxed) {
-            // Also gives the client its token. Each poll brings one piece of news.
-            for _ in 0..NEWS {
-                if consumer.poll(REST).is_none() {
-                    break;
-                }
-            }
-            if let Some(failure) = noted.failure() {
+            // Also gives the client its token.
+            if let Some(failure) = hear(&consumer, &noted) {
                 return Err(failure);
             }
             match read(&consumer, &topics) {
