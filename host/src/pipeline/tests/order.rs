@@ -1,5 +1,6 @@
 //! What a lane does side by side, and what it must not.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 
 use super::*;
@@ -9,8 +10,9 @@ fn a_batch_is_prepared_while_the_one_before_is_written_and_a_merge_waits_until_t
     let (prepared, is_prepared) = mpsc::channel();
     let (began, has_begun) = mpsc::channel();
     let (is_prepared, has_begun) = (Mutex::new(is_prepared), Mutex::new(has_begun));
-    let store = Arc::new(Store::during(move |from| {
-        if from == 0 {
+    let first = AtomicBool::new(true);
+    let store = Arc::new(Store::during(move || {
+        if first.swap(false, Ordering::Relaxed) {
             let waited = is_prepared.lock().unwrap().recv_timeout(Duration::from_secs(30));
             waited.expect("the second batch is not prepared while the first is written");
             // One that did not wait would read now what it merges into.

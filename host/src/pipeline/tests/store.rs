@@ -40,11 +40,11 @@ pub(super) struct Store {
     letters: Option<PathBuf>,
     /// Whether it keeps no ledger.
     silent: bool,
-    /// What happens while a write from an offset on is under way.
+    /// What happens while a write is under way.
     during: Option<During>,
 }
 
-type During = Box<dyn Fn(u64) + Send + Sync>;
+type During = Box<dyn Fn() + Send + Sync>;
 
 /// Whether the ledger has its head.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -97,8 +97,8 @@ impl Store {
         Self { silent: true, ..Self::default() }
     }
 
-    /// A store in which this happens at the beginning of each write, which is given where the write begins.
-    pub(super) fn during(during: impl Fn(u64) + Send + Sync + 'static) -> Self {
+    /// A store in which this happens while each write is under way.
+    pub(super) fn during(during: impl Fn() + Send + Sync + 'static) -> Self {
         Self { during: Some(Box::new(during)), ..Self::default() }
     }
 
@@ -201,7 +201,7 @@ impl Sink for Store {
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
         step.check()?;
         if let Some(during) = &self.during {
-            during(step.from);
+            during();
         }
         let letters = self.letters.as_deref().map(letters).unwrap_or_default();
         let mut state = self.state();
