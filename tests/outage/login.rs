@@ -107,4 +107,11 @@ fn a_broker_with_tls_is_trusted_by_its_certificate_alone() {
     is_refused(&case, &server, &["certificate", "correct `tls`: `ca` must be what signed the broker's certificate"]);
     case.program.change(&ca(&others), &ca(&ours));
     runs_well(&case);
+
+    // Without TLS the broker hangs up, and may come to its senses: it is waited for.
+    case.program.change(&ca(&ours), "");
+    let mut run = case.program.start();
+    run.complains(&[&case.pipeline, server.url(), "hangs up", "does it ask for `tls`"]);
+    let troubles = run.stop();
+    assert_eq!(troubles.len(), 1, "{troubles:#?}");
 }

@@ -52,6 +52,14 @@ impl KafkaSource {
                         tracing::warn!(brokers, "cannot read the group's commits yet: {failure:#}; trying again");
                         told = true;
                     }
+                    // That a broker hangs up at once is no error to librdkafka, so that no cause is known.
+                    if failures > 3 && !told && !noted.is_told() {
+                        tracing::warn!(
+                            brokers,
+                            "Kafka hangs up before it answers: does it ask for `tls`? Trying again"
+                        );
+                        told = true;
+                    }
                 }
             }
         }

@@ -71,6 +71,11 @@ impl Noted {
         self.away.load(Ordering::Relaxed)
     }
 
+    /// Whether it has been told that no broker can be reached.
+    pub(super) fn is_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
+    }
+
     /// A broker has answered.
     pub(super) fn answered(&self, client: &KafkaClient) {
         if self.is_away() && self.away.swap(false, Ordering::Relaxed) && self.told.swap(false, Ordering::Relaxed) {
