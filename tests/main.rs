@@ -11,3 +11,4 @@ mod live;
 mod outage;
 mod stop;
 mod store_away;
+mod two_writers;

@@ -6,6 +6,7 @@ mod dead_letter;
 mod dead_letter_topic;
 mod exchange;
 mod faults;
+mod order;
 mod random;
 mod store;
 

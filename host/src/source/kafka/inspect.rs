@@ -10,7 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::KafkaSource;
 use super::client::client_config;
-use super::context::{Context, Noted};
+use super::context::{Context, Noted, hear};
 use crate::inspection::Inspection;
 use crate::source::topics::Topics;
 
@@ -47,7 +47,7 @@ impl KafkaSource {
         let _ = consumer.poll(Duration::ZERO);
         let brokers = self.config.client.brokers.shown();
         let metadata = consumer.fetch_metadata(None, PATIENCE).map_err(|error| {
-            noted.failure().unwrap_or_else(|| {
+            hear(consumer, noted).unwrap_or_else(|| {
                 anyhow!("Kafka ({brokers}) does not answer: {error}; is it running, and reachable from here?")
             })
         })?;

@@ -5,6 +5,7 @@
 mod catalog;
 mod cluster;
 mod faults;
+mod ledger;
 mod values;
 
 use std::borrow::Cow;
