@@ -12,3 +12,4 @@ mod live;
 mod outage;
 mod stop;
 mod store_away;
+mod two_writers;

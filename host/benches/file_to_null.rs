@@ -18,7 +18,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::json;
 use tidegate::config::Config;
-use tidegate::pipeline::{self, Observed, Stops};
+use tidegate::pipeline::{Observed, Pipelines, Stops};
 use tidegate::source::{Record, recorded};
 
 const EVENTS: usize = 100_000;
@@ -40,7 +40,8 @@ fn file_to_null(criterion: &mut Criterion) {
     });
     group.bench_function("file to null", |bencher| {
         bencher.iter(|| {
-            let outcome = pipeline::run(&config, &Stops::default(), &Observed::new(&config)).unwrap();
+            let (stops, observed) = (Stops::default(), Observed::new(&config));
+            let outcome = Pipelines::open(&config, &stops, &observed).unwrap().run();
             let done = &outcome.summary.pipelines[0];
             assert!(outcome.failures.is_empty() && done.rejected.is_empty(), "{outcome:?}");
             assert_eq!(done.commands.values().sum::<u64>(), EVENTS as u64);

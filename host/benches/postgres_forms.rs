@@ -192,7 +192,10 @@ impl Forms {
 }
 
 fn main() {
-    let url = std::env::var("POSTGRES_URL").expect("POSTGRES_URL names a database to write into");
+    let Ok(url) = std::env::var("POSTGRES_URL") else {
+        println!("set POSTGRES_URL to a database to write into");
+        return;
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let forms = Forms::new(&url).await;

@@ -2,8 +2,8 @@
 //!
 //! The modules are in the order of the data's path: a [`source`] yields records, [`event`] understands them as
 //! changes, the [`engine`] hands those to the transforms, [`command`] checks what comes back, a [`sink`] executes it
-//! together with the ledger, and a [`pipeline`] joins them. [`admin`] looks on. `ARCHITECTURE.md` says who may know
-//! what.
+//! together with the ledger, and a [`pipeline`] joins them. The [`registry`] exchanges modules meanwhile, and [`admin`]
+//! looks on. `ARCHITECTURE.md` says who may know what.
 
 pub mod admin;
 pub mod command;
@@ -11,6 +11,8 @@ pub mod config;
 pub mod contract;
 pub mod engine;
 pub mod event;
+pub mod inspection;
 pub mod pipeline;
+pub mod registry;
 pub mod sink;
 pub mod source;

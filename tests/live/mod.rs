@@ -307,7 +307,7 @@ fn five_systems_equal_their_sources_under_random_load_on_one_replica_and_on_two_
     for (application, cache) in systems.applications.iter_mut().zip(&mut systems.caches[1..]) {
         application.read_all(cache);
     }
-    psql(&systems.cache_invalidation[0].url, "UPDATE sinners SET name = name || '!' WHERE code % 3 = 0;");
+    psql(&systems.cache_invalidation[0].url, "UPDATE sinners SET name = 'renamed ' || code WHERE code % 3 = 0;");
     let change = format!(
         "UPDATE orders SET customer_id = '{}' WHERE customer_id = '{}';",
         tables::customer(1),

@@ -7,8 +7,8 @@ use std::thread::{self, JoinHandle};
 use tidegate_tests::text;
 
 /// The errors that random work at the same rows must run into: a key that is taken, a deadlock, and what follows them
-/// in their transaction.
-const EXPECTED: [&str; 3] = ["ERROR:  23505", "ERROR:  40P01", "ERROR:  25P02"];
+/// in their transaction, a savepoint that could not be made among it.
+const EXPECTED: [&str; 4] = ["ERROR:  23505", "ERROR:  40P01", "ERROR:  25P02", "ERROR:  3B001"];
 
 /// What ends an answer.
 const MARK: &str = "-- answered --";

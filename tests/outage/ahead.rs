@@ -71,6 +71,26 @@ fn check_finds_what_would_stop_a_pipeline_and_is_content_when_it_is_mended() {
 }
 
 #[test]
+fn what_may_only_hold_a_partition_for_a_while_is_noted_and_nothing_is_wrong() {
+    let (broker, database) = (Broker::shared(), Database::new(&service("postgres")));
+    database.run(TABLES);
+    database.run("ALTER TABLE fact_order_items ADD CONSTRAINT of_order FOREIGN KEY (order_id) REFERENCES fact_orders");
+    let (topic, pipeline) = (broker.topic("orders", 1, &[]), unique("noted"));
+    let config = format!(
+        "[sinks.warehouse.postgres]\nurl = \"{}\"\n[[pipelines]]\nname = \"{pipeline}\"\ntopics = [\"{}\"]\n\
+         sinks = {{ tables = \"warehouse\" }}\n{BOOKSTORE}",
+        database.url, topic.name
+    );
+
+    let (code, lines) = Program::new(&broker, &config).check();
+    assert_eq!(code, 0, "{lines:#?}");
+    let noted = |line: &&String| line.contains("sink `warehouse`: note: ") && line.contains("foreign key of_order");
+    // Both of its ends may have to wait: the items for their order, and an order's delete for its items.
+    assert_eq!(lines.iter().filter(noted).count(), 2, "{lines:#?}");
+    assert!(lines.last().unwrap().contains("nothing wrong"), "{lines:#?}");
+}
+
+#[test]
 fn a_preview_shows_what_would_be_written_and_leaves_store_and_group_alone() {
     let (broker, pipeline, database) = (Broker::shared(), unique("preview"), Database::new(&service("postgres")));
     database.run(TABLES);

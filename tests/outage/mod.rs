@@ -6,6 +6,7 @@ mod ahead;
 mod breaker;
 mod elasticsearch;
 mod kafka;
+mod login;
 mod postgres;
 mod process;
 mod redis;

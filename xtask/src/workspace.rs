@@ -88,6 +88,13 @@ impl Workspace {
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(cargo());
         command.args(arguments).current_dir(&self.root);
+        // `cargo run` tells its program of its own package. Build scripts that look at that would run again, and all that
+        // depends on them would be built again, whenever cargo is then called directly.
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+                command.env_remove(&name);
+            }
+        }
         command
     }
 }

@@ -43,8 +43,8 @@ impl Addresses {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --benches` builds and starts it, to see that it starts.
-    if arguments.iter().any(|argument| argument == "--test") {
+    // `cargo test --benches` builds and starts it without this, to see that it starts.
+    if !arguments.iter().any(|argument| argument == "--bench") {
         return;
     }
     let filter = arguments.iter().find(|argument| !argument.starts_with('-')).map_or("", String::as_str);

@@ -4,7 +4,6 @@ mod check;
 mod client;
 mod dead_letters;
 mod exit;
-mod meaning;
 mod new;
 mod pipelines;
 mod replay;

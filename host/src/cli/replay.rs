@@ -6,13 +6,12 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use tidegate::contract::Rejection;
-use tidegate::engine::{Batch, Engine, Limits, Outcome, Transform};
+use tidegate::command::meaning::{answer, quoted, rejected, to_json};
+use tidegate::engine::{Batch, Engine, Limits, Transform};
 use tidegate::event::{Decoder, Event, Format, Options, Projection};
 use tidegate::source::{Record, recorded};
 
 use super::exit::{Exit, UsageError};
-use super::meaning::{by_target, quoted, to_json};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -132,17 +131,6 @@ fn play(
         }
     }
     Ok(false)
-}
-
-fn answer(outcome: &Outcome) -> String {
-    match outcome {
-        Ok(commands) => format!("[{}]", by_target(commands).join(",")),
-        Err(rejection) => format!("{{{}}}", rejected(rejection)),
-    }
-}
-
-fn rejected(rejection: &Rejection) -> String {
-    format!("\"rejected\":{},\"reason\":{}", quoted(rejection.fault.label()), quoted(&rejection.reason))
 }
 
 fn read_settings(argument: &str) -> anyhow::Result<String> {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use tidegate::admin;
 use tidegate::config::Config;
-use tidegate::pipeline::{self, Observed, Stops};
+use tidegate::pipeline::{Observed, Pipelines, Stops};
+use tidegate::registry::Registry;
 
 use super::exit::{Exit, message};
 
@@ -38,8 +39,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     // It answers before the modules are compiled, and until the run has ended.
     let _server = admin::start(&config, observed.clone())?;
     // What a store or a module says may quote what came from a reference.
-    let outcome =
-        pipeline::run(&config, &stops, &observed).map_err(|error| anyhow!("{}", config.redact(&message(&error))))?;
+    let mut pipelines =
+        Pipelines::open(&config, &stops, &observed).map_err(|error| anyhow!("{}", config.redact(&message(&error))))?;
+    let registry = Registry::new(pipelines.exchanges());
+    let watching = registry.watch()?;
+    let outcome = pipelines.run();
+    watching.end();
     if let Some(file) = &arguments.summary {
         let summary = serde_json::to_vec(&outcome.summary)?;
         fs::write(file, summary).with_context(|| format!("cannot write the summary to {}", file.display()))?;

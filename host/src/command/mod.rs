@@ -11,6 +11,7 @@ pub mod check;
 pub mod collapse;
 pub mod grants;
 pub(crate) mod json;
+pub mod meaning;
 
 /// The four kinds of store that commands go to. A pipeline binds each to one sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

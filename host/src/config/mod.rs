@@ -42,7 +42,7 @@ pub use self::pipelines::{BatchSize, Breaker, OnLost, OnLostCache, OnTruncate, P
 pub use self::sinks::{Elasticsearch, ElasticsearchCredentials, Kafka, Postgres, Redis, Sink, Sqlite};
 pub use self::source::{Assignment, FileSource, KafkaSource, Source};
 pub use self::text::{FilePath, Text};
-pub use self::transforms::{Grants, Transform};
+pub use self::transforms::{Grants, Promote, Shadow, Transform};
 
 use self::block::{Block, Document, Placed, line_of};
 use self::sinks::Sinks;

@@ -1,9 +1,10 @@
 //! The blocks `[[pipelines.transforms]]`: a module, its settings, and what it may touch.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::block::{Block, Placed};
-use super::pipelines::check_name;
+use super::pipelines::{check_name, choice};
 use super::settings;
 use super::text::{FilePath, Text};
 use crate::command::grants::Pattern;
@@ -20,8 +21,34 @@ pub struct Transform {
     pub settings: Text,
     /// What it may touch.
     pub grants: Grants,
+    /// How a new module is compared with the one that serves, before it does; none: it serves at once.
+    pub shadow: Option<Shadow>,
     /// The SHA-256 that the module's bytes must have: 64 lower-case hexadecimal digits, as `Module::digest` gives.
     pub digest: Option<String>,
+}
+
+/// `[pipelines.transforms.shadow]`: what a new module has to go through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shadow {
+    /// How many events it is compared at.
+    pub events: u64,
+    /// How long it is compared, from the first event on, where so many do not come.
+    pub time: Duration,
+    /// Who decides.
+    pub promote: Promote,
+    /// How many events it may answer differently.
+    pub differences: u64,
+    /// How many times as long as the serving one it may take.
+    pub times_slower: u32,
+}
+
+/// Who decides whether a compared module comes to serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promote {
+    /// The rule of this block.
+    ByRule,
+    /// Somebody.
+    ByHand,
 }
 
 /// What a transform may touch by port: names, of which the last character may be a `*` that stands for any rest.
@@ -96,9 +123,24 @@ fn read_one(mut block: Block<'_>, sinks: &BTreeMap<Port, String>) -> Option<Tran
         None => Some(Text::plain("{}")),
     };
     let grants = block.block("grants").map(|grants| read_grants(grants, sinks)).unwrap_or_default();
+    let shadow = block.block("shadow").map(read_shadow);
     let digest = block.text("digest").and_then(|digest| read_digest(&block, &digest));
     block.finish("key");
-    Some(Transform { name: name?.value.to_string(), module: module?.value, settings: settings?, grants, digest })
+    let (name, module) = (name?.value.to_string(), module?.value);
+    Some(Transform { name, module, settings: settings?, grants, shadow, digest })
+}
+
+fn read_shadow(mut block: Block<'_>) -> Shadow {
+    let promote = [("by-rule", Promote::ByRule), ("by-hand", Promote::ByHand)];
+    let shadow = Shadow {
+        events: block.number("events", &(1..=1_000_000_000)).unwrap_or(10_000),
+        time: Duration::from_secs(block.number("seconds", &(1..=86_400)).unwrap_or(60)),
+        promote: choice(&mut block, "promote", &promote).unwrap_or(Promote::ByRule),
+        differences: block.number("differences", &(0..=1_000_000_000)).unwrap_or(0),
+        times_slower: u32::try_from(block.number("times_slower", &(1..=1_000)).unwrap_or(5)).unwrap_or(5),
+    };
+    block.finish("key");
+    shadow
 }
 
 fn read_grants(mut block: Block<'_>, sinks: &BTreeMap<Port, String>) -> Grants {

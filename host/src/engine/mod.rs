@@ -23,6 +23,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use sha2::{Digest as _, Sha256};
 use wasmtime::{Config, OptLevel, Strategy};
 
 use crate::contract::{Column, RawCommand, Rejection};
@@ -96,6 +97,11 @@ pub struct Batch<'a> {
 
 /// The answer to one change.
 pub type Outcome = Result<Vec<RawCommand>, Rejection>;
+
+/// The SHA-256 of a module's bytes, lower-case hexadecimal.
+pub fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// Compiles modules. One a process; cheap to clone.
 #[derive(Clone)]

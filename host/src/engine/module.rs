@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, HasSelf, Linker};
 
 use super::bindings::{self, TransformPre};
@@ -40,7 +39,7 @@ impl Module {
             let (module, limit) = (name.to_owned(), limits.module_bytes);
             return Err(LoadError::TooLarge { module, bytes: bytes.len(), limit });
         }
-        let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = super::digest(bytes);
         let component = match cache.and_then(|cache| cache.get(engine, &digest)) {
             Some(component) => component,
             None => {

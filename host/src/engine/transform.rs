@@ -109,6 +109,22 @@ impl Transform {
         Ok(outcomes)
     }
 
+    /// Handles one batch in one call, without looking for the changes that are at fault when that fails: for a module
+    /// that has still to show that it is healthy.
+    ///
+    /// # Errors
+    /// Why the call failed.
+    pub fn try_apply(
+        &mut self,
+        batch: Batch<'_>,
+        changes: &[Projected<'_>],
+    ) -> Result<Result<Vec<Outcome>, Rejection>, ApplyError> {
+        let lists = Lists::new(batch, changes);
+        let mut outcomes = Vec::with_capacity(changes.len());
+        let called = self.call(lists.batch(batch), &lists.changes(changes), false, &mut outcomes)?;
+        Ok(called.map(|()| outcomes).map_err(|verdict| verdict.rejection))
+    }
+
     /// One call. Its outcomes are appended; after a failure nothing is, and the instance is gone.
     fn call(
         &mut self,

@@ -54,7 +54,8 @@ impl Stores {
         {
             self.begin_afresh(bound, "is gone").await?;
         }
-        self.patiently(bound, || bound.sink.prepare(&self.pipeline, &bound.declared)).await
+        let declared = self.declared(bound);
+        self.patiently(bound, || bound.sink.prepare(&self.pipeline, &declared)).await
     }
 
     /// A number that no claim had before.
@@ -190,7 +191,8 @@ impl Stores {
             ));
         }
         tracing::warn!(pipeline, sink, "the ledger of the cache is gone: clearing it, and filling it from the start");
-        self.patiently(bound, || bound.sink.clear_cache(pipeline, &bound.declared.cache_keys)).await
+        let declared = self.declared(bound);
+        self.patiently(bound, || bound.sink.clear_cache(pipeline, &declared.cache_keys)).await
     }
 
     /// What goes with the next commit of a partition.

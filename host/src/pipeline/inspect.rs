@@ -8,9 +8,10 @@ use tokio::runtime::Builder;
 
 use super::bind;
 use super::open::{self, Source};
-use super::start::start;
+use super::start::{declared, start};
 use crate::config::{self, Config, DeadLetterStore};
 use crate::engine::Engine;
+use crate::inspection::Inspection;
 use crate::sink::{Declared, SinkError};
 
 /// How long one store may take to answer.
@@ -48,11 +49,7 @@ pub fn inspect(config: &Config) -> anyhow::Result<Vec<Finding>> {
         let place = |part: &str| format!("pipeline `{}`, {part}", pipeline.name);
         match open::source(config, pipeline, &Arc::default()) {
             Ok(Source::Kafka(source)) => match runtime.block_on(source.inspect()) {
-                Ok(found) => {
-                    findings.extend(found.findings.into_iter().map(|text| wrong(place("topics"), text)));
-                    let note = |text| Finding { place: place("topics"), text, wrong: false };
-                    findings.extend(found.notes.into_iter().map(note));
-                }
+                Ok(found) => findings.extend(placed(&place("topics"), found)),
                 Err(error) => findings.push(wrong(place("source"), format!("{error:#}"))),
             },
             Ok(Source::File(_)) => {}
@@ -61,17 +58,19 @@ pub fn inspect(config: &Config) -> anyhow::Result<Vec<Finding>> {
         // What is wrong with a module has been told by the check that connects to nothing.
         let started: Vec<_> =
             pipeline.transforms.iter().filter_map(|one| Some(Arc::new(start(&engine, config, one).ok()?))).collect();
-        for bound in bind(pipeline, &sinks, &started) {
-            let asked =
-                runtime.block_on(async { tokio::time::timeout(PATIENCE, bound.sink.inspect(&bound.declared)).await });
-            let texts = match asked {
-                Ok(Ok(texts)) => texts,
-                Ok(Err(SinkError::Retry(cause) | SinkError::Stop(cause))) => vec![cause],
+        for bound in bind(pipeline, &sinks) {
+            let declared = declared(&bound.ports, started.iter().map(|one| one.description()));
+            let asked = runtime.block_on(async { tokio::time::timeout(PATIENCE, bound.sink.inspect(&declared)).await });
+            let place = place(&format!("sink `{}`", bound.name));
+            match asked {
+                Ok(Ok(found)) => findings.extend(placed(&place, found)),
+                Ok(Err(SinkError::Retry(cause) | SinkError::Stop(cause))) => findings.push(wrong(place, cause)),
                 Err(_) => {
-                    vec![format!("it has not answered for {PATIENCE:?}: is it running, and reachable from here?")]
+                    let cause =
+                        format!("it has not answered for {PATIENCE:?}: is it running, and reachable from here?");
+                    findings.push(wrong(place, cause));
                 }
-            };
-            findings.extend(texts.into_iter().map(|text| wrong(place(&format!("sink `{}`", bound.name)), text)));
+            }
         }
     }
     if let DeadLetterStore::Kafka(to) = &config.dead_letters.to {
@@ -81,10 +80,17 @@ pub fn inspect(config: &Config) -> anyhow::Result<Vec<Finding>> {
             let topic = open::sink("dead letters", &kafka)?;
             Ok(runtime.block_on(topic.inspect(&declared))?)
         });
-        let texts = asked.unwrap_or_else(|error| vec![format!("{error:#}")]);
-        findings.extend(texts.into_iter().map(|text| wrong("dead_letters.kafka".into(), text)));
+        match asked {
+            Ok(found) => findings.extend(placed("dead_letters.kafka", found)),
+            Err(error) => findings.push(wrong("dead_letters.kafka".into(), format!("{error:#}"))),
+        }
     }
     Ok(findings)
+}
+
+fn placed(place: &str, found: Inspection) -> impl Iterator<Item = Finding> {
+    let at = |wrong: bool| move |text| Finding { place: place.to_owned(), text, wrong };
+    found.faults.into_iter().map(at(true)).chain(found.notes.into_iter().map(at(false)))
 }
 
 fn wrong(place: String, text: String) -> Finding {

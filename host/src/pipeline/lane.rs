@@ -4,6 +4,7 @@
 //! is being written. Never more than two batches are in memory: one being written, one being transformed.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
@@ -17,6 +18,7 @@ use super::claim::Standing;
 use super::progress::PipelineSummary;
 use super::retry::Backoff;
 use super::serving::Serving;
+use super::trial::By;
 use super::write::{Ended, Prepared, Stores};
 use crate::source::status::Position;
 use crate::source::{Assigned, Bounds, Claim, Control, Item, LaneQueue, Record, TopicPartition};
@@ -27,13 +29,19 @@ const ADVANCE_AFTER: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_millis(200);
 
 /// The first half of a lane: records of one partition in, checked commands out.
-pub(super) type Prepare = Box<dyn FnMut(Vec<Record>) -> anyhow::Result<Prepared> + Send>;
+pub(super) trait Prepare: Send {
+    /// Handles the records by these modules.
+    ///
+    /// # Errors
+    /// When the pipeline has to stop.
+    fn prepare(&mut self, records: Vec<Record>, by: By) -> anyhow::Result<Prepared>;
+}
 
 /// A lane before it runs.
 pub(super) struct Lane {
     pub(super) queue: Arc<LaneQueue>,
     pub(super) control: Sender<Control>,
-    pub(super) prepare: Prepare,
+    pub(super) prepare: Box<dyn Prepare>,
     /// What serves at the start.
     pub(super) serving: Arc<Serving>,
     pub(super) stores: Arc<Stores>,
@@ -50,6 +58,10 @@ struct Held {
     standing: Standing,
     /// Everything below is durable, or was nobody's to give.
     done: u64,
+    /// Everything below has been handled once; a sink may have to take it again.
+    handled: u64,
+    /// What the modules before have handled, and handle again when it is given again.
+    by_before: Range<u64>,
     /// To be claimed anew: the source has been asked to assign it again.
     lost: bool,
     /// Since when it clashes with another partition, if it does.
@@ -186,8 +198,14 @@ impl Running {
         if records.is_empty() {
             return Ok(());
         }
-        let batch = (self.lane.prepare)(records)?;
-        self.take_notice(&batch.serving, &partition);
+        let (by, rest) = self.by_which(&partition, &mut records);
+        let batch = self.lane.prepare.prepare(records, by)?;
+        if by != By::Before {
+            self.take_notice(&batch.serving, &partition);
+        }
+        if let Some(held) = self.held.get_mut(&partition) {
+            held.handled = held.handled.max(batch.to);
+        }
         self.settle()?;
         // Else the batch before has set the partition back: the source will give these records again.
         if let Some(held) = self.held.get(&partition)
@@ -198,12 +216,37 @@ impl Running {
             let patient = held.clashing.is_none_or(|since| since.elapsed() < patience);
             self.begin(partition, standing, batch, patient);
         }
-        Ok(())
+        if rest.is_empty() { Ok(()) } else { self.handle(rest) }
     }
 
-    /// Says so once where a batch is the first that other modules have handled.
+    /// By which modules records are to be handled, so that each event is handled by the same in every sink: what was
+    /// handled before an exchange and comes again, by those before it. Leaves the records that go together, and answers
+    /// the rest.
+    fn by_which(&mut self, partition: &TopicPartition, records: &mut Vec<Record>) -> (By, Vec<Record>) {
+        let by_before = self.held.get(partition).map_or(0..0, |held| held.by_before.clone());
+        let first = records.first().map_or(0, |record| record.offset);
+        let ends = if first < by_before.start { by_before.start } else { by_before.end };
+        let rest = match records.partition_point(|record| record.offset < ends) {
+            0 => Vec::new(),
+            together => records.split_off(together),
+        };
+        if by_before.contains(&first) {
+            return (By::Before, rest);
+        }
+        // What comes again goes to those that had it. And a lane keeps one set beside the one that serves: every sink must
+        // have what that one handled before another is taken.
+        let again = self.held.get(partition).is_some_and(|held| first < held.handled);
+        let free = !again && self.held.values().all(|held| held.by_before.end <= held.standing.lowest());
+        (if free { By::Newest } else { By::Current }, rest)
+    }
+
+    /// Notes where other modules begin to serve.
     fn take_notice(&mut self, serving: &Arc<Serving>, partition: &TopicPartition) {
-        if serving.number() != self.serving.number() {
+        if serving.is_of(&self.serving) {
+            // The same, perhaps gone from and come back to.
+            self.serving = serving.clone();
+        } else {
+            self.held.values_mut().for_each(|held| held.by_before = held.by_before.end..held.handled);
             let digests = serving.digests();
             tracing::info!(pipeline = self.lane.stores.pipeline, %partition, digests, "served by other modules from here");
             self.serving = serving.clone();
@@ -301,6 +344,8 @@ impl Running {
             log_start: assigned.log_start,
             standing,
             done: offset,
+            handled: before.as_ref().map_or(0, |before| before.handled),
+            by_before: before.as_ref().map_or(0..0, |before| before.by_before.clone()),
             lost: false,
             clashing: before.and_then(|before| before.clashing),
             rests_until: None,

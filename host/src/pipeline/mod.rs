@@ -1,14 +1,16 @@
 //! Joins the parts: a source, the lanes with their transforms, the sinks and the dead letters.
 //!
-//! [`run`] reads as what happens: open the stores, load and start the transforms, hold what they declare against
-//! grants, then run each pipeline until its source ends, it is stopped, or it cannot go on. A pipeline is one fate; the
-//! pipelines of a configuration do not wait for each other, so what needs a store or a cluster is part of its run.
+//! [`Pipelines::open`] loads and starts the transforms, holds what they declare against grants, and opens the stores;
+//! [`Pipelines::run`] runs each pipeline until its source ends, it is stopped, or it cannot go on. A pipeline is one
+//! fate; the pipelines of a configuration do not wait for each other, so what needs a store or a cluster is part of its
+//! run.
 
 mod breaker;
 mod claim;
 mod commit;
 mod count;
 pub mod dead_letter;
+mod exchange;
 mod inspect;
 mod lane;
 mod left_out;
@@ -20,41 +22,45 @@ mod progress;
 mod reject;
 mod retry;
 mod serving;
+mod shadow;
 mod start;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod write;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
 use anyhow::{Context, anyhow};
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use self::breaker::Breaker;
 use self::commit::CommitMetadata;
 pub use self::count::{Histogram, Tally};
 use self::dead_letter::DeadLetters;
+pub use self::exchange::{Before, Candidate, Exchange, Refusal};
 pub use self::inspect::{Finding, inspect};
 use self::lane::Lane;
 pub use self::observe::{Observed, ObservedPipeline, ObservedTransform, State};
 use self::one_writer::OneWriter;
 use self::open::Source;
-use self::prepare::Stage;
 pub use self::progress::{PipelineSummary, Summary};
-use self::serving::Slot;
-use self::start::{Started, declared, start};
+use self::serving::{Serving, Slot};
+pub use self::shadow::{Comparison, Difference, Until};
+use self::start::start;
 use self::stop::Stop;
 pub use self::stop::Stops;
+use self::trial::Stage;
 use self::write::{BoundSink, Policies, Stores};
 use crate::command::Port;
 use crate::config::{self, Config};
 use crate::engine::Engine;
 use crate::event::Decoder;
-use crate::sink::{Declared, Sink};
+use crate::sink::Sink;
 use crate::source::{Bounds, LaneQueue};
 
 /// How a run ended.
@@ -66,54 +72,80 @@ pub struct Outcome {
     pub failures: Vec<anyhow::Error>,
 }
 
-/// Runs every pipeline of a configuration to its end. `observed` is made of the same configuration.
-///
-/// # Errors
-/// When the run cannot begin: a store whose settings cannot be used, a module that cannot serve, a grant that is missing.
-pub fn run(config: &Config, stops: &Stops, observed: &Observed) -> anyhow::Result<Outcome> {
-    let runtime = Builder::new_multi_thread().enable_all().thread_name("tidegate-write").build()?;
-    let shared = Shared {
-        config,
-        engine: Engine::new(config.engine.cache.as_ref().map(|folder| folder.as_path().to_path_buf()))?,
-        sinks: open::sinks(config)?,
-        dead_letters: Arc::new(open::dead_letters(config)?),
-        runtime: runtime.handle().clone(),
-    };
-    let prepared = config
-        .pipelines
-        .iter()
-        .zip(observed.pipelines())
-        .map(|(pipeline, observed)| Pipeline::prepare(pipeline, &shared, stops.add(), observed))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+/// The pipelines of a configuration, ready to run.
+pub struct Pipelines<'a> {
+    config: &'a Config,
+    stops: &'a Stops,
+    prepared: Vec<Pipeline>,
+    exchanges: Vec<Exchange>,
+    /// Sinks write on it; it ends last.
+    _runtime: Runtime,
+}
 
-    let mut outcome = Outcome { summary: Summary::default(), failures: Vec::new() };
-    let others = AtomicUsize::new(prepared.len());
-    let run_one = |pipeline: Pipeline| {
-        let observed = pipeline.stores.observed.clone();
-        let (summary, failure) = pipeline.run();
-        observed.ends(failure.as_ref().map(|failure| config.redact(&format!("{failure:#}"))));
-        // The outcome may be days away, as long as the others go on.
-        if others.fetch_sub(1, Ordering::Relaxed) > 1
-            && !stops.are_set()
-            && let Some(failure) = &failure
-        {
-            tracing::error!("{}; the other pipelines go on", config.redact(&format!("{failure:#}")));
-        }
-        (summary, failure)
-    };
-    thread::scope(|scope| {
-        let running: Vec<_> = prepared.into_iter().map(|pipeline| scope.spawn(|| run_one(pipeline))).collect();
-        for pipeline in running {
-            match pipeline.join() {
-                Ok((summary, failure)) => {
-                    outcome.summary.pipelines.push(summary);
-                    outcome.failures.extend(failure);
-                }
-                Err(_) => outcome.failures.push(anyhow!("a pipeline failed unexpectedly: see the message above")),
+impl<'a> Pipelines<'a> {
+    /// Loads and starts the modules, and opens source, sinks and dead letters. Nothing is read or written yet. `observed`
+    /// is made of the same configuration.
+    ///
+    /// # Errors
+    /// When the run cannot begin: a store whose settings cannot be used, a module that cannot serve, a grant that is
+    /// missing.
+    pub fn open(config: &'a Config, stops: &'a Stops, observed: &Observed) -> anyhow::Result<Self> {
+        let runtime = Builder::new_multi_thread().enable_all().thread_name("tidegate-write").build()?;
+        let shared = Shared {
+            config,
+            engine: Engine::new(config.engine.cache.as_ref().map(|folder| folder.as_path().to_path_buf()))?,
+            sinks: open::sinks(config)?,
+            dead_letters: Arc::new(open::dead_letters(config)?),
+            runtime: runtime.handle().clone(),
+        };
+        let both: Vec<_> = config
+            .pipelines
+            .iter()
+            .zip(observed.pipelines())
+            .map(|(pipeline, observed)| Pipeline::prepare(pipeline, &shared, stops.add(), observed))
+            .collect::<anyhow::Result<_>>()?;
+        let (prepared, exchanges) = both.into_iter().unzip();
+        Ok(Self { config, stops, prepared, exchanges, _runtime: runtime })
+    }
+
+    /// The modules of each pipeline, to be exchanged while it runs.
+    pub fn exchanges(&self) -> Vec<Exchange> {
+        self.exchanges.clone()
+    }
+
+    /// Runs every pipeline to its end. Another run of the same has none.
+    pub fn run(&mut self) -> Outcome {
+        let Self { config, stops, .. } = *self;
+        let prepared = std::mem::take(&mut self.prepared);
+        let mut outcome = Outcome { summary: Summary::default(), failures: Vec::new() };
+        let others = AtomicUsize::new(prepared.len());
+        let run_one = |pipeline: Pipeline| {
+            let observed = pipeline.stores.observed.clone();
+            let (summary, failure) = pipeline.run();
+            observed.ends(failure.as_ref().map(|failure| config.redact(&format!("{failure:#}"))));
+            // The outcome may be days away, as long as the others go on.
+            if others.fetch_sub(1, Ordering::Relaxed) > 1
+                && !stops.are_set()
+                && let Some(failure) = &failure
+            {
+                tracing::error!("{}; the other pipelines go on", config.redact(&format!("{failure:#}")));
             }
-        }
-    });
-    Ok(outcome)
+            (summary, failure)
+        };
+        thread::scope(|scope| {
+            let running: Vec<_> = prepared.into_iter().map(|pipeline| scope.spawn(|| run_one(pipeline))).collect();
+            for pipeline in running {
+                match pipeline.join() {
+                    Ok((summary, failure)) => {
+                        outcome.summary.pipelines.push(summary);
+                        outcome.failures.extend(failure);
+                    }
+                    Err(_) => outcome.failures.push(anyhow!("a pipeline failed unexpectedly: see the message above")),
+                }
+            }
+        });
+        outcome
+    }
 }
 
 /// What the pipelines of a run have in common.
@@ -141,7 +173,7 @@ impl Pipeline {
         shared: &Shared<'_>,
         stop: Arc<Stop>,
         observed: &Arc<ObservedPipeline>,
-    ) -> anyhow::Result<Self> {
+    ) -> anyhow::Result<(Self, Exchange)> {
         let name = pipeline.name.to_string();
         let started = pipeline
             .transforms
@@ -153,16 +185,19 @@ impl Pipeline {
             .collect::<anyhow::Result<Vec<_>>>()?;
         let source =
             open::source(shared.config, pipeline, &observed.source).with_context(|| format!("pipeline `{name}`"))?;
-        let slot = Arc::new(Slot::new(started.iter().map(|one| one.identity()).collect()));
+        let sinks = bind(pipeline, &shared.sinks);
+        let slot = Arc::new(Slot::new(Serving::first(started)));
         observed.served_by(slot.serving().transforms());
         let stores = Arc::new(Stores {
             pipeline: name.clone(),
-            sinks: bind(pipeline, &shared.sinks, &started),
+            sinks,
+            slot: slot.clone(),
             dead_letters: shared.dead_letters.clone(),
             stop,
             policies: Policies::of(pipeline),
             breaker: Breaker::new(pipeline.breaker),
             one_writer: OneWriter::default(),
+            is_ready: AtomicBool::default(),
             claims: AtomicU64::default(),
             observed: observed.clone(),
             beginning_afresh: tokio::sync::Mutex::default(),
@@ -170,23 +205,30 @@ impl Pipeline {
         });
         let batch = Bounds { records: pipeline.batch.max_events, bytes: pipeline.batch.max_bytes };
         let (to_source, control) = mpsc::channel();
-        let lanes = serving::fork(&started, pipeline.lanes)?
-            .into_iter()
-            .map(|transforms| {
+        let lanes = (0..pipeline.lanes)
+            .map(|_| {
                 let decoder = Decoder::new(pipeline.event_options());
-                let mut stage = Stage::new(observed.clone(), decoder, slot.clone(), transforms, pipeline.on_truncate);
-                Lane {
+                let stage = Stage::new(observed.clone(), decoder, slot.clone(), pipeline.on_truncate)?;
+                Ok(Lane {
                     queue: Arc::new(LaneQueue::new(batch)),
                     control: to_source.clone(),
-                    prepare: Box::new(move |records| stage.prepare(records)),
+                    prepare: Box::new(stage),
                     serving: slot.serving(),
                     stores: stores.clone(),
                     runtime: shared.runtime.clone(),
                     batch,
-                }
+                })
             })
-            .collect();
-        Ok(Self { name, lanes, control, source, stores, runtime: shared.runtime.clone() })
+            .collect::<anyhow::Result<_>>()?;
+        let runtime = shared.runtime.clone();
+        let exchange = Exchange::new(
+            pipeline.clone(),
+            (shared.engine.clone(), shared.config.engine.limits.clone()),
+            slot,
+            stores.clone(),
+            runtime.clone(),
+        );
+        Ok((Self { name, lanes, control, source, stores, runtime }, exchange))
     }
 
     /// Holds the stores against what the transforms declare, before the first record.
@@ -213,6 +255,7 @@ impl Pipeline {
         {
             return (summary, Some(failure));
         }
+        self.stores.is_ready.store(true, Ordering::Release);
         let span = self.source_span();
         let queues: Vec<_> = self.lanes.iter().map(|lane| lane.queue.clone()).collect();
         observed.reads_through(&queues);
@@ -256,27 +299,15 @@ impl Policies {
 }
 
 /// The sinks of a pipeline with their ports, in the order in which they are written.
-fn bind(
-    pipeline: &config::Pipeline,
-    sinks: &BTreeMap<String, Arc<dyn Sink>>,
-    started: &[Arc<Started>],
-) -> Vec<BoundSink> {
+fn bind(pipeline: &config::Pipeline, sinks: &BTreeMap<String, Arc<dyn Sink>>) -> Vec<BoundSink> {
     let mut bound: Vec<BoundSink> = Vec::new();
     for port in Port::ALL {
         let Some(name) = pipeline.sinks.get(&port) else { continue };
         let Some(sink) = sinks.get(name) else { continue };
         match bound.iter_mut().find(|bound| bound.name == *name) {
             Some(bound) => bound.ports.push(port),
-            None => bound.push(BoundSink {
-                name: name.clone(),
-                ports: vec![port],
-                declared: Declared::default(),
-                sink: sink.clone(),
-            }),
+            None => bound.push(BoundSink { name: name.clone(), ports: vec![port], sink: sink.clone() }),
         }
-    }
-    for bound in &mut bound {
-        bound.declared = declared(&bound.ports, started.iter().map(|one| one.transform.description()));
     }
     bound
 }

@@ -1,10 +1,10 @@
-//! The first half of a lane: records in, checked commands out.
+//! Records in, checked commands out.
 //!
 //! Records are understood one by one; changes of one table under one schema that follow each other go to each
 //! transform in one call. What is refused on the way keeps its place and its reason.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use serde::Deserialize;
@@ -12,13 +12,13 @@ use serde::Deserialize;
 use super::dead_letter::Stage as Failed;
 use super::observe::ObservedPipeline;
 use super::progress::{PipelineSummary, count};
-use super::serving::{Serving, Slot};
+use super::serving::{Part, Serving};
 use super::write::{Prepared, Refused};
 use crate::command::check::Checker;
 use crate::command::collapse::Tagged;
 use crate::config::OnTruncate;
-use crate::contract::Operation;
-use crate::engine::{Batch, Transform};
+use crate::contract::{Fault, Operation};
+use crate::engine::{Batch, Outcome, Transform};
 use crate::event::{Change, Control, Decoder, Event, Projection};
 use crate::source::Record;
 
@@ -34,41 +34,108 @@ pub(super) struct LaneTransform {
     pub(super) checker: Arc<Checker>,
 }
 
-/// The first half of a lane.
-pub(super) struct Stage {
-    pipeline: String,
-    observed: Arc<ObservedPipeline>,
-    decoder: Decoder,
-    slot: Arc<Slot>,
-    serving: Arc<Serving>,
-    transforms: Vec<LaneTransform>,
-    on_truncate: OnTruncate,
+/// What turns records into commands, whichever modules do it.
+pub(super) struct Work {
+    /// The pipeline's name.
+    pub(super) pipeline: String,
+    /// What is seen of its transforms; nothing where they handle for comparison alone.
+    pub(super) observed: Option<Arc<ObservedPipeline>>,
+    /// Understands the records.
+    pub(super) decoder: Decoder,
+    /// What to do about a table that is truncated.
+    pub(super) on_truncate: OnTruncate,
 }
 
-impl Stage {
-    /// The first half of a lane of this pipeline, which begins with these instances of what serves.
-    pub(super) fn new(
-        observed: Arc<ObservedPipeline>,
-        decoder: Decoder,
-        slot: Arc<Slot>,
-        transforms: Vec<LaneTransform>,
-        on_truncate: OnTruncate,
-    ) -> Self {
-        let serving = slot.serving();
-        Self { pipeline: observed.name.clone(), observed, decoder, slot, serving, transforms, on_truncate }
+/// Sees what one transform answers, before it is checked.
+#[derive(Debug, Default)]
+pub(super) struct Witness {
+    /// The transform, by its place among the pipeline's.
+    pub(super) transform: usize,
+    /// The place of each change among the records, and the answer to it.
+    pub(super) saw: Vec<(usize, Outcome)>,
+    /// How long the transform took.
+    pub(super) took: Duration,
+}
+
+/// What to do about a call that fails.
+#[derive(Debug, Clone, Copy)]
+enum Care {
+    /// Find the changes that are at fault, and have the others handled.
+    Whole,
+    /// Nothing.
+    None,
+}
+
+/// What became of the records of a batch.
+#[derive(Default)]
+pub(super) struct Made {
+    /// The offset after the last record that was taken.
+    to: u64,
+    commands: Vec<Tagged>,
+    refused: Vec<Refused>,
+    summary: PipelineSummary,
+    happened: Option<i64>,
+    stop: Option<anyhow::Error>,
+}
+
+impl Made {
+    /// The records at which a module has failed, rather than judged: a trap, no answer in time, an answer that does not
+    /// add up or is not granted.
+    pub(super) fn failures(&self) -> impl Iterator<Item = &Refused> {
+        let failed = [Fault::Trapped, Fault::Deadline, Fault::BadAnswer, Fault::NotGranted];
+        self.refused.iter().filter(move |refused| failed.contains(&refused.why.fault))
     }
 
-    /// Turns records of one partition into commands, all by the set of modules that is the newest now.
+    /// The batch of these records, as this set of modules handled it.
+    pub(super) fn into_prepared(self, records: Vec<Record>, serving: Arc<Serving>) -> Prepared {
+        let Self { to, commands, refused, summary, happened, stop } = self;
+        Prepared { records, to, serving, commands, refused, summary, happened, stop }
+    }
+}
+
+impl Work {
+    /// Turns records of one partition into commands.
     ///
     /// # Errors
     /// When a transform cannot be run any more. A bad record is no error: it is among the refused.
-    pub(super) fn prepare(&mut self, records: Vec<Record>) -> anyhow::Result<Prepared> {
-        if let Some((serving, transforms)) = self.slot.newer_than(&self.serving) {
-            (self.serving, self.transforms) = (serving, transforms);
-        }
-        let mut made = Made::default();
-        let mut to = records.last().map_or(0, |record| record.offset + 1);
-        let mut stop = None;
+    pub(super) fn make(&mut self, records: &[Record], part: &mut Part) -> anyhow::Result<Made> {
+        self.make_by(records, part, Care::Whole, &mut [])
+    }
+
+    /// The same before witnesses.
+    ///
+    /// # Errors
+    /// As [`Work::make`].
+    pub(super) fn make_before(
+        &mut self,
+        records: &[Record],
+        part: &mut Part,
+        witnesses: &mut [Witness],
+    ) -> anyhow::Result<Made> {
+        self.make_by(records, part, Care::Whole, witnesses)
+    }
+
+    /// The same by modules on trial: a call that fails is not looked into, since another module may have the answer.
+    ///
+    /// # Errors
+    /// When a call fails.
+    pub(super) fn make_on_trial(
+        &mut self,
+        records: &[Record],
+        part: &mut Part,
+        witnesses: &mut [Witness],
+    ) -> anyhow::Result<Made> {
+        self.make_by(records, part, Care::None, witnesses)
+    }
+
+    fn make_by(
+        &mut self,
+        records: &[Record],
+        part: &mut Part,
+        care: Care,
+        witnesses: &mut [Witness],
+    ) -> anyhow::Result<Made> {
+        let mut made = Made { to: records.last().map_or(0, |record| record.offset + 1), ..Made::default() };
         let mut source = None;
         let mut run: Vec<(usize, Change<'_>)> = Vec::with_capacity(records.len());
         for (place, record) in records.iter().enumerate() {
@@ -84,14 +151,14 @@ impl Stage {
             match event {
                 Event::Change(change) => {
                     if run.last().is_some_and(|(_, last)| !same_batch(last, &change)) {
-                        self.apply(&mut run, &mut made)?;
+                        apply((self, care), &mut run, part, &mut made, witnesses)?;
                     }
                     source = change.source;
                     run.push((place, change));
                 }
                 Event::Truncate if self.on_truncate == OnTruncate::Stop => {
-                    to = record.offset;
-                    stop = Some(anyhow!(
+                    made.to = record.offset;
+                    made.stop = Some(anyhow!(
                         "pipeline `{}`: {} truncates its table, which has no order against the changes of rows. Bring \
                          the stores in line, then go on past it with `on_truncate = \"ignore\"`",
                         self.pipeline,
@@ -103,70 +170,81 @@ impl Stage {
             }
             count(&mut made.summary.events, kind);
         }
-        self.apply(&mut run, &mut made)?;
+        apply((self, care), &mut run, part, &mut made, witnesses)?;
         drop(run);
-        let happened = source.and_then(changed_at).or_else(|| records.last().and_then(|record| record.timestamp));
-        if self.transforms.len() > 1 {
+        if part.transforms.len() > 1 {
             made.commands.sort_by_key(|tagged| tagged.offset);
         }
-        let Made { commands, refused, summary } = made;
-        Ok(Prepared { records, to, serving: self.serving.clone(), commands, refused, summary, happened, stop })
-    }
-
-    /// Has every transform handle the changes.
-    fn apply(&mut self, run: &mut Vec<(usize, Change<'_>)>, made: &mut Made) -> anyhow::Result<()> {
-        let Some((_, first)) = run.first() else { return Ok(()) };
-        for (number, lane) in self.transforms.iter_mut().enumerate() {
-            let changes: Vec<_> = run.iter().map(|(_, change)| change.project(&mut lane.projection)).collect();
-            let batch = Batch {
-                topic: &first.record.partition.topic,
-                partition: first.record.partition.partition,
-                table: &first.table,
-                columns: first.columns.as_deref().map(Vec::as_slice),
-            };
-            let (observed, begun) = (self.observed.transforms.get(number), Instant::now());
-            let outcomes = lane.transform.apply(batch, &changes).with_context(|| {
-                format!(
-                    "pipeline `{}`: transform `{}` (sha256:{}) cannot serve {}",
-                    self.pipeline,
-                    lane.name,
-                    lane.transform.module().digest(),
-                    first.record.position()
-                )
-            })?;
-            if let Some(observed) = observed {
-                observed.applied(begun.elapsed(), lane.transform.memory());
-            }
-            for ((place, change), outcome) in run.iter().zip(outcomes) {
-                let checked = outcome.map_err(|why| (Failed::Transform, why)).and_then(|commands| {
-                    let checked: Result<Vec<_>, _> =
-                        commands.into_iter().map(|command| lane.checker.check(command)).collect();
-                    checked.map_err(|why| (Failed::Check, why))
-                });
-                match checked {
-                    Ok(commands) => made.commands.extend(commands.into_iter().map(|command| {
-                        count(&mut made.summary.commands, command.kind());
-                        Tagged { offset: change.record.offset, transform: number, command }
-                    })),
-                    Err((stage, why)) => {
-                        if let Some(observed) = observed {
-                            observed.faults.add(why.fault.label(), 1);
-                        }
-                        made.refused.push(Refused { place: *place, transform: Some(number), stage, sink: None, why });
-                    }
-                }
-            }
-        }
-        run.clear();
-        Ok(())
+        made.happened = source.and_then(changed_at).or_else(|| records.last().and_then(|record| record.timestamp));
+        Ok(made)
     }
 }
 
-#[derive(Default)]
-struct Made {
-    commands: Vec<Tagged>,
-    refused: Vec<Refused>,
-    summary: PipelineSummary,
+/// Has every transform handle the changes.
+fn apply(
+    (work, care): (&Work, Care),
+    run: &mut Vec<(usize, Change<'_>)>,
+    part: &mut Part,
+    made: &mut Made,
+    witnesses: &mut [Witness],
+) -> anyhow::Result<()> {
+    let Some((_, first)) = run.first() else { return Ok(()) };
+    for (number, lane) in part.transforms.iter_mut().enumerate() {
+        let changes: Vec<_> = run.iter().map(|(_, change)| change.project(&mut lane.projection)).collect();
+        let batch = Batch {
+            topic: &first.record.partition.topic,
+            partition: first.record.partition.partition,
+            table: &first.table,
+            columns: first.columns.as_deref().map(Vec::as_slice),
+        };
+        let observed = work.observed.as_ref().and_then(|observed| observed.transforms.get(number));
+        let begun = Instant::now();
+        let applied = match care {
+            Care::Whole => lane.transform.apply(batch, &changes).map_err(anyhow::Error::from),
+            Care::None => lane
+                .transform
+                .try_apply(batch, &changes)
+                .map_err(anyhow::Error::from)
+                .and_then(|outcomes| outcomes.map_err(|rejection| anyhow!("{}", rejection.reason))),
+        };
+        let outcomes = applied.with_context(|| {
+            format!(
+                "pipeline `{}`: transform `{}` (sha256:{}) cannot serve {}",
+                work.pipeline,
+                lane.name,
+                lane.transform.module().digest(),
+                first.record.position()
+            )
+        })?;
+        if let Some(observed) = observed {
+            observed.applied(begun.elapsed(), lane.transform.memory());
+        }
+        for witness in witnesses.iter_mut().filter(|witness| witness.transform == number) {
+            witness.took += begun.elapsed();
+            witness.saw.extend(run.iter().zip(&outcomes).map(|((place, _), outcome)| (*place, outcome.clone())));
+        }
+        for ((place, change), outcome) in run.iter().zip(outcomes) {
+            let checked = outcome.map_err(|why| (Failed::Transform, why)).and_then(|commands| {
+                let checked: Result<Vec<_>, _> =
+                    commands.into_iter().map(|command| lane.checker.check(command)).collect();
+                checked.map_err(|why| (Failed::Check, why))
+            });
+            match checked {
+                Ok(commands) => made.commands.extend(commands.into_iter().map(|command| {
+                    count(&mut made.summary.commands, command.kind());
+                    Tagged { offset: change.record.offset, transform: number, command }
+                })),
+                Err((stage, why)) => {
+                    if let Some(observed) = observed {
+                        observed.faults.add(why.fault.label(), 1);
+                    }
+                    made.refused.push(Refused { place: *place, transform: Some(number), stage, sink: None, why });
+                }
+            }
+        }
+    }
+    run.clear();
+    Ok(())
 }
 
 /// Whether two changes may go to a transform in one call.

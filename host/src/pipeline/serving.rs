@@ -2,31 +2,90 @@
 //!
 //! A set is made ready away from the data: modules compiled, transforms started, an instance of each for every lane,
 //! the stores held against what they declare. A lane looks between two batches whether there is a newer set, and then
-//! takes its own part of it: that is all that an exchange costs it.
+//! takes its own part of it: that is all that an exchange costs it. It keeps its part of the set before, to go back to
+//! at once.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::prepare::LaneTransform;
+use super::shadow::Shadow;
 use super::start::Started;
 
 /// A set of modules that serve together. What a batch comes to is said under its name: in the ledgers, the dead letters
 /// and the log.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Serving {
     /// Rises by one with each exchange; 0 is the first set of a run.
     number: u64,
+    /// The number under which its modules served first: another one than `number` after going back to them.
+    origin: u64,
+    /// Whether its modules have served before: then they are on no trial.
+    is_proven: bool,
     /// The transforms in the pipeline's order: name, and digest of the module.
     transforms: Vec<(String, String)>,
     /// The digests joined by a comma, for the ledger.
     digests: String,
+    /// What instances are made of.
+    started: Vec<Arc<Started>>,
+}
+
+/// The set that serves a pipeline now.
+pub(super) struct Slot {
+    /// The number of the newest set: lanes look at this alone as long as it is their own.
+    newest: AtomicU64,
+    state: Mutex<State>,
+    /// Whether there is a shadow, so that lanes look no further where there is none.
+    is_shadowed: AtomicBool,
+    shadows: Mutex<Vec<Arc<Shadow>>>,
+}
+
+struct State {
+    serving: Arc<Serving>,
+    before: Option<Arc<Serving>>,
+    /// What each lane has still to take of the set.
+    ready: Vec<Vec<LaneTransform>>,
+    /// Why the set before was left, where it failed.
+    failure: Option<String>,
+}
+
+/// A lane's part of a set.
+pub(super) struct Part {
+    /// The set.
+    pub(super) serving: Arc<Serving>,
+    /// An instance of each of its transforms.
+    pub(super) transforms: Vec<LaneTransform>,
+}
+
+/// A lane's part of the set that serves, and of the one before.
+pub(super) struct Parts {
+    slot: Arc<Slot>,
+    pub(super) current: Part,
+    pub(super) before: Option<Part>,
 }
 
 impl Serving {
-    /// The set of these transforms, names and digests in the pipeline's order.
-    pub(super) fn new(number: u64, transforms: Vec<(String, String)>) -> Self {
+    /// The set with which a run begins.
+    pub(super) fn first(started: Vec<Arc<Started>>) -> Self {
+        Self::new(0, started.iter().map(|one| one.identity()).collect(), started)
+    }
+
+    fn new(number: u64, transforms: Vec<(String, String)>, started: Vec<Arc<Started>>) -> Self {
         let digests: Vec<_> = transforms.iter().map(|(_, digest)| digest.as_str()).collect();
-        Self { number, digests: digests.join(","), transforms }
+        Self { number, origin: number, is_proven: number == 0, digests: digests.join(","), transforms, started }
+    }
+
+    /// One whose modules are names alone.
+    #[cfg(test)]
+    pub(super) fn named(number: u64, transforms: &[(&str, &str)]) -> Self {
+        let transforms = transforms.iter().map(|(name, digest)| ((*name).to_owned(), (*digest).to_owned()));
+        Self::new(number, transforms.collect(), Vec::new())
+    }
+
+    /// Whether it is of the same modules, come back to or not.
+    pub(super) fn is_of(&self, other: &Self) -> bool {
+        self.origin == other.origin
     }
 
     /// Which set of the run it is.
@@ -43,27 +102,58 @@ impl Serving {
     pub(super) fn digests(&self) -> &str {
         &self.digests
     }
-}
 
-/// The set that serves a pipeline now.
-#[derive(Debug)]
-pub(super) struct Slot {
-    /// The number of the newest set: lanes look at this alone as long as it is their own.
-    newest: AtomicU64,
-    state: Mutex<State>,
-}
+    /// What instances are made of.
+    pub(super) fn started(&self) -> &[Arc<Started>] {
+        &self.started
+    }
 
-struct State {
-    serving: Arc<Serving>,
-    /// What each lane has still to take of it.
-    ready: Vec<Vec<LaneTransform>>,
+    /// An instance of each transform.
+    ///
+    /// # Errors
+    /// When one cannot be made.
+    pub(super) fn fork(&self) -> anyhow::Result<Vec<LaneTransform>> {
+        self.started.iter().map(|one| one.fork()).collect()
+    }
+
+    fn again(&self, number: u64) -> Self {
+        let (transforms, digests, started) = (self.transforms.clone(), self.digests.clone(), self.started.clone());
+        Self { number, origin: self.origin, is_proven: true, transforms, digests, started }
+    }
 }
 
 impl Slot {
-    /// The first set of a run.
-    pub(super) fn new(transforms: Vec<(String, String)>) -> Self {
-        let state = State { serving: Arc::new(Serving::new(0, transforms)), ready: Vec::new() };
-        Self { newest: AtomicU64::new(0), state: Mutex::new(state) }
+    /// A slot that begins with this set.
+    pub(super) fn new(first: Serving) -> Self {
+        let state = State { serving: Arc::new(first), before: None, ready: Vec::new(), failure: None };
+        let (is_shadowed, shadows) = (AtomicBool::new(false), Mutex::default());
+        Self { newest: AtomicU64::new(0), state: Mutex::new(state), is_shadowed, shadows }
+    }
+
+    /// Has lanes show what they handle to this one too.
+    pub(super) fn add_shadow(&self, shadow: Arc<Shadow>) {
+        let mut shadows = self.lock_shadows();
+        shadows.push(shadow);
+        self.is_shadowed.store(true, Ordering::Release);
+    }
+
+    /// Has lanes show nothing to this one any more.
+    pub(super) fn remove_shadow(&self, shadow: &Arc<Shadow>) {
+        let mut shadows = self.lock_shadows();
+        shadows.retain(|other| !Arc::ptr_eq(other, shadow));
+        self.is_shadowed.store(!shadows.is_empty(), Ordering::Release);
+    }
+
+    /// Whom to show what is handled.
+    fn shadows(&self) -> Vec<Arc<Shadow>> {
+        if !self.is_shadowed.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        self.lock_shadows().clone()
+    }
+
+    fn lock_shadows(&self) -> MutexGuard<'_, Vec<Arc<Shadow>>> {
+        self.shadows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The set that serves.
@@ -71,23 +161,58 @@ impl Slot {
         self.lock().serving.clone()
     }
 
-    /// Has each lane serve by these from its next batch on; `ready` has the instances of each.
-    pub(super) fn exchange(&self, transforms: Vec<(String, String)>, ready: Vec<Vec<LaneTransform>>) -> Arc<Serving> {
-        let mut state = self.lock();
-        let serving = Arc::new(Serving::new(state.serving.number + 1, transforms));
-        *state = State { serving: serving.clone(), ready };
-        self.newest.store(serving.number, Ordering::Release);
-        serving
+    /// The set that served before, which [`Slot::go_back`] brings back, and why it was left where it failed.
+    pub(super) fn before(&self) -> Option<(Arc<Serving>, Option<String>)> {
+        let state = self.lock();
+        Some((state.before.clone()?, state.failure.clone()))
     }
 
-    /// What a lane changes to that serves by `mine`: nothing while that is the newest set.
-    pub(super) fn newer_than(&self, mine: &Serving) -> Option<(Arc<Serving>, Vec<LaneTransform>)> {
-        if self.newest.load(Ordering::Acquire) == mine.number {
-            return None;
-        }
+    /// Has each of so many lanes serve by these transforms from its next batch on, if the set of the number `from` still
+    /// serves, of which they were made. Says whether it did.
+    ///
+    /// # Errors
+    /// When an instance cannot be made; then nothing is changed.
+    pub(super) fn exchange(&self, from: u64, started: Vec<Arc<Started>>, lanes: usize) -> anyhow::Result<bool> {
+        let identities = started.iter().map(|one| one.identity()).collect();
+        let mut next = Serving::new(0, identities, started);
+        let ready = (0..lanes).map(|_| next.fork()).collect::<anyhow::Result<_>>()?;
         let mut state = self.lock();
-        let transforms = state.ready.pop()?;
-        Some((state.serving.clone(), transforms))
+        if state.serving.number != from {
+            return Ok(false);
+        }
+        (next.number, next.origin, next.is_proven) = (from + 1, from + 1, false);
+        let next = Arc::new(next);
+        state.before = Some(std::mem::replace(&mut state.serving, next.clone()));
+        (state.ready, state.failure) = (ready, None);
+        self.newest.store(next.number, Ordering::Release);
+        Ok(true)
+    }
+
+    /// Has each lane go back to the set before, if there is one. Going back again brings the left one back.
+    pub(super) fn go_back(&self) -> bool {
+        let mut state = self.lock();
+        let Some(before) = state.before.clone() else { return false };
+        self.leave(&mut state, &before, None);
+        true
+    }
+
+    /// Has each lane go back to this set, because the one of the number `from` has failed. False when that one does not
+    /// serve any more.
+    fn fall_back(&self, from: u64, to: &Serving, failure: &str) -> bool {
+        let mut state = self.lock();
+        if state.serving.number != from {
+            return false;
+        }
+        self.leave(&mut state, to, Some(failure.to_owned()));
+        true
+    }
+
+    fn leave(&self, state: &mut State, to: &Serving, failure: Option<String>) {
+        let back = Arc::new(to.again(state.serving.number + 1));
+        self.newest.store(back.number, Ordering::Release);
+        state.before = Some(std::mem::replace(&mut state.serving, back));
+        state.ready.clear();
+        state.failure = failure;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -95,16 +220,64 @@ impl Slot {
     }
 }
 
-impl std::fmt::Debug for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State").field("serving", &self.serving).field("ready", &self.ready.len()).finish()
+impl Parts {
+    /// A lane's part of what serves now.
+    ///
+    /// # Errors
+    /// When an instance cannot be made.
+    pub(super) fn new(slot: Arc<Slot>) -> anyhow::Result<Self> {
+        let serving = slot.serving();
+        let transforms = serving.fork()?;
+        Ok(Self { slot, current: Part { serving, transforms }, before: None })
+    }
+
+    /// Whom to show what the current set handles.
+    pub(super) fn shadows(&self) -> Vec<Arc<Shadow>> {
+        self.slot.shadows()
+    }
+
+    /// Changes to the newest set, and says whether its modules are others, which have never served before.
+    ///
+    /// # Errors
+    /// When an instance cannot be made that was not ready: of a set that this lane has missed.
+    pub(super) fn renew(&mut self) -> anyhow::Result<bool> {
+        if self.slot.newest.load(Ordering::Acquire) == self.current.serving.number {
+            return Ok(false);
+        }
+        let (serving, ready) = {
+            let mut state = self.slot.lock();
+            (state.serving.clone(), state.ready.pop())
+        };
+        if serving.is_of(&self.current.serving) {
+            // It was gone to and back from before this lane came by.
+            self.current.serving = serving;
+            return Ok(false);
+        }
+        if let Some(before) = self.before.take_if(|before| before.serving.is_of(&serving)) {
+            let left = std::mem::replace(&mut self.current, Part { serving, ..before });
+            self.before = Some(left);
+            return Ok(!self.current.serving.is_proven);
+        }
+        let transforms = ready.map_or_else(|| serving.fork(), Ok)?;
+        self.before = Some(std::mem::replace(&mut self.current, Part { serving, transforms }));
+        Ok(!self.current.serving.is_proven)
+    }
+
+    /// Has all lanes leave the set that this one serves by for the one that this one served by before, because it fails,
+    /// and this one at once. False when another lane or the operator was first.
+    ///
+    /// # Errors
+    /// As [`Parts::renew`].
+    pub(super) fn fall_back(&mut self, why: &str) -> anyhow::Result<bool> {
+        let Some(before) = &self.before else { return Ok(false) };
+        let fallen = self.slot.fall_back(self.current.serving.number, &before.serving, why);
+        self.renew()?;
+        Ok(fallen)
     }
 }
 
-/// An instance of each transform for so many lanes.
-///
-/// # Errors
-/// When an instance cannot be made.
-pub(super) fn fork(started: &[Arc<Started>], lanes: usize) -> anyhow::Result<Vec<Vec<LaneTransform>>> {
-    (0..lanes).map(|_| started.iter().map(|one| one.fork()).collect()).collect()
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving").field("number", &self.number).field("transforms", &self.transforms).finish()
+    }
 }

@@ -9,23 +9,37 @@ use crate::command::Port;
 use crate::command::check::Checker;
 use crate::config::{self, Config};
 use crate::contract::Description;
-use crate::engine::{Engine, Module, Transform};
+use crate::engine::{Engine, Limits, Transform};
 use crate::event::Projection;
 use crate::sink::Declared;
 
 /// A transform that has been started and held against its grants.
 pub(super) struct Started {
-    /// Its name in the configuration.
-    pub(super) name: String,
-    /// The transform, from which lanes get theirs.
-    pub(super) transform: Transform,
+    name: String,
+    /// From which lanes get theirs.
+    transform: Transform,
     checker: Arc<Checker>,
 }
 
 impl Started {
+    /// Its name in the configuration.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it declares.
+    pub(super) fn description(&self) -> &Description {
+        self.transform.description()
+    }
+
+    /// The SHA-256 of its module.
+    pub(super) fn digest(&self) -> &str {
+        self.transform.module().digest()
+    }
+
     /// Its name, and the digest of its module.
     pub(super) fn identity(&self) -> (String, String) {
-        (self.name.clone(), self.transform.module().digest().to_owned())
+        (self.name.clone(), self.digest().to_owned())
     }
 
     /// An instance for a lane.
@@ -36,16 +50,44 @@ impl Started {
         Ok(LaneTransform {
             name: self.name.clone(),
             transform: self.transform.fork()?,
-            projection: Projection::new(&self.transform.description().inputs),
+            projection: Projection::new(&self.description().inputs),
             checker: self.checker.clone(),
         })
     }
 }
 
-/// Loads a module, starts it with its settings, and holds what it declares against what it is granted.
+/// Loads a transform's module from its file, and starts it.
+///
+/// # Errors
+/// As [`start_from`]; when the file cannot be read.
 pub(super) fn start(engine: &Engine, config: &Config, transform: &config::Transform) -> anyhow::Result<Started> {
+    let path = transform.module.as_path();
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the module {}", transform.module.shown()))?;
+    start_from(engine, &config.engine.limits, transform, &bytes)
+}
+
+/// Loads a module, holds it against the pinned digest, starts it with its settings, and holds what it declares against
+/// what it is granted.
+///
+/// # Errors
+/// When it cannot serve; the text names the cause and the remedy.
+pub(super) fn start_from(
+    engine: &Engine,
+    limits: &Limits,
+    transform: &config::Transform,
+    bytes: &[u8],
+) -> anyhow::Result<Started> {
     let name = transform.name.clone();
-    let module = load(engine, config, transform)?;
+    let module = engine.load(&name, bytes, limits)?;
+    if let Some(pinned) = &transform.digest
+        && pinned != module.digest()
+    {
+        bail!(
+            "transform `{name}`: the module has the digest {}, but {pinned} is pinned: bring the pinned module, or change \
+             `digest`",
+            module.digest()
+        );
+    }
     // A transform may quote its settings, and those may hold secrets.
     let started = module
         .start(&transform.settings)
@@ -53,25 +95,6 @@ pub(super) fn start(engine: &Engine, config: &Config, transform: &config::Transf
     let checker = Checker::new(started.description(), &transform.grants.to_command())
         .map_err(|problems| anyhow!("transform `{name}`: {}", problems.join("; ")))?;
     Ok(Started { name, transform: started, checker: Arc::new(checker) })
-}
-
-/// Reads and compiles a transform's module, and holds it against the pinned digest.
-fn load(engine: &Engine, config: &Config, transform: &config::Transform) -> anyhow::Result<Module> {
-    let path = transform.module.as_path();
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read the module {}", transform.module.shown()))?;
-    let module = engine.load(transform.name.as_str(), &bytes, &config.engine.limits)?;
-    if let Some(pinned) = &transform.digest
-        && pinned != module.digest()
-    {
-        bail!(
-            "transform `{}`: the module {} has the digest {}, but {pinned} is pinned: bring the pinned module, or change \
-             `digest`",
-            transform.name,
-            transform.module.shown(),
-            module.digest()
-        );
-    }
-    Ok(module)
 }
 
 /// What transforms will write through the ports of one sink.

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -20,7 +20,8 @@ use super::observe::ObservedPipeline;
 use super::one_writer::OneWriter;
 use super::progress::{PipelineSummary, count};
 use super::reject::refused_by;
-use super::serving::Serving;
+use super::serving::{Serving, Slot};
+use super::start::declared;
 use super::stop::Stop;
 use crate::command::Port;
 use crate::command::collapse::{Origin, Tagged, collapse, judge};
@@ -35,8 +36,6 @@ pub(super) struct BoundSink {
     pub(super) name: String,
     /// The ports that are bound to it.
     pub(super) ports: Vec<Port>,
-    /// What the transforms declared of these ports.
-    pub(super) declared: Declared,
     /// The store.
     pub(super) sink: Arc<dyn Sink>,
 }
@@ -60,6 +59,8 @@ pub(super) struct Stores {
     pub(super) pipeline: String,
     /// In the order in which they are written.
     pub(super) sinks: Vec<BoundSink>,
+    /// The modules that serve.
+    pub(super) slot: Arc<Slot>,
     /// Where rejected records go.
     pub(super) dead_letters: Arc<DeadLetters>,
     /// Ends the waiting for a store.
@@ -70,6 +71,8 @@ pub(super) struct Stores {
     pub(super) breaker: Breaker,
     /// Looks out for targets of two partitions.
     pub(super) one_writer: OneWriter,
+    /// Whether the stores have been made ready for the pipeline.
+    pub(super) is_ready: AtomicBool,
     /// The number of the last claim, over all lanes: a partition may come back to another lane.
     pub(super) claims: AtomicU64,
     /// What is seen of it from outside.
@@ -205,6 +208,11 @@ impl Stores {
         standing.letters = standing.letters.max(batch.to);
         self.breaker.passed(batch.records.len(), &places);
         Ok(Ended::Durable)
+    }
+
+    /// What the transforms that serve declare of a sink's ports.
+    pub(super) fn declared(&self, bound: &BoundSink) -> Declared {
+        declared(&bound.ports, self.slot.serving().started().iter().map(|one| one.description()))
     }
 
     fn tell_two_writers(&self, bound: &BoundSink, two: &str) {

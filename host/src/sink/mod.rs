@@ -25,6 +25,7 @@ use async_trait::async_trait;
 use crate::command::collapse::Origin;
 use crate::command::{Command, Port};
 use crate::contract::{Index, Table};
+use crate::inspection::Inspection;
 use crate::source::{TopicFacts, TopicPartition};
 
 #[cfg(test)]
@@ -244,12 +245,12 @@ pub trait Sink: Send + Sync {
     /// As [`SinkError`] says; `Stop` where the sink is no cache.
     async fn clear_cache(&self, pipeline: &str, keys: &[String]) -> Result<(), SinkError>;
 
-    /// Holds what the transforms declared against the store, changing nothing: one line a finding, with cause and
-    /// remedy. Nothing wrong is no line.
+    /// Holds what the transforms declared against the store, changing nothing. A fault is what [`Sink::prepare`] or a
+    /// write would stop at or wait for; what the store refuses now and then, or what `prepare` mends, is a note.
     ///
     /// # Errors
-    /// As [`SinkError`] says; a wrong password is a finding by that.
-    async fn inspect(&self, declared: &Declared) -> Result<Vec<String>, SinkError>;
+    /// As [`SinkError`] says; a wrong password is a fault by that.
+    async fn inspect(&self, declared: &Declared) -> Result<Inspection, SinkError>;
 }
 
 /// Runs what blocks for a while (a file, a lock) so that the runtime's other tasks go on.

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 
 use super::{Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
 use crate::command::Command;
+use crate::inspection::Inspection;
 
 /// The sink.
 #[derive(Debug, Default)]
@@ -117,8 +118,8 @@ impl Sink for Null {
         Ok(())
     }
 
-    async fn inspect(&self, _declared: &Declared) -> Result<Vec<String>, SinkError> {
-        Ok(Vec::new())
+    async fn inspect(&self, _declared: &Declared) -> Result<Inspection, SinkError> {
+        Ok(Inspection::default())
     }
 }
 

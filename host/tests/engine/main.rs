@@ -1,4 +1,4 @@
-//! The engine against good and bad modules. The guest `hostile` (in `tests/hostile`) misbehaves as its settings say.
+//! The engine against good and bad modules, and a pipeline whose modules are exchanged. The guest `hostile` (in `tests/hostile`) misbehaves as its settings say.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -9,3 +9,4 @@ mod load;
 mod log;
 mod narrow;
 mod start;
+mod swap;

@@ -1,8 +1,8 @@
 //! A transform that misbehaves as its settings say, for the tests of the host.
 //!
 //! Settings: `start` says what `start` does, `do` what `apply` does with the changes at the offsets in `at` (all, when
-//! it is absent). Every other change sets the cache entry `k:<offset>` to the row's text. `describe` replaces parts of
-//! the declaration.
+//! it is absent). Every other change sets the cache entry `k:<offset>` to the row's text; with a `stamp`, it publishes
+//! that under the key `<partition>@<offset>` instead. `describe` replaces parts of the declaration.
 #![cfg(target_family = "wasm")]
 // To panic is what it is for.
 #![allow(clippy::panic)]
@@ -17,12 +17,26 @@ use std::cell::RefCell;
 use std::hint::black_box;
 
 use bindings::exports::tidegate::transform::transformer::{
-    Batch, CacheEntry, Change, Command, Description, Fault, Guest, Index, Inputs, Outcome, Outcomes, Rejection, Table,
+    Batch, CacheEntry, Change, Command, Description, Fault, Guest, Index, Inputs, Message, Outcome, Outcomes,
+    Rejection, Table,
 };
 use bindings::tidegate::transform::log::{Level, write};
 use serde_json::Value;
 
 struct Hostile;
+
+/// A JSON object, laid over the settings. Tests write another one over it in the module's bytes, so that one build makes
+/// many modules; blanks fill it up.
+static PATCH: [u8; 256] = {
+    let text = br#"{"tidegate-patch":""}"#;
+    let mut patch = [b' '; 256];
+    let mut place = 0;
+    while place < text.len() {
+        patch[place] = text[place];
+        place += 1;
+    }
+    patch
+};
 
 #[derive(Default)]
 struct State {
@@ -37,7 +51,11 @@ thread_local! {
 impl Guest for Hostile {
     fn start(settings: String) -> Result<Description, String> {
         std::panic::set_hook(Box::new(|info| write(Level::Error, &info.to_string())));
-        let settings: Value = serde_json::from_str(&settings).map_err(|error| error.to_string())?;
+        let mut settings: Value = serde_json::from_str(&settings).map_err(|error| error.to_string())?;
+        let patch: Value = serde_json::from_slice(black_box(&PATCH)).map_err(|error| error.to_string())?;
+        for (name, value) in patch.as_object().into_iter().flatten() {
+            settings[name] = value.clone();
+        }
         match text(&settings["start"]) {
             "refuse" => return Err("setting `start`: must not be\n\"refuse\"".into()),
             "trap" => panic!("cannot start"),
@@ -61,14 +79,14 @@ impl Guest for Hostile {
                 let at = &state.settings["at"];
                 let chosen = at.as_array().is_none_or(|at| at.iter().any(|at| at.as_u64() == Some(change.offset)));
                 let deed = if chosen { text(&state.settings["do"]) } else { "" };
-                misbehave(deed, state.calls, &batch, change, &mut answer);
+                misbehave((deed, text(&state.settings["stamp"])), state.calls, &batch, change, &mut answer);
             }
             answer
         })
     }
 }
 
-fn misbehave(deed: &str, calls: u64, batch: &Batch, change: Change, answer: &mut Outcomes) {
+fn misbehave((deed, stamp): (&str, &str), calls: u64, batch: &Batch, change: Change, answer: &mut Outcomes) {
     let offset = change.offset;
     let refuse = |fault, reason: &str| Some(Rejection { fault, reason: reason.into() });
     match deed {
@@ -96,6 +114,13 @@ fn misbehave(deed: &str, calls: u64, batch: &Batch, change: Change, answer: &mut
         "many" => vec![Command::CacheDelete("k".into()); 3],
         "big" => vec![Command::CacheDelete("k".repeat(1 << 20))],
         "echo" => vec![echo::batch(batch), echo::change(change)],
+        // What it does at other offsets than those where it misbehaves.
+        _ if !stamp.is_empty() => vec![Command::Publish(Message {
+            topic: "stamps".into(),
+            key: Some(format!("{}@{offset}", batch.partition).into_bytes()),
+            value: Some(stamp.as_bytes().to_vec()),
+            headers: None,
+        })],
         _ => vec![Command::CacheSet(CacheEntry {
             key: format!("k:{offset}"),
             value: change.after.unwrap_or_default().into_bytes(),

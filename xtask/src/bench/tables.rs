@@ -19,7 +19,7 @@ pub(super) fn write(figures: &Figures) -> String {
 
 /// Native against Wasm, batches of 64.
 fn ratios(figures: &Figures) -> String {
-    let mut text = "### Native and Wasm, batches of 64: µs an event\n\n\
+    let mut text = "#### Native and Wasm, batches of 64: µs an event\n\n\
         | | native, typed | native, `Value` | scan | Wasm | scan + Wasm | to typed | target | to `Value` |\n\
         |---|--:|--:|--:|--:|--:|--:|--:|--:|\n"
         .to_owned();
@@ -44,7 +44,7 @@ fn ratios(figures: &Figures) -> String {
 }
 
 fn batches(figures: &Figures) -> String {
-    let mut text = "### Wasm alone, and scan + Wasm, by the size of the batch: µs an event\n\n\
+    let mut text = "#### Wasm alone, and scan + Wasm, by the size of the batch: µs an event\n\n\
         | | 1 | 16 | 64 | 256 | 1024 |\n|---|--:|--:|--:|--:|--:|\n"
         .to_owned();
     for (group, title, _) in READINGS {
@@ -59,7 +59,7 @@ fn batches(figures: &Figures) -> String {
 
 /// Where the time goes: the differences between stages.
 fn parts(figures: &Figures) -> String {
-    let mut text = "### Where the time goes, batches of 64: µs an event\n\n\
+    let mut text = "#### Where the time goes, batches of 64: µs an event\n\n\
         | | scan | call and lowering | guest reads | guest works | answer and lifting | check and collapse |\n\
         |---|--:|--:|--:|--:|--:|--:|\n"
         .to_owned();
@@ -86,7 +86,7 @@ fn parts(figures: &Figures) -> String {
 
 /// Whole paths: events a second.
 fn paths(figures: &Figures) -> String {
-    let mut text = "### Whole paths on one core or lane: events a second\n\n| | |\n|---|--:|\n".to_owned();
+    let mut text = "#### Whole paths on one core or lane: events a second\n\n| | |\n|---|--:|\n".to_owned();
     for (group, title, _) in READINGS {
         let all = figures.get(group, "scan+wasm+check+collapse", "64");
         text += &row(&format!("decode, Wasm, check, collapse: {title}"), &[a_second(all)]);
@@ -100,7 +100,7 @@ fn paths(figures: &Figures) -> String {
 }
 
 fn events(figures: &Figures) -> String {
-    let mut text = "### Decoding and projecting: µs an event\n\n| | |\n|---|--:|\n".to_owned();
+    let mut text = "#### Decoding and projecting: µs an event\n\n| | |\n|---|--:|\n".to_owned();
     for (name, nanos) in figures.group("event") {
         text += &row(name, &[micros(Some(nanos))]);
     }

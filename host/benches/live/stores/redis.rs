@@ -1,12 +1,13 @@
 //! Redis: `SET` with expiry, many in one pipeline.
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{Client as Server, Pipeline, cmd};
+use ::redis::{AsyncConnectionConfig, Client as Server, Pipeline, cmd};
 use async_trait::async_trait;
 use tidegate::command::Command;
 
 use super::{Client, Store, Turn};
 use crate::Addresses;
+use crate::broker::PATIENCE;
 
 /// The database that the benchmark has for itself.
 const DATABASE: u32 = 3;
@@ -23,7 +24,9 @@ pub(super) async fn open(addresses: &Addresses) -> Box<dyn Store> {
 }
 
 async fn connect(url: &str) -> MultiplexedConnection {
-    Server::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
+    // Emptying a database takes a while.
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+    Server::open(url).unwrap().get_multiplexed_async_connection_with_config(&config).await.unwrap()
 }
 
 #[async_trait]

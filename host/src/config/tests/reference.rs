@@ -44,7 +44,8 @@ fn known() -> BTreeMap<String, BTreeSet<String>> {
     // Two sources and two kinds of dead letters are a problem, and are read all the same. Without brokers of its own
     // the topic of dead letters has no further keys.
     let kafka = ["[source.kafka]", "[dead_letters.kafka]\nbrokers = \"b:9092\""];
-    let lists = lists.iter().chain(&["[pipelines.transforms.grants]", "[pipelines.breaker]"]);
+    let lists =
+        lists.iter().chain(&["[pipelines.transforms.grants]", "[pipelines.transforms.shadow]", "[pipelines.breaker]"]);
     let blocks = stores.iter().chain(&kafka).chain(&kinds).chain(lists);
     let text: String = blocks.map(|block| format!("{block}\n{stray}\n")).collect();
     let mut known = BTreeMap::new();

@@ -4,14 +4,16 @@
 mod claims;
 mod dead_letter;
 mod dead_letter_topic;
+mod exchange;
 mod faults;
+mod order;
 mod random;
 mod store;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, LazyLock, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -21,23 +23,32 @@ use self::store::Store;
 use super::Pipeline;
 use super::breaker::Breaker;
 use super::dead_letter::{DeadLetterFile, DeadLetters, Stage};
-use super::lane::{Lane, Prepare};
+use super::lane::{self, Lane};
 use super::observe::ObservedPipeline;
 use super::one_writer::OneWriter;
 use super::open::Source;
 use super::progress::{PipelineSummary, count};
-use super::serving::Serving;
+use super::serving::{Serving, Slot};
 use super::stop::Stop;
+use super::trial::By;
 use super::write::{BoundSink, Policies, Prepared, Refused, Stores};
 use crate::command::collapse::Tagged;
 use crate::command::{Command, Port, Row};
 use crate::config::{self, OnLost, OnLostCache};
 use crate::contract::{Fault, Rejection};
-use crate::sink::Declared;
 use crate::source::{Bounds, FileSource, LaneQueue, Record};
 
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
+
+/// The first half of a lane, as a test scripts it.
+type Prepare = Box<dyn FnMut(Vec<Record>) -> anyhow::Result<Prepared> + Send>;
+
+impl lane::Prepare for Prepare {
+    fn prepare(&mut self, records: Vec<Record>, _by: By) -> anyhow::Result<Prepared> {
+        self(records)
+    }
+}
 
 const TABLES: &[Port] = &[Port::Tables];
 const OTHERS: &[Port] = &[Port::Documents, Port::Cache, Port::Messages];
@@ -115,7 +126,6 @@ impl Site {
         let sinks = self.sinks.iter().zip(0..).map(|((ports, store), number)| BoundSink {
             name: format!("s{number}"),
             ports: ports.to_vec(),
-            declared: Declared::default(),
             sink: store.clone(),
         });
         let letters = Arc::new(DeadLetters::File(DeadLetterFile::open(self.letters_path(), 1000).unwrap()));
@@ -127,6 +137,8 @@ impl Site {
             policies: self.policies.clone(),
             breaker: Breaker::new(self.breaker),
             one_writer: OneWriter::default(),
+            is_ready: AtomicBool::default(),
+            slot: Arc::new(Slot::new(Serving::named(0, &[]))),
             claims: AtomicU64::default(),
             observed: Arc::new(ObservedPipeline::new("p", vec![], [])),
             beginning_afresh: tokio::sync::Mutex::default(),
@@ -172,7 +184,7 @@ fn lane(stores: &Arc<Stores>, prepare: Prepare, control: mpsc::Sender<crate::sou
     Lane {
         queue: Arc::new(LaneQueue::new(batch)),
         control,
-        prepare,
+        prepare: Box::new(prepare),
         serving: serving(),
         stores: stores.clone(),
         runtime: RUNTIME.handle().clone(),
@@ -182,7 +194,7 @@ fn lane(stores: &Arc<Stores>, prepare: Prepare, control: mpsc::Sender<crate::sou
 
 /// The modules that every test has.
 fn serving() -> Arc<Serving> {
-    Arc::new(Serving::new(0, vec![("first".into(), "d1".into()), ("second".into(), "d2".into())]))
+    Arc::new(Serving::named(0, &[("first", "d1"), ("second", "d2")]))
 }
 
 fn raw(json: &str) -> Box<RawValue> {

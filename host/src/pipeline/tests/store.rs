@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 
+use crate::inspection::Inspection;
 use crate::sink::model::Model;
 use crate::sink::{BadWrite, Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
 
@@ -40,7 +41,11 @@ pub(super) struct Store {
     letters: Option<PathBuf>,
     /// Whether it keeps no ledger.
     silent: bool,
+    /// What happens while a write is under way.
+    during: Option<During>,
 }
+
+type During = Box<dyn Fn() + Send + Sync>;
 
 /// Whether the ledger has its head.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +96,11 @@ impl Store {
     /// A store without a ledger.
     pub(super) fn silent() -> Self {
         Self { silent: true, ..Self::default() }
+    }
+
+    /// A store in which this happens while each write is under way.
+    pub(super) fn during(during: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { during: Some(Box::new(during)), ..Self::default() }
     }
 
     pub(super) fn model(&self) -> Model {
@@ -173,8 +183,8 @@ impl Sink for Store {
         Ok(())
     }
 
-    async fn inspect(&self, _declared: &Declared) -> Result<Vec<String>, SinkError> {
-        Ok(Vec::new())
+    async fn inspect(&self, _declared: &Declared) -> Result<Inspection, SinkError> {
+        Ok(Inspection::default())
     }
 
     async fn prepare(&self, _pipeline: &str, _declared: &Declared) -> Result<(), SinkError> {
@@ -191,6 +201,9 @@ impl Sink for Store {
 
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
         step.check()?;
+        if let Some(during) = &self.during {
+            during();
+        }
         let letters = self.letters.as_deref().map(letters).unwrap_or_default();
         let mut state = self.state();
         if self.silent {

@@ -5,62 +5,65 @@ use serde_json::Value;
 use super::Elasticsearch;
 use super::indexes;
 use super::mapping::{Difference, differences};
+use crate::inspection::Inspection;
 use crate::sink::{Declared, SinkError};
 
 /// A request that takes more of the heap than this share, 1 in so many, is refused by the server.
 const HEAP_SHARE: u64 = 10;
 
 impl Elasticsearch {
-    /// One line a finding. What may not be looked at is told, and the rest is looked at all the same.
-    pub(super) async fn findings(&self, declared: &Declared) -> Result<Vec<String>, SinkError> {
-        let mut findings = Vec::new();
+    /// What may not be looked at is told, and the rest is looked at all the same.
+    pub(super) async fn look_at_store(&self, declared: &Declared) -> Result<Inspection, SinkError> {
+        let mut found = Inspection::default();
         match self.server().await {
-            Ok((_, problem)) => findings.extend(problem),
+            Ok((_, problem)) => found.faults.extend(problem),
             Err(SinkError::Stop(problem)) => {
-                findings.push(problem);
-                return Ok(findings);
+                found.faults.push(problem);
+                return Ok(found);
             }
             Err(retry) => return Err(retry),
         }
-        self.look_at_nodes(&mut findings).await?;
+        self.look_at_nodes(&mut found.faults).await?;
         match indexes::look(&self.http, &self.ledger.index).await {
-            Ok(Some(ledger)) if !ledger.is_alias => findings.push(format!(
+            Ok(Some(ledger)) if !ledger.is_alias => found.faults.push(format!(
                 "{} is an index, where the ledger's alias has to be: delete it, or give the sink another ledger_index",
                 self.ledger.index
             )),
-            Ok(Some(ledger)) => look_at_blocks(&self.ledger.index, &ledger.settings, &mut findings),
+            Ok(Some(ledger)) => look_at_blocks(&self.ledger.index, &ledger.settings, &mut found.faults),
             Ok(None) => {}
-            other => note(other.map(drop), &mut findings)?,
+            other => told(other.map(drop), &mut found.faults)?,
         }
         for index in &declared.indexes {
-            let answer = self.look_at_index(index, &mut findings).await;
-            note(answer, &mut findings)?;
+            let answer = self.look_at_index(index, &mut found).await;
+            told(answer, &mut found.faults)?;
         }
-        Ok(findings)
+        Ok(found)
     }
 
-    async fn look_at_index(&self, index: &crate::contract::Index, findings: &mut Vec<String>) -> Result<(), SinkError> {
+    async fn look_at_index(&self, index: &crate::contract::Index, found: &mut Inspection) -> Result<(), SinkError> {
         let alias = format!("{}{}", self.prefix, index.name);
         let (declared, _) = indexes::parts(index)?;
         let Some(stored) = indexes::look(&self.http, &alias).await? else { return Ok(()) };
         let known = self.is_known(&alias, &stored.made).await?;
         if !known && let Some(problem) = self.not_fresh(&alias, &stored).await? {
-            findings.push(problem);
+            found.faults.push(problem);
             return Ok(());
         }
-        look_at_blocks(&stored.made.index, &stored.settings, findings);
+        look_at_blocks(&stored.made.index, &stored.settings, &mut found.faults);
         for difference in differences(&declared, &stored.mappings) {
-            let remedy = match difference {
-                Difference::New { .. } => "it is added when the pipeline starts",
-                Difference::Type { .. } => {
+            let (lines, remedy) = match difference {
+                Difference::New { .. } => (&mut found.notes, "it is added when the pipeline starts"),
+                Difference::Type { .. } => (
+                    &mut found.faults,
                     "a field's type cannot be changed in place: give the sink another index_prefix and the pipeline \
-                     another name, and the new index is filled from the start"
-                }
-                Difference::Parameter { .. } => {
-                    "it is changed when the pipeline starts, where the server can; else a fresh index is needed"
-                }
+                     another name, and the new index is filled from the start",
+                ),
+                Difference::Parameter { .. } => (
+                    &mut found.notes,
+                    "it is changed when the pipeline starts, where the server can; else a fresh index is needed",
+                ),
             };
-            findings.push(format!("index {}: {difference}: {remedy}", stored.made.index));
+            lines.push(format!("index {}: {difference}: {remedy}", stored.made.index));
         }
         Ok(())
     }
@@ -71,19 +74,19 @@ impl Elasticsearch {
         Ok(heads.iter().any(|head| head.indexes.get(alias) == Some(made)))
     }
 
-    async fn look_at_nodes(&self, findings: &mut Vec<String>) -> Result<(), SinkError> {
+    async fn look_at_nodes(&self, faults: &mut Vec<String>) -> Result<(), SinkError> {
         let path = ["_nodes", "stats", "jvm,fs"];
         let query = "filter_path=nodes.*.name,nodes.*.jvm.mem.heap_max_in_bytes";
         let stats = match self.http.get(&path, query).await?.json("looking at the nodes") {
             Ok(stats) => stats,
-            Err(e) => return note(Err(e), findings),
+            Err(e) => return told(Err(e), faults),
         };
         let nodes = stats["nodes"].as_object().into_iter().flat_map(|nodes| nodes.values());
         let heap = nodes.filter_map(|node| node["jvm"]["mem"]["heap_max_in_bytes"].as_u64()).min();
         if let Some(heap) = heap
             && self.max_request_bytes as u64 > heap / HEAP_SHARE
         {
-            findings.push(format!(
+            faults.push(format!(
                 "max_request_bytes is {}, and the smallest heap is {heap} bytes: the server refuses what takes more than \
                  a tenth of it: set max_request_bytes to {} or less",
                 self.max_request_bytes,
@@ -95,22 +98,22 @@ impl Elasticsearch {
 }
 
 /// Blocks keep an index from being written.
-fn look_at_blocks(index: &str, settings: &Value, findings: &mut Vec<String>) {
+fn look_at_blocks(index: &str, settings: &Value, faults: &mut Vec<String>) {
     for block in ["read_only", "read_only_allow_delete", "write", "metadata"] {
         let name = format!("index.blocks.{block}");
         if settings[&name] == "true" {
-            findings.push(format!(
+            faults.push(format!(
                 "index {index} is blocked by {name}: make room where a disk is full, and set it to null"
             ));
         }
     }
 }
 
-/// A problem that will not pass is a finding.
-fn note(answer: Result<(), SinkError>, findings: &mut Vec<String>) -> Result<(), SinkError> {
+/// A problem that will not pass is a fault.
+fn told(answer: Result<(), SinkError>, faults: &mut Vec<String>) -> Result<(), SinkError> {
     match answer {
         Err(SinkError::Stop(problem)) => {
-            findings.push(problem);
+            faults.push(problem);
             Ok(())
         }
         other => other,

@@ -54,6 +54,7 @@ use self::indexes::Made;
 use self::ledger::{Changed, Deleting, Ledger, Place, Refused, Row};
 use self::plan::{Plan, Versions, plan};
 use super::{Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
+use crate::inspection::Inspection;
 
 mod bulk;
 mod error;
@@ -374,8 +375,8 @@ impl Sink for Elasticsearch {
         Err(SinkError::Stop("documents are no cache, and are not cleared".into()))
     }
 
-    async fn inspect(&self, declared: &Declared) -> Result<Vec<String>, SinkError> {
-        self.findings(declared).await
+    async fn inspect(&self, declared: &Declared) -> Result<Inspection, SinkError> {
+        self.look_at_store(declared).await
     }
 }
 

@@ -64,7 +64,11 @@ pub(super) struct Proxy {
     seen: Arc<Mutex<Vec<u8>>>,
     /// A request that holds this text is lost on its way, as when the process dies before it is sent.
     lost: Arc<Mutex<Option<String>>>,
+    /// What happens before a request that holds this text goes on, once.
+    before: Arc<Mutex<Option<(String, Event)>>>,
 }
+
+type Event = Box<dyn FnOnce() + Send>;
 
 impl Proxy {
     pub(super) fn new(url: &str) -> Self {
@@ -73,20 +77,27 @@ impl Proxy {
             url: format!("http://{}", listener.local_addr().unwrap()),
             seen: Arc::default(),
             lost: Arc::default(),
+            before: Arc::default(),
         };
         let (server, seen, lost) =
             (url.trim_start_matches("http://").to_owned(), Arc::clone(&proxy.seen), Arc::clone(&proxy.lost));
+        let before = Arc::clone(&proxy.before);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let server = TcpStream::connect(&server).unwrap();
                 let (from, to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
                 std::thread::spawn(move || forward(from, to, |_| true));
-                let (seen, lost) = (Arc::clone(&seen), Arc::clone(&lost));
+                let (seen, lost, before) = (Arc::clone(&seen), Arc::clone(&lost), Arc::clone(&before));
                 std::thread::spawn(move || {
                     forward(client, server, |bytes| {
+                        let text = String::from_utf8_lossy(bytes);
+                        let now = before.lock().unwrap().take_if(|(awaited, _)| text.contains(&*awaited));
+                        if let Some((_, event)) = now {
+                            event();
+                        }
                         seen.lock().unwrap().extend_from_slice(bytes);
                         let lost = lost.lock().unwrap();
-                        !lost.as_ref().is_some_and(|lost| String::from_utf8_lossy(bytes).contains(lost))
+                        !lost.as_ref().is_some_and(|lost| text.contains(lost))
                     });
                 });
             }
@@ -97,6 +108,10 @@ impl Proxy {
     /// Everything that was sent since the last look.
     pub(super) fn take(&self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut *self.seen.lock().unwrap())).into_owned()
+    }
+
+    pub(super) fn before(&self, text: &str, event: impl FnOnce() + Send + 'static) {
+        *self.before.lock().unwrap() = Some((text.to_owned(), Box::new(event)));
     }
 
     pub(super) fn lose(&self, text: Option<String>) {

@@ -14,6 +14,7 @@ use crate::command::Command;
 use crate::command::collapse::Origin;
 use crate::command::json::{parse_fields, parse_object};
 use crate::contract::Index;
+use crate::inspection::Inspection;
 use crate::sink::{Declared, LedgerKey, Sink, SinkError, Step, Token, Write, Written};
 use crate::source::TopicPartition;
 

@@ -28,6 +28,7 @@ use super::{BadWrite, Declared, LedgerKey, Sink, SinkError, Standing, Step, Toke
 use crate::command::Command;
 use crate::command::collapse::Origin;
 use crate::config::KafkaClient;
+use crate::inspection::Inspection;
 
 /// The header that names a message.
 pub const ID: &str = "tidegate.id";
@@ -215,8 +216,8 @@ impl Sink for Kafka {
     }
 
     async fn prepare(&self, _pipeline: &str, declared: &Declared) -> Result<(), SinkError> {
-        let findings = self.inspect(declared).await?;
-        if findings.is_empty() { Ok(()) } else { Err(SinkError::Stop(findings.join("; "))) }
+        let faults = self.inspect(declared).await?.faults;
+        if faults.is_empty() { Ok(()) } else { Err(SinkError::Stop(faults.join("; "))) }
     }
 
     async fn enter_topic(
@@ -255,8 +256,9 @@ impl Sink for Kafka {
         Err(self.no_ledger())
     }
 
-    async fn inspect(&self, declared: &Declared) -> Result<Vec<String>, SinkError> {
-        self.producer.inspect(declared.topics.iter().map(String::as_str))
+    async fn inspect(&self, declared: &Declared) -> Result<Inspection, SinkError> {
+        let faults = self.producer.inspect(declared.topics.iter().map(String::as_str))?;
+        Ok(Inspection { faults, notes: Vec::new() })
     }
 }
 

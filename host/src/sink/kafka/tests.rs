@@ -153,14 +153,14 @@ async fn a_topic_that_is_not_there_is_found_before_the_first_message_and_stops_a
     let there = Topic::make(1, &[]).await;
     let missing = random_name("missing");
     let sink = sink(&broker());
-    let findings = sink.inspect(&declared(&[&there.0, &missing])).await.unwrap();
+    let findings = sink.inspect(&declared(&[&there.0, &missing])).await.unwrap().faults;
     assert_eq!(findings.len(), 1, "{findings:?}");
     assert!(findings[0].contains(&missing) && findings[0].contains("create it"), "{findings:?}");
     let stopped = |error: SinkError| matches!(&error, SinkError::Stop(text) if text.contains(&missing));
     assert!(stopped(sink.prepare("orders", &declared(&[&missing])).await.unwrap_err()));
     assert!(stopped(sink.write(&step(&key()), &[message(&missing, 1, "k", "v")]).await.unwrap_err()));
     // Nothing has made it by asking for it.
-    assert_eq!(sink.inspect(&declared(&[&missing])).await.unwrap().len(), 1);
+    assert_eq!(sink.inspect(&declared(&[&missing])).await.unwrap().faults.len(), 1);
 }
 
 /// A port where nobody listens.

@@ -8,15 +8,7 @@ use super::error::Problem;
 use super::name::{LONGEST, TableName, quoted};
 use super::session::Session;
 use crate::contract::Table;
-
-/// What was found about one table.
-#[derive(Debug, Default)]
-pub(super) struct Findings {
-    /// What keeps rows from being written.
-    pub(super) faults: Vec<String>,
-    /// What may hold a partition back for a while.
-    pub(super) notes: Vec<String>,
-}
+use crate::inspection::Inspection;
 
 /// A table and what the user may do with it.
 const TABLE: &str = "
@@ -63,9 +55,9 @@ const OTHERS: &str = "
     UNION ALL
     SELECT format('the trigger %s', quote_ident(tgname)) FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal";
 
-/// Holds a declared table against the catalog.
-pub(super) async fn look(session: &mut Session, declared: &Table, schema: &str) -> Result<Findings, Problem> {
-    let mut found = Findings::default();
+/// Holds a declared table against the catalog. A note is what may hold a partition back for a while.
+pub(super) async fn look(session: &mut Session, declared: &Table, schema: &str) -> Result<Inspection, Problem> {
+    let mut found = Inspection::default();
     let name = TableName::new(&declared.name, schema);
     for name in [&name.schema, &name.table].into_iter().chain(&declared.key) {
         if name.len() > LONGEST {

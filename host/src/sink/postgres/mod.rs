@@ -31,6 +31,7 @@ use self::ledger::Ledger;
 use self::session::{Pool, Session};
 use self::write::Writer;
 use super::{Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
+use crate::inspection::Inspection;
 use crate::source::TopicPartition;
 
 mod catalog;
@@ -171,15 +172,14 @@ impl Sink for Postgres {
         Err(problem.at(&self.address.shown))
     }
 
-    async fn inspect(&self, declared: &Declared) -> Result<Vec<String>, SinkError> {
+    async fn inspect(&self, declared: &Declared) -> Result<Inspection, SinkError> {
         self.run(None, async |session| {
-            let mut lines = Vec::new();
+            let mut inspection = Inspection::default();
             for table in &declared.tables {
-                let found = catalog::look(session, table, &self.schema).await?;
-                lines.extend(found.faults.into_iter().chain(found.notes));
+                inspection.extend(catalog::look(session, table, &self.schema).await?);
             }
-            lines.extend(self.ledger.inspect(session).await?);
-            Ok(lines)
+            inspection.faults.extend(self.ledger.inspect(session).await?);
+            Ok(inspection)
         })
         .await
     }

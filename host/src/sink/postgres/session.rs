@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
@@ -52,11 +52,17 @@ impl Session {
         self.answered(self.client.execute(&statement, parameters)).await
     }
 
-    /// Runs statements in this order, each without waiting for the one before; how many rows each touched, or what
-    /// became of the first that failed.
-    pub(super) async fn execute_all<P: ToSql + Sync>(&mut self, all: &[(String, P)]) -> Result<Vec<u64>, Problem> {
+    /// Runs statements in this order, each without waiting for the one before, and `then`, without parameters, right
+    /// behind the last: in a transaction it fails where one of them did. How many rows each touched, or what became of
+    /// the first that failed.
+    pub(super) async fn execute_all<P: ToSql + Sync>(
+        &mut self,
+        all: &[(String, P)],
+        then: Option<&str>,
+    ) -> Result<Vec<u64>, Problem> {
         let mut touched = Vec::with_capacity(all.len());
-        for some in all.chunks(IN_FLIGHT) {
+        let mut chunks = all.chunks(IN_FLIGHT).peekable();
+        while let Some(some) = chunks.next() {
             let mut statements = Vec::with_capacity(some.len());
             for (sql, _) in some {
                 statements.push(self.statement(sql).await?);
@@ -65,10 +71,19 @@ impl Session {
                 some.iter().map(|(_, parameter)| [parameter as &(dyn ToSql + Sync)]).collect();
             // Each is sent when it is first polled, which is in this order.
             let sent = statements.iter().zip(&parameters).map(|(sql, values)| self.client.execute(sql, values));
-            let sent = async { Ok(join_all(sent).await) };
-            for answer in self.answered(sent).await? {
+            let behind = then.filter(|_| chunks.peek().is_none());
+            let followed = async {
+                match behind {
+                    Some(sql) => self.client.batch_execute(sql).await,
+                    None => Ok(()),
+                }
+            };
+            let sent = async { Ok(join(join_all(sent), followed).await) };
+            let (answers, followed) = self.answered(sent).await?;
+            for answer in answers {
                 touched.push(answer?);
             }
+            followed?;
         }
         Ok(touched)
     }

@@ -37,7 +37,7 @@ impl Writer<'_> {
         };
         let binary = self.binary(session, &changes).await?;
         let all = match self.all_at_once(session, &changes, &binary).await {
-            Ok(true) => session.run(COMMIT).await,
+            Ok(true) => Ok(()),
             Ok(false) => Err(Problem::Bad(String::new())),
             Err(problem) => Err(problem),
         };
@@ -83,7 +83,7 @@ impl Writer<'_> {
         Ok(binary)
     }
 
-    /// Writes many rows a statement; false when a row to merge into is missing.
+    /// Writes many rows a statement and commits; false, and nothing is committed, when a row to merge into is missing.
     async fn all_at_once(
         &self,
         session: &mut Session,
@@ -93,8 +93,17 @@ impl Writer<'_> {
         let groups = group(changes, binary, self.schema)?;
         let merged: Vec<Option<u64>> = groups.iter().map(Group::merged).collect();
         let statements: Vec<_> = groups.into_iter().map(|group| group.statement(self.schema)).collect();
-        let touched = session.execute_all(&statements).await?;
-        Ok(merged.into_iter().zip(touched).all(|(merged, touched)| merged.is_none_or(|rows| rows == touched)))
+        if !statements.is_empty() && merged.iter().all(Option::is_none) {
+            // Nothing is to be looked at before. After a failure the server refuses the whole of it.
+            session.execute_all(&statements, Some(COMMIT)).await?;
+            return Ok(true);
+        }
+        let touched = session.execute_all(&statements, None).await?;
+        let all = merged.into_iter().zip(touched).all(|(merged, touched)| merged.is_none_or(|rows| rows == touched));
+        if all {
+            session.run(COMMIT).await?;
+        }
+        Ok(all)
     }
 
     /// Writes each row by itself and in order, to find all the bad ones. Only when there is none after all is anything

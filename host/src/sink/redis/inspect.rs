@@ -7,6 +7,7 @@ use ::redis::{Pipeline, Value, from_redis_value};
 use super::connection::Connection;
 use super::error;
 use super::ledger::Names;
+use crate::inspection::Inspection;
 use crate::sink::{Declared, LedgerKey, SinkError};
 use crate::source::TopicPartition;
 
@@ -14,48 +15,39 @@ use crate::source::TopicPartition;
 pub(super) const NO_CLUSTER: &str = "Redis Cluster is not supported: a batch has keys of many slots and one ledger, \
                                      and a transaction has one slot; use a server without cluster mode";
 
-/// What a server says of itself.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Facts {
-    /// What it must not be.
-    pub(super) wrong: Vec<String>,
-    /// What endangers the ledger, and not the start.
-    pub(super) dangers: Vec<String>,
-}
-
-/// Asks the server.
-pub(super) async fn facts(connection: &mut Connection) -> Result<Facts, SinkError> {
+/// Asks the server what it is: a fault is what it must not be, a note is what endangers the ledger, and not the start.
+pub(super) async fn server(connection: &mut Connection) -> Result<Inspection, SinkError> {
     let mut commands = Pipeline::new();
     commands.cmd("INFO");
     let mut answers = connection.request(&commands).await?;
     let answer = answers.pop().unwrap_or_default();
     if error::server_error(&answer).is_some_and(|refusal| refusal.code() == "NOPERM") {
         // It is for advice alone; what the sink needs is rehearsed.
-        return Ok(Facts::default());
+        return Ok(Inspection::default());
     }
     error::check(std::slice::from_ref(&answer))?;
     Ok(read(&from_redis_value::<String>(answer).unwrap_or_default()))
 }
 
-fn read(info: &str) -> Facts {
+fn read(info: &str) -> Inspection {
     let field =
         |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map_or("", str::trim);
-    let mut facts = Facts::default();
+    let mut found = Inspection::default();
     if field("cluster_enabled") == "1" {
-        facts.wrong.push(NO_CLUSTER.to_owned());
+        found.faults.push(NO_CLUSTER.to_owned());
     }
     let version = field("redis_version");
     if version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major < 7) {
-        facts.wrong.push(format!("the server is Redis {version}: use Redis 7 or newer, or Valkey"));
+        found.faults.push(format!("the server is Redis {version}: use Redis 7 or newer, or Valkey"));
     }
     let (policy, limit) = (field("maxmemory_policy"), field("maxmemory"));
     if policy.starts_with("allkeys") && limit != "0" {
-        facts.dangers.push(format!(
+        found.notes.push(format!(
             "maxmemory-policy is {policy}: when memory is short, the server may throw the ledger away, and the cache \
              is filled from the start; set it to volatile-lru or noeviction"
         ));
     }
-    facts
+    found
 }
 
 /// Queues all that the sink will do, and discards it: the server checks permissions and its own state as it queues.

@@ -40,6 +40,7 @@ use async_trait::async_trait;
 use self::connection::{Connection, Pool, begin};
 use self::ledger::Names;
 use super::{Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
+use crate::inspection::Inspection;
 
 mod cache;
 mod clear;
@@ -160,17 +161,16 @@ impl Redis {
         pipeline: &str,
         declared: &Declared,
     ) -> Result<(), SinkError> {
-        let facts = inspect::facts(connection).await?;
-        for danger in facts.dangers {
-            tracing::warn!(pipeline, sink = self.names.sink, "{danger}");
+        let Inspection { mut faults, notes } = inspect::server(connection).await?;
+        for note in notes {
+            tracing::warn!(pipeline, sink = self.names.sink, "{note}");
         }
-        let mut wrong = facts.wrong;
-        wrong.extend(inspect::declaration(&self.names, declared));
-        if wrong.is_empty() {
-            wrong.extend(inspect::rehearse(connection, &self.names, &self.user, declared).await?);
+        faults.extend(inspect::declaration(&self.names, declared));
+        if faults.is_empty() {
+            faults.extend(inspect::rehearse(connection, &self.names, &self.user, declared).await?);
         }
-        if !wrong.is_empty() {
-            return Err(SinkError::Stop(wrong.join("; ")));
+        if !faults.is_empty() {
+            return Err(SinkError::Stop(faults.join("; ")));
         }
         self.enter_head(connection, pipeline).await
     }
@@ -263,12 +263,13 @@ impl Redis {
         self.enter_head(connection, pipeline).await
     }
 
-    async fn inspect_on(&self, connection: &mut Connection, declared: &Declared) -> Result<Vec<String>, SinkError> {
-        let facts = inspect::facts(connection).await?;
-        let mut findings: Vec<String> = facts.wrong.into_iter().chain(facts.dangers).collect();
-        findings.extend(inspect::declaration(&self.names, declared));
-        findings.extend(inspect::rehearse(connection, &self.names, &self.user, declared).await?);
-        Ok(findings.into_iter().map(|finding| format!("{}: {finding}", self.place)).collect())
+    async fn inspect_on(&self, connection: &mut Connection, declared: &Declared) -> Result<Inspection, SinkError> {
+        let Inspection { mut faults, notes } = inspect::server(connection).await?;
+        faults.extend(inspect::declaration(&self.names, declared));
+        faults.extend(inspect::rehearse(connection, &self.names, &self.user, declared).await?);
+        let placed =
+            |lines: Vec<String>| lines.into_iter().map(|line| format!("{}: {line}", self.place)).collect::<Vec<_>>();
+        Ok(Inspection { faults: placed(faults), notes: placed(notes) })
     }
 }
 
@@ -326,7 +327,7 @@ impl Sink for Redis {
         self.finish(connection, answer)
     }
 
-    async fn inspect(&self, declared: &Declared) -> Result<Vec<String>, SinkError> {
+    async fn inspect(&self, declared: &Declared) -> Result<Inspection, SinkError> {
         let mut connection = self.any_connection().await?;
         let answer = self.inspect_on(&mut connection, declared).await;
         self.finish(connection, answer)

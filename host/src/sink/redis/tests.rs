@@ -10,6 +10,7 @@ use super::{Options, Redis};
 use crate::command::Command;
 use crate::command::collapse::Origin;
 use crate::command::json::parse_fields;
+use crate::inspection::Inspection;
 use crate::sink::{Declared, LedgerKey, Sink, SinkError, Step, Token, Write, Written};
 use crate::source::TopicPartition;
 
@@ -312,10 +313,10 @@ async fn a_user_needs_no_more_than_the_remedy_says() {
     let keys = declared(&["order:*", "all"]);
     let told = stopped(sink.prepare("p", &keys).await);
     assert!(!told.contains("secret"), "{told}");
-    assert!(sink.inspect(&keys).await.unwrap()[0].contains("ACL SETUSER app"));
+    assert!(sink.inspect(&keys).await.unwrap().faults[0].contains("ACL SETUSER app"));
     let remedy = told.split('`').nth(1).unwrap().replace('\'', "");
     server.ask::<()>(&remedy);
-    assert_eq!(sink.inspect(&keys).await.unwrap(), [""; 0]);
+    assert_eq!(sink.inspect(&keys).await.unwrap(), Inspection::default());
     sink.prepare("p", &keys).await.unwrap();
     let key = LedgerKey { pipeline: "p".into(), partition: TopicPartition { topic: "t".into(), partition: 0 } };
     sink.claim(&key, Token(1), 0).await.unwrap();
@@ -412,12 +413,12 @@ async fn a_cluster_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn inspection_finds_what_endangers_the_ledger_and_changes_nothing() {
+async fn inspection_notes_what_endangers_the_ledger_and_changes_nothing() {
     let server = Server::start(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
     let sink = Arc::new(Redis::open(server.options()).unwrap());
-    let findings = sink.inspect(&declared(&["*"])).await.unwrap();
-    assert!(findings.len() == 1 && findings[0].contains("volatile-lru"), "{findings:?}");
+    let Inspection { faults, notes } = sink.inspect(&declared(&["*"])).await.unwrap();
+    assert!(faults.is_empty() && notes.len() == 1 && notes[0].contains("volatile-lru"), "{faults:?} {notes:?}");
     server.ask::<()>("CONFIG SET maxmemory-policy volatile-lru");
-    assert_eq!(sink.inspect(&declared(&["order:*", "all"])).await.unwrap(), [""; 0]);
+    assert_eq!(sink.inspect(&declared(&["order:*", "all"])).await.unwrap(), Inspection::default());
     assert_eq!(server.ask::<i64>("DBSIZE"), 0);
 }

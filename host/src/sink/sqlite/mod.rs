@@ -26,6 +26,7 @@ use super::{
     BadWrite, Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written, blocking,
 };
 use crate::command::Command;
+use crate::inspection::Inspection;
 
 mod cache;
 mod documents;
@@ -293,19 +294,19 @@ impl Sink for Sqlite {
         })
     }
 
-    async fn inspect(&self, declared: &Declared) -> Result<Vec<String>, SinkError> {
+    async fn inspect(&self, declared: &Declared) -> Result<Inspection, SinkError> {
         self.run(|store, _| {
             // Declared for a look, and taken back.
             let transaction = begin(&mut store.connection)?;
-            let mut findings = Vec::new();
+            let mut inspection = Inspection::default();
             for table in &declared.tables {
                 match store.tables.declare(&transaction, &self.options.name, table) {
                     Ok(()) => {}
-                    Err(Problem::Stop(finding)) => findings.push(finding),
+                    Err(Problem::Stop(fault)) => inspection.faults.push(fault),
                     Err(other) => return Err(other),
                 }
             }
-            Ok(findings)
+            Ok(inspection)
         })
     }
 }

@@ -9,15 +9,12 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::context::{Context, Noted};
+use super::context::{Context, Noted, hear};
 use super::prove::{answered, code};
 use super::{KafkaSource, client};
 use crate::source::topics::Topics;
 
 const PATIENCE: Duration = Duration::from_secs(5);
-const REST: Duration = Duration::from_millis(200);
-/// The most news to hear between two tries.
-const NEWS: usize = 10;
 
 impl KafkaSource {
     /// The metadata of the group's commits of this pipeline's topics, as [`crate::source::Control::Durable`] gave it;
@@ -33,13 +30,8 @@ impl KafkaSource {
         let brokers = self.config.client.brokers.shown();
         let (mut failures, mut told) = (0_u32, false);
         while !stop.load(Ordering::Relaxed) {
-            // Also gives the client its token. Each poll brings one piece of news.
-            for _ in 0..NEWS {
-                if consumer.poll(REST).is_none() {
-                    break;
-                }
-            }
-            if let Some(failure) = noted.failure() {
+            // Also gives the client its token.
+            if let Some(failure) = hear(&consumer, &noted) {
                 return Err(failure);
             }
             match read(&consumer, &topics) {
@@ -58,6 +50,14 @@ impl KafkaSource {
                     // is still being made.
                     if failures > 1 && !told && !noted.is_away() && !is_of_connection(&failure) {
                         tracing::warn!(brokers, "cannot read the group's commits yet: {failure:#}; trying again");
+                        told = true;
+                    }
+                    // That a broker hangs up at once is no error to librdkafka, so that no cause is known.
+                    if failures > 3 && !told && !noted.is_told() {
+                        tracing::warn!(
+                            brokers,
+                            "Kafka hangs up before it answers: does it ask for `tls`? Trying again"
+                        );
                         told = true;
                     }
                 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use rdkafka::client::OAuthToken;
@@ -17,6 +18,11 @@ use rdkafka::{ClientContext, TopicPartitionList};
 use super::client;
 use crate::config::KafkaClient;
 use crate::source::TopicPartition;
+
+/// How long to wait for a piece of news.
+const REST: Duration = Duration::from_millis(200);
+/// The most news to hear at once.
+const NEWS: usize = 10;
 
 /// Something the consumer's thread has to see to.
 #[derive(Debug)]
@@ -63,6 +69,11 @@ impl Noted {
     /// Whether no broker can be reached.
     pub(super) fn is_away(&self) -> bool {
         self.away.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has been told that no broker can be reached.
+    pub(super) fn is_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
     }
 
     /// A broker has answered.
@@ -201,6 +212,17 @@ impl ConsumerContext for Context {
             }
         }
     }
+}
+
+/// Hears what the client has to say: what does not pass by itself, if that is among it. A request that fails says no more
+/// than that the connection was closed; why the broker closed it is news, and a poll brings one piece of it.
+pub(super) fn hear(consumer: &BaseConsumer<Context>, noted: &Noted) -> Option<anyhow::Error> {
+    for _ in 0..NEWS {
+        if consumer.poll(REST).is_none() {
+            break;
+        }
+    }
+    noted.failure()
 }
 
 /// Agrees to a revocation.

@@ -10,20 +10,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::KafkaSource;
 use super::client::client_config;
-use super::context::{Context, Noted};
+use super::context::{Context, Noted, hear};
+use crate::inspection::Inspection;
 use crate::source::topics::Topics;
 
 /// How long the brokers may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What was found, a line each with its remedy.
-#[derive(Debug, Default)]
-pub struct Inspection {
-    /// What keeps the pipeline from running.
-    pub findings: Vec<String>,
-    /// What the operator should know of.
-    pub notes: Vec<String>,
-}
 
 impl KafkaSource {
     /// Asks the brokers whether the topics are there, and whether they keep all of their history.
@@ -40,7 +32,7 @@ impl KafkaSource {
             let one = Topics::new(std::slice::from_ref(written)).map_err(|cause| anyhow!("`topics`: {cause}"))?;
             if !there.iter().any(|topic| one.contains(topic)) {
                 let cause = if one.has_patterns() { "matches no topic" } else { "is not there" };
-                inspection.findings.push(format!(
+                inspection.faults.push(format!(
                     "`{written}` {cause}: is it spelt as the connector names it, and may this user describe it?"
                 ));
             }
@@ -55,7 +47,7 @@ impl KafkaSource {
         let _ = consumer.poll(Duration::ZERO);
         let brokers = self.config.client.brokers.shown();
         let metadata = consumer.fetch_metadata(None, PATIENCE).map_err(|error| {
-            noted.failure().unwrap_or_else(|| {
+            hear(consumer, noted).unwrap_or_else(|| {
                 anyhow!("Kafka ({brokers}) does not answer: {error}; is it running, and reachable from here?")
             })
         })?;

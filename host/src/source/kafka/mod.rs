@@ -26,7 +26,6 @@ use rdkafka::consumer::BaseConsumer;
 
 use self::client::{check_token, client_config, refused};
 use self::context::{Context, Noted};
-pub use self::inspect::Inspection;
 pub use self::read::read_all;
 use super::status::Status;
 use super::{Control, LaneQueue};

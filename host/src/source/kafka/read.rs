@@ -11,7 +11,7 @@ use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{check_token, client_config, refused, remedy};
-use super::context::{Context, Noted};
+use super::context::{Context, Noted, hear};
 use super::fetch::record;
 use crate::config::KafkaClient;
 use crate::source::{Claim, Record, TopicPartition};
@@ -92,7 +92,7 @@ fn assign(
     let place = |error: KafkaError| {
         let remedy = error.rdkafka_error_code().and_then(remedy);
         let remedy = remedy.unwrap_or("is it running, and reachable from here?");
-        noted.failure().unwrap_or_else(|| anyhow!("Kafka ({brokers}): cannot read {topic}: {error}; {remedy}"))
+        hear(consumer, noted).unwrap_or_else(|| anyhow!("Kafka ({brokers}): cannot read {topic}: {error}; {remedy}"))
     };
     // Gives the client its token.
     let _ = consumer.poll(Duration::ZERO);

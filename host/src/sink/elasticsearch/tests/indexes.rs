@@ -31,7 +31,7 @@ fn a_first_start_makes_the_index_behind_its_alias() {
         assert_eq!(made["settings"]["index.gc_deletes"], "1h");
         assert_eq!(made["mappings"]["_meta"]["tidegate"], json!({"pipeline": "p", "sink": "search"}));
         assert_eq!(made["mappings"]["properties"]["n"]["type"], "long");
-        assert_eq!(bench.open_sink().inspect(&declared()).await.unwrap(), [""; 0]);
+        assert_eq!(bench.open_sink().inspect(&declared()).await.unwrap(), Inspection::default());
     });
 }
 
@@ -92,7 +92,7 @@ fn an_index_of_somebody_else_is_not_taken_over() {
     on_each_server(|bench| async move {
         let name = format!("{}i", bench.prefix);
         bench.ask("PUT", &name, &json!({}));
-        let found = bench.open_sink().inspect(&declared()).await.unwrap();
+        let found = bench.open_sink().inspect(&declared()).await.unwrap().faults;
         assert!(found.len() == 1 && found[0].contains("is an index already"), "{found:?}");
         assert!(stop(bench.open_sink().prepare("p", &declared()).await).contains("is an index already"));
         bench.ask("DELETE", &name, &Value::Null);
@@ -118,8 +118,9 @@ fn a_definition_may_grow_and_not_change() {
         let sink = bench.open_sink();
         sink.prepare("p", &declared()).await.unwrap();
         let more = defined(r#"{"mappings":{"properties":{"n":{"type":"long"},"new":{"type":"date"}}}}"#);
-        let found = sink.inspect(&more).await.unwrap();
-        assert!(found.len() == 1 && found[0].contains("field new is not there yet"), "{found:?}");
+        let Inspection { faults, notes } = sink.inspect(&more).await.unwrap();
+        let told = notes.len() == 1 && notes[0].contains("field new is not there yet");
+        assert!(told && faults.is_empty(), "what the start adds is no fault: {faults:?} {notes:?}");
         sink.prepare("p", &more).await.unwrap();
         let name = format!("{}i", bench.prefix);
         let mapping = bench.ask("GET", &format!("{name}/_mapping"), &Value::Null);
@@ -127,10 +128,11 @@ fn a_definition_may_grow_and_not_change() {
         assert_eq!(mapping["properties"]["new"]["type"], "date");
         assert_eq!(mapping["_meta"]["tidegate"]["pipeline"], "p");
         let other = defined(r#"{"mappings":{"properties":{"n":{"type":"keyword"}}}}"#);
-        assert!(sink.inspect(&other).await.unwrap()[0].contains("field n is declared as keyword and stored as long"));
+        let faults = sink.inspect(&other).await.unwrap().faults;
+        assert!(faults[0].contains("field n is declared as keyword and stored as long"), "{faults:?}");
         assert!(stop(sink.prepare("p", &other).await).contains("filled from the start"));
         let parameter = defined(r#"{"mappings":{"properties":{"n":{"type":"long","index":false}}}}"#);
-        assert_eq!(sink.inspect(&parameter).await.unwrap(), [""; 0], "the server leaves defaults out");
+        assert_eq!(sink.inspect(&parameter).await.unwrap(), Inspection::default(), "the server leaves defaults out");
         assert!(stop(sink.prepare("p", &defined(r#"{"mapping":{}}"#)).await).contains("\"mapping\""));
     });
 }
@@ -139,7 +141,7 @@ fn a_definition_may_grow_and_not_change() {
 fn a_request_larger_than_the_heap_allows_is_found_beforehand() {
     on_each_server(|bench| async move {
         let sink = Elasticsearch::open(Options { max_request_bytes: 90 << 20, ..bench.options() }).unwrap();
-        let found = sink.inspect(&declared()).await.unwrap();
+        let found = sink.inspect(&declared()).await.unwrap().faults;
         assert!(found.len() == 1 && found[0].contains("set max_request_bytes to"), "{found:?}");
     });
 }

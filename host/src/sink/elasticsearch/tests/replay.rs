@@ -55,10 +55,17 @@ fn a_batch_that_was_cut_short_is_replayed_under_other_cuts() {
 #[test]
 fn a_miss_of_a_stale_owner_is_no_bad_command() {
     on_each_server(|bench| async move {
-        let mut old = Run::start(bench.options(), 1).await;
+        let proxy = Proxy::new(&bench.url);
+        let mut old = Run::start(Options { urls: vec![proxy.url.clone()], ..bench.options() }, 1).await;
         assert_eq!(old.write(1, &[(0, index("a", "{}"))]).await, Written::Applied);
-        let mut new = Run::start(bench.options(), 2).await;
-        assert_eq!(new.write(2, &[(1, delete("a"))]).await, Written::Applied);
+        // Another takes the partition over after the old owner has seen its token, and before it reads the document.
+        let (options, runtime) = (bench.options(), tokio::runtime::Handle::current());
+        proxy.before("_mget", move || {
+            runtime.block_on(async {
+                let mut new = Run::start(options, 2).await;
+                assert_eq!(new.write(2, &[(1, delete("a"))]).await, Written::Applied);
+            });
+        });
         assert_eq!(old.write(2, &[(1, merge("a", "{}"))]).await, Written::Fenced);
         assert_eq!(documents(&bench), [""; 0]);
     });

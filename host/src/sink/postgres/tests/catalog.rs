@@ -5,7 +5,7 @@ use super::*;
 async fn faults(bench: &PostgresBench, declared: &Declared) -> String {
     let sink = Postgres::open(bench.options()).unwrap();
     let told = stopped(sink.prepare("p", declared).await);
-    let lines = sink.inspect(declared).await.unwrap();
+    let lines = sink.inspect(declared).await.unwrap().faults;
     assert!(lines.iter().any(|line| told.contains(line)), "{told}: {lines:?}");
     assert!(!sink.knows("p").await.unwrap(), "nothing is entered before all is well");
     told
@@ -60,7 +60,7 @@ async fn a_unique_index_on_the_key_will_do_whatever_the_order_of_its_columns() {
 }
 
 #[tokio::test]
-async fn what_may_hold_a_partition_is_listed() {
+async fn what_may_hold_a_partition_is_noted_and_no_fault() {
     let bench = PostgresBench::new();
     bench.sql(
         "CREATE TABLE parent (id int PRIMARY KEY);
@@ -71,13 +71,15 @@ async fn what_may_hold_a_partition_is_listed() {
          CREATE TRIGGER watch BEFORE INSERT ON v FOR EACH ROW EXECUTE FUNCTION f()",
     );
     let sink = Postgres::open(bench.options()).unwrap();
-    let lines = sink.inspect(&table("v", &["id"])).await.unwrap();
+    let Inspection { faults, notes: lines } = sink.inspect(&table("v", &["id"])).await.unwrap();
+    assert_eq!(faults, [""; 0]);
     for words in ["one_mail", "has_parent to parent", "of_v of child", "exclusion", "trigger watch"] {
         assert_eq!(lines.iter().filter(|line| line.contains(words)).count(), 1, "{words}: {lines:#?}");
     }
     sink.prepare("p", &table("v", &["id"])).await.unwrap();
-    assert!(sink.inspect(&table("parent", &["id"])).await.unwrap().iter().all(|line| line.contains("has_parent")));
-    assert!(sink.inspect(&table("t", &["id"])).await.unwrap().is_empty());
+    let found = sink.inspect(&table("parent", &["id"])).await.unwrap();
+    assert!(found.faults.is_empty() && found.notes.len() == 1 && found.notes[0].contains("has_parent"), "{found:?}");
+    assert_eq!(sink.inspect(&table("t", &["id"])).await.unwrap(), Inspection::default());
 }
 
 #[tokio::test]

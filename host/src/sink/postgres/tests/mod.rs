@@ -5,6 +5,7 @@
 mod catalog;
 mod cluster;
 mod faults;
+mod ledger;
 mod values;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use crate::command::collapse::Origin;
 use crate::command::json::parse_fields;
 use crate::command::{Command, Row};
 use crate::contract::Table;
+use crate::inspection::Inspection;
 use crate::sink::{BadWrite, Declared, LedgerKey, Sink, SinkError, Step, Token, Write, Written};
 use crate::source::TopicPartition;
 

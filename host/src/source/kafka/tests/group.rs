@@ -1,15 +1,15 @@
 //! What the group's members hand each other: partitions, commits, and their metadata.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::cluster::{PATIENCE, Topic, unique};
 use super::host::{BOUNDS, Host};
-use super::{in_group, source};
-use crate::config::Assignment;
+use super::{KafkaSource, in_group, source};
+use crate::config::{Assignment, Text};
 use crate::source::{Claim, Control, Item, TopicPartition};
 
 /// What all members of a group have made durable: by partition, the next offset, as the ledger of a store has it.
@@ -20,19 +20,28 @@ struct Member {
     working: Option<JoinHandle<Host>>,
     leave: Arc<AtomicBool>,
     owned: Arc<Mutex<Vec<TopicPartition>>>,
+    /// How often partitions came and went.
+    changes: Arc<AtomicUsize>,
 }
 
 impl Member {
     fn join(group: &str, topic: &Topic, assignment: Assignment, ledger: &Ledger) -> Self {
-        let host = Host::start(in_group(group, &[&topic.name], assignment), 1);
+        Self::start(in_group(group, &[&topic.name], assignment), ledger)
+    }
+
+    fn start(source: KafkaSource, ledger: &Ledger) -> Self {
+        let host = Host::start(source, 1);
         let (leave, owned) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
         let (ledger, left, mine) = (ledger.clone(), leave.clone(), owned.clone());
+        let changes = Arc::new(AtomicUsize::new(0));
+        let changed = changes.clone();
         let working = thread::spawn(move || {
             let mut claims = 0;
             let mut held = HashMap::new();
             while !left.load(Ordering::Relaxed) {
                 match host.lanes[0].take(BOUNDS, Duration::from_millis(10)).expect("an open queue") {
                     Item::Assigned(assigned) => {
+                        changed.fetch_add(1, Ordering::Relaxed);
                         claims += 1;
                         let offset = *ledger.lock().unwrap().entry(assigned.partition.clone()).or_insert(0);
                         held.insert(assigned.partition.clone(), (Claim(claims), offset));
@@ -49,6 +58,7 @@ impl Member {
                         }
                     }
                     Item::Revoked(partition) => {
+                        changed.fetch_add(1, Ordering::Relaxed);
                         held.remove(&partition);
                         mine.lock().unwrap().retain(|other| *other != partition);
                         host.control.send(Control::Released { partition }).unwrap();
@@ -58,11 +68,21 @@ impl Member {
             }
             host
         });
-        Self { working: Some(working), leave, owned }
+        Self { working: Some(working), leave, owned, changes }
+    }
+
+    fn owned(&self) -> Vec<TopicPartition> {
+        let mut owned = self.owned.lock().unwrap().clone();
+        owned.sort_unstable_by_key(|partition| partition.partition);
+        owned
     }
 
     fn owns(&self) -> usize {
         self.owned.lock().unwrap().len()
+    }
+
+    fn changes(&self) -> usize {
+        self.changes.load(Ordering::Relaxed)
     }
 
     fn leave(mut self) {
@@ -114,6 +134,36 @@ fn eager_members_hand_over_on_join_and_leave_and_lose_nothing() {
 #[test]
 fn cooperative_members_hand_over_on_join_and_leave_and_lose_nothing() {
     hands_over(Assignment::Cooperative);
+}
+
+#[test]
+fn an_instance_that_comes_back_soon_keeps_its_partitions_and_no_other_notices() {
+    let topic = Topic::new(4, &[]);
+    let (group, ledger) = (unique("g"), Ledger::default());
+    // An eager group takes all partitions of all members at each rebalance.
+    let instance = |name: &str| {
+        let mut source = in_group(&group, &[&topic.name], Assignment::Eager);
+        source.config.instance = Some(Text::plain(name));
+        source.config.client.properties.insert("session.timeout.ms".into(), Text::plain("30000"));
+        Member::start(source, &ledger)
+    };
+    let durable = |count: u64| {
+        let ledger = ledger.lock().unwrap();
+        ledger.len() == 4 && ledger.values().all(|next| *next == count)
+    };
+    let fill = || (0..4).for_each(|partition| topic.produce(partition, (0..100).map(|number| number.to_string())));
+    let (first, second) = (instance("first"), instance("second"));
+    fill();
+    until("they share", || first.owns() == 2 && second.owns() == 2);
+    until("all is durable", || durable(100));
+    let (had, changes) = (first.owned(), second.changes());
+    first.leave();
+    let first = instance("first");
+    fill();
+    until("all is durable after the first came back", || durable(200));
+    assert_eq!((first.owned(), second.changes()), (had, changes));
+    first.leave();
+    second.leave();
 }
 
 #[test]

@@ -6,14 +6,28 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tidegate::contract::RawCommand;
+
+use crate::contract::{RawCommand, Rejection};
 
 /// JSON that is nested deeper is taken as it is written.
 const MAX_DEPTH: usize = 100;
 
+/// A transform's answer to one change as JSON text: its commands by target, or its rejection.
+pub fn answer(outcome: &Result<Vec<RawCommand>, Rejection>) -> String {
+    match outcome {
+        Ok(commands) => format!("[{}]", by_target(commands).join(",")),
+        Err(rejection) => format!("{{{}}}", rejected(rejection)),
+    }
+}
+
+/// The members that tell a rejection.
+pub fn rejected(rejection: &Rejection) -> String {
+    format!("\"rejected\":{},\"reason\":{}", quoted(rejection.fault.label()), quoted(&rejection.reason))
+}
+
 /// A command as one line of JSON: `{"cache-set":{"key":…,"value":…,"ttl-seconds":…}}`, under the contract's names.
 /// Bytes that are JSON stand as such, others as a string of their text, or of their base64.
-pub(super) fn to_json(command: &RawCommand) -> String {
+pub fn to_json(command: &RawCommand) -> String {
     let ttl = |ttl: &Option<u32>| ttl.map_or_else(|| "null".to_owned(), |seconds| seconds.to_string());
     let (kind, members) = match command {
         RawCommand::CacheSet { key, value, ttl_seconds } => {
@@ -64,7 +78,7 @@ pub(super) fn to_json(command: &RawCommand) -> String {
 
 /// Brings commands into the order of their targets. Only among the commands of one target does the order mean
 /// anything; rows of a table count as one target, since a bare command does not say which columns are its key.
-pub(super) fn by_target(commands: &[RawCommand]) -> Vec<String> {
+fn by_target(commands: &[RawCommand]) -> Vec<String> {
     let mut sorted: Vec<&RawCommand> = commands.iter().collect();
     sorted.sort_by_key(|command| target(command));
     sorted.into_iter().map(to_json).collect()
@@ -84,7 +98,8 @@ fn target(command: &RawCommand) -> (u8, &str, &[u8]) {
     }
 }
 
-pub(super) fn quoted(text: &str) -> String {
+/// A text as a JSON string.
+pub fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
