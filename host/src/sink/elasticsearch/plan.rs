@@ -108,6 +108,13 @@ pub(super) async fn plan<'a>(
         }
         let offset = write.origins.last().map_or(step.to.saturating_sub(1), |origin| origin.offset);
         let version = versions.of(offset)?;
+        // Also where the document was deleted after it, which would else make it one that is done.
+        if same_modules && row.refused.iter().any(|refused| refused.is_of(write)) {
+            plan.bad.push(bad(format!(
+                "document {id:?} of {index:?} cannot be merged into: that was refused before, when this batch was cut short"
+            )));
+            continue;
+        }
         // An owner before, or a try before, has sent a later delete of this document, or was about to.
         let deleted_later = pending.get(&(index, id)).is_some_and(|later| *later > offset);
         let is_delete = matches!(*write.command, Command::DocumentDelete { .. });
@@ -122,14 +129,7 @@ pub(super) async fn plan<'a>(
                         if *there >= versions.bound {
                             return Err(foreign(index, id, version, Some(*there)));
                         }
-                        let refused = row.refused.iter().any(|refused| refused.is_of(write));
-                        if refused && same_modules {
-                            plan.bad.push(bad(format!(
-                                "document {id:?} of {index:?} cannot be merged into: that was refused before, when this \
-                                 batch was cut short"
-                            )));
-                        }
-                        // Else what is there came from this event and later ones.
+                        // What is there came from this event and later ones.
                         continue;
                     }
                     Some(State::Stored { body, .. } | State::Planned(body)) => Ok(body),
