@@ -17,7 +17,7 @@ use super::guard::Who;
 pub(super) enum Limit {
     /// A few names and numbers.
     Small,
-    /// A module: as [admin] says.
+    /// A module: as the configuration says.
     #[allow(dead_code)]
     Module,
 }
