@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::text::{FilePath, Text};
+use super::transforms::Promote;
 use super::{
     AdminAddress, Assignment, Config, DeadLetterStore, ElasticsearchCredentials, KafkaClient, KafkaSasl, OnLost,
     OnLostCache, OnTruncate, Pipeline, Sink, Source,
@@ -88,6 +89,13 @@ fn pipeline(pipeline: &Pipeline) -> Value {
             "module": transform.module.shown(),
             "settings": serde_json::from_str::<Value>(settings).unwrap_or_else(|_| settings.into()),
             "grants": grants,
+            "shadow": transform.shadow.as_ref().map(|shadow| json!({
+                "events": shadow.events,
+                "seconds": shadow.time.as_secs(),
+                "promote": if shadow.promote == Promote::ByRule { "by-rule" } else { "by-hand" },
+                "differences": shadow.differences,
+                "times_slower": shadow.times_slower,
+            })),
             "digest": transform.digest.as_ref().map(|digest| format!("sha256:{digest}")),
         })
     });

@@ -58,7 +58,7 @@ fn known() -> BTreeMap<String, BTreeSet<String>> {
         let keys = keys.filter(|key| !key.is_empty()).map(|key| key.trim_matches('`').to_owned()).collect();
         assert!(known.insert(block, keys).is_none(), "{problem:?}");
     }
-    assert_eq!(known.len(), 18);
+    assert_eq!(known.len(), 19);
     known
 }
 
