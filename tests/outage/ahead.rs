@@ -1,15 +1,7 @@
 //! What an operator sees ahead of a run, with nothing changed: what `check --connect` finds in the brokers and the
 //! stores, and what `run --preview` would write.
 
-use super::support::{Broker, Database, Program, books, rows_of, service, settled, unique};
-
-const ORDERS: &str = r#"
-[[pipelines.transforms]]
-name = "order-cache"
-module = "{guests}/order_cache.wasm"
-settings = { ttl_seconds = 600 }
-grants = { cache = ["order:*"] }
-"#;
+use super::support::{Broker, Database, ORDER_CACHE, Program, books, rows_of, service, settled, unique};
 
 const BOOKSTORE: &str = r#"
 [[pipelines.transforms]]
@@ -42,7 +34,7 @@ fn check_finds_what_would_stop_a_pipeline_and_is_content_when_it_is_mended() {
     let config = format!(
         "[sinks.cache.redis]\nurl = \"redis://127.0.0.1:1\"\n[sinks.warehouse.postgres]\nurl = \"{}\"\n{}{}",
         database.url,
-        pipeline(&cached, &missing, "cache = \"cache\"", ORDERS),
+        pipeline(&cached, &missing, "cache = \"cache\"", ORDER_CACHE),
         pipeline(&stored, &topic.name, "tables = \"warehouse\"", BOOKSTORE),
     );
     let mut program = Program::new(&broker, &config);
