@@ -1,14 +1,7 @@
 //! What an operator sees ahead of a run, with nothing changed: what `check --connect` finds in the brokers and the
 //! stores, and what `run --preview` would write.
 
-use super::support::{Broker, Database, ORDER_CACHE, Program, books, rows_of, service, settled, unique};
-
-const BOOKSTORE: &str = r#"
-[[pipelines.transforms]]
-name = "bookstore"
-module = "{guests}/bookstore_analytics.wasm"
-grants = { tables = ["fact_*", "dim_books"] }
-"#;
+use super::support::{BOOKSTORE, Broker, Database, ORDER_CACHE, Program, books, rows_of, service, settled, unique};
 
 const TABLES: &str = "
     CREATE TABLE fact_orders (

@@ -3,15 +3,8 @@
 use xtask::services::Postgres;
 
 use super::support::{
-    Broker, Database, Event, Folder, Program, Run, Topic, books, repeated, rows_of, service, settled, unique,
+    BOOKSTORE, Broker, Database, Event, Folder, Program, Run, Topic, books, repeated, rows_of, service, settled, unique,
 };
-
-const TRANSFORM: &str = r#"
-[[pipelines.transforms]]
-name = "bookstore"
-module = "{guests}/bookstore_analytics.wasm"
-grants = { tables = ["fact_*", "dim_books"] }
-"#;
 
 const ORDERS: &str = "CREATE TABLE fact_orders (
     id text PRIMARY KEY, user_id text, total numeric, status text, created_at timestamptz)";
@@ -45,7 +38,7 @@ impl Case {
         let topic = broker.topic("orders", 3, &books());
         let config = format!(
             "[sinks.warehouse.postgres]\nurl = \"{}\"\nstatement_timeout_ms = 2000\n[[pipelines]]\nname = \"{pipeline}\"\n\
-             topics = [\"{}\"]\nsinks = {{ tables = \"warehouse\" }}\n{TRANSFORM}",
+             topics = [\"{}\"]\nsinks = {{ tables = \"warehouse\" }}\n{BOOKSTORE}",
             database.url, topic.name
         );
         let program = Program::new(&broker, &config);
@@ -71,7 +64,7 @@ impl Case {
     /// The table is what it should be, and no record went elsewhere.
     fn check(&self) {
         let query = "SELECT id, user_id, status FROM fact_orders ORDER BY id";
-        let untroubled: Vec<Vec<String>> = rows_of(&self.produced, "orders", "tables", TRANSFORM, query)
+        let untroubled: Vec<Vec<String>> = rows_of(&self.produced, "orders", "tables", BOOKSTORE, query)
             .into_iter()
             .map(|row| ["id", "user_id", "status"].map(|column| row[column].clone()).to_vec())
             .collect();

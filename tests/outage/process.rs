@@ -8,17 +8,9 @@ use ::redis::{Commands as _, Connection};
 use xtask::services::{Redis, Running};
 
 use super::support::{
-    Broker, Database, Event, Folder, ORDER_CACHE, Program, Run, Topic, books, cache_of, numbered, orders, service,
-    settled, unique,
+    BOOKSTORE, Broker, Database, Event, Folder, ORDER_CACHE, Program, Run, Topic, books, cache_of, numbered, orders,
+    service, settled, unique,
 };
-
-/// Both pipelines' transforms.
-const BOOKS: &str = r#"
-[[pipelines.transforms]]
-name = "bookstore"
-module = "{guests}/bookstore_analytics.wasm"
-grants = { tables = ["fact_*", "dim_books"] }
-"#;
 
 /// The tables, and every state of an order that was ever written, in order.
 const TABLES: &str = "
@@ -60,7 +52,7 @@ impl Case {
         let config = format!(
             "[sinks.warehouse.postgres]\nurl = \"{}\"\n[sinks.cache.redis]\nurl = \"{}\"\n\
              [[pipelines]]\nname = \"{}\"\ntopics = [\"{}\"]\nbatch = {{ max_events = 20 }}\n\
-             sinks = {{ tables = \"warehouse\" }}\n{BOOKS}\n\
+             sinks = {{ tables = \"warehouse\" }}\n{BOOKSTORE}\n\
              [[pipelines]]\nname = \"{}\"\ntopics = [\"{}\"]\nbatch = {{ max_events = 5 }}\n\
              format = \"debezium-flattened\"\nsinks = {{ cache = \"cache\" }}\n{}",
             database.url,

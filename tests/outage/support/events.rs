@@ -14,6 +14,14 @@ pub(in crate::outage) struct Event {
     pub(in crate::outage) value: Option<String>,
 }
 
+/// The transform that keeps the bookstore's tables.
+pub(in crate::outage) const BOOKSTORE: &str = r#"
+[[pipelines.transforms]]
+name = "bookstore"
+module = "{guests}/bookstore_analytics.wasm"
+grants = { tables = ["fact_*", "dim_books"] }
+"#;
+
 /// The captured records of the orders table of the order cache: flattened, on three partitions.
 pub(in crate::outage) fn orders() -> Vec<Event> {
     read("order-cache/dbserver1.public.orders.jsonl")

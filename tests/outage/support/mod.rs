@@ -9,7 +9,7 @@ mod servers;
 use std::time::{Duration, Instant};
 
 pub(super) use self::broker::{Broker, Topic};
-pub(super) use self::events::{Event, books, documents, numbered, orders, repeated};
+pub(super) use self::events::{BOOKSTORE, Event, books, documents, numbered, orders, repeated};
 pub(super) use self::orders::{ORDER_CACHE, Orders};
 pub(super) use self::program::{Program, Run, cache_of, rows_of, settled};
 pub(super) use self::servers::{Database, Folder, Http, jars, service};
