@@ -150,6 +150,26 @@ fn the_history_says_from_which_offset_on_which_module_handled_the_events() {
 }
 
 #[test]
+fn events_without_a_command_stand_under_the_module_that_had_none_for_them() {
+    let mut stamping = Stamping::start();
+    stamping.events(3);
+    stamping.settle();
+    let id =
+        stamping.run.upload("/v1/modules/stamping/stamp", &patched(&json!({"do": "nothing"}))).json()["id"].clone();
+    until("the module", || (stamping.run.get(&format!("/v1/offers/{id}")).json()["state"] == "serving").then_some(()));
+    stamping.events(3);
+    stamping.settle();
+    stamping.upload("2");
+    stamping.events(3);
+    stamping.settle();
+    let mut rows: Vec<_> =
+        stamping.history().iter().map(parts).map(|(partition, offset, _)| (partition, offset)).collect();
+    rows.sort_unstable();
+    assert_eq!(rows, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)]);
+    stamping.run.end_well();
+}
+
+#[test]
 fn under_load_the_history_agrees_with_what_each_event_became() {
     let mut stamping = Stamping::start();
     stamping.events(1);
