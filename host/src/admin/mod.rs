@@ -7,6 +7,7 @@ mod answer;
 mod body;
 mod dead_letters;
 mod guard;
+mod history;
 mod metrics;
 mod modules;
 mod pipelines;

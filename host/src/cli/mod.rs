@@ -4,6 +4,7 @@ mod check;
 mod client;
 mod dead_letters;
 mod exit;
+mod history;
 mod modules;
 mod new;
 mod pipelines;

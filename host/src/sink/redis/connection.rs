@@ -52,7 +52,7 @@ impl Connection {
 
     /// What the row held when its watch began, if this connection watches it.
     pub(super) fn watched(&self, row: &str) -> Option<Option<Row>> {
-        self.watched.as_ref().filter(|(key, _)| key == row).map(|(_, held)| *held)
+        self.watched.as_ref().filter(|(key, _)| key == row).map(|(_, held)| held.clone())
     }
 
     /// Notes that the row is watched from now on, by a command just answered.

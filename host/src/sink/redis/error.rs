@@ -6,7 +6,7 @@ use crate::sink::SinkError;
 
 /// The commands that the sink uses, as an access list names them.
 pub(super) const COMMANDS: &str = "+info +watch +unwatch +multi +exec +discard +get +set +mset +unlink +type +exists \
-                                   +scan +hmget +hset +hsetnx";
+                                   +scan +hmget +hset +hsetnx +rpush +ltrim +lrange +sadd +smembers";
 
 /// The class of an error of the client or of a connection's first commands.
 pub(super) fn classify(error: &RedisError) -> SinkError {
