@@ -1,5 +1,6 @@
 //! What is answered: JSON, and of every refusal the cause and the remedy.
 
+use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -32,6 +33,16 @@ impl Refused {
     pub(super) fn not_found(error: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, error, remedy)
     }
+
+    /// It is not possible as things stand.
+    pub(super) fn conflict(error: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, error, remedy)
+    }
+}
+
+/// A question of parameters that the route does not know.
+pub(super) fn wrong_query(error: &QueryRejection) -> Refused {
+    Refused::new(StatusCode::BAD_REQUEST, error.body_text(), "`/openapi.json` lists what may be asked")
 }
 
 impl IntoResponse for Json {

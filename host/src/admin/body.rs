@@ -18,7 +18,6 @@ pub(super) enum Limit {
     /// A few names and numbers.
     Small,
     /// A module: as the configuration says.
-    #[allow(dead_code)]
     Module,
 }
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::bail;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State as Shared};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::State;
-use super::answer::{Answer, Json, Refused};
+use super::answer::{Answer, Json, Refused, wrong_query};
+use super::{State, pipelines};
 use crate::config::Config;
 use crate::pipeline::dead_letter::{self, Wanted};
 
@@ -27,7 +28,7 @@ pub(super) struct Asked {
 }
 
 /// The newest, and how many there are of each fault.
-pub(super) async fn list(Shared(state): Shared<Arc<State>>, asked: Result<Query<Asked>, QueryError>) -> Answer {
+pub(super) async fn list(Shared(state): Shared<Arc<State>>, asked: Result<Query<Asked>, QueryRejection>) -> Answer {
     let Query(asked) = asked.map_err(|error| wrong_query(&error))?;
     let limit = asked.limit.unwrap_or(LIMIT);
     if !(1..=MOST).contains(&limit) {
@@ -43,7 +44,7 @@ pub(super) async fn list(Shared(state): Shared<Arc<State>>, asked: Result<Query<
 pub(super) async fn show(
     Shared(state): Shared<Arc<State>>,
     Path(position): Path<String>,
-    asked: Result<Query<Asked>, QueryError>,
+    asked: Result<Query<Asked>, QueryRejection>,
 ) -> Answer {
     let Query(asked) = asked.map_err(|error| wrong_query(&error))?;
     if !dead_letter::is_position(&position) {
@@ -61,18 +62,12 @@ pub(super) async fn show(
     Ok(Json(found))
 }
 
-type QueryError = axum::extract::rejection::QueryRejection;
-
-fn wrong_query(error: &QueryError) -> Refused {
-    Refused::new(StatusCode::BAD_REQUEST, error.body_text(), "`/openapi.json` lists what may be asked")
-}
-
 /// A name that is none of the configuration's is a slip of the pen, not an empty list.
 fn wanted(state: &State, asked: Asked) -> Result<Wanted, Refused> {
     if let Some(name) = &asked.pipeline
         && state.observed.pipeline(name).is_none()
     {
-        return Err(Refused::not_found("there is no such pipeline", "`/v1/pipelines` lists those that there are"));
+        return Err(pipelines::unknown());
     }
     Ok(Wanted { pipeline: asked.pipeline, fault: asked.fault })
 }

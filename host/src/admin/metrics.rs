@@ -50,6 +50,8 @@ pub(super) fn written(observed: &Observed) -> String {
     for pipeline in pipelines {
         page.sample("claims_total", &[("pipeline", &pipeline.name)], pipeline.claims.load(Ordering::Relaxed));
     }
+    let help = "Modules that came to serve, failed on trial, were rolled back by hand, or were refused.";
+    page.tallies("module_exchanges_total", help, "outcome", pipelines, |one| &one.exchanges);
     page.family("batch_events", "histogram", "Events of a batch that is durable.");
     for pipeline in pipelines {
         page.histogram("batch_events", &[("pipeline", &pipeline.name)], &pipeline.batches);

@@ -8,6 +8,7 @@ mod body;
 mod dead_letters;
 mod guard;
 mod metrics;
+mod modules;
 mod pipelines;
 mod probes;
 mod routes;
@@ -15,7 +16,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Semaphore;
 
@@ -23,12 +24,15 @@ use self::guard::Access;
 pub use self::server::Server;
 use crate::config::Config;
 use crate::pipeline::Observed;
+use crate::registry::Registry;
 
 /// What handlers know.
 #[derive(Debug)]
 struct State {
     config: Config,
     observed: Arc<Observed>,
+    /// The modules, once they are loaded.
+    registry: OnceLock<Registry>,
     access: Access,
     /// Held while dead letters are read: they may be many.
     reading: Arc<Semaphore>,
@@ -47,11 +51,12 @@ pub fn start(config: &Config, observed: Arc<Observed>) -> anyhow::Result<Option<
     let state = State {
         config: config.clone(),
         observed,
+        registry: OnceLock::new(),
         access,
         reading: Arc::new(Semaphore::new(1)),
         changing: Semaphore::new(1),
     };
-    let server = Server::start(&admin.listen, routes::router(Arc::new(state)), admin.timeout)?;
+    let server = Server::start(&admin.listen, Arc::new(state), admin.timeout)?;
     let address = server.address();
     let reached =
         if admin.is_local() { "this machine alone reaches it" } else { "other machines reach it, over plain HTTP" };

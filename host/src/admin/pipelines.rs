@@ -30,12 +30,23 @@ pub(super) async fn config(Shared(state): Shared<Arc<State>>) -> Json {
     Json(state.config.shown())
 }
 
+/// One pipeline.
+pub(super) fn show(state: &State, name: &str) -> Answer {
+    find(state, name).map(|pipeline| Json(shown(state, pipeline)))
+}
+
+/// Nothing of this configuration has the name that was asked for.
+pub(super) fn unknown() -> Refused {
+    Refused::not_found("there is no such pipeline", "`/v1/pipelines` lists those that there are")
+}
+
 fn set_paused(state: &State, name: &str, paused: bool) -> Answer {
-    let Some(pipeline) = state.observed.pipeline(name) else {
-        return Err(Refused::not_found("there is no such pipeline", "`/v1/pipelines` lists those that there are"));
-    };
-    pipeline.pause(paused);
-    Ok(Json(shown(state, pipeline)))
+    find(state, name)?.pause(paused);
+    show(state, name)
+}
+
+fn find<'a>(state: &'a State, name: &str) -> Result<&'a ObservedPipeline, Refused> {
+    state.observed.pipeline(name).map(|pipeline| &**pipeline).ok_or_else(unknown)
 }
 
 fn shown(state: &State, pipeline: &ObservedPipeline) -> Value {

@@ -11,7 +11,7 @@ use axum::routing::{MethodRouter, get, post};
 use super::answer::Refused;
 use super::body::{Limit, change};
 use super::guard::{changes, guard};
-use super::{State, dead_letters, metrics, pipelines, probes};
+use super::{State, dead_letters, metrics, modules, pipelines, probes};
 
 /// The description of all routes.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
@@ -37,7 +37,7 @@ impl Route {
     }
 }
 
-/// All of them. Those of the modules come here too.
+/// All of them.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         Route::get("/livez", get(probes::livez)),
@@ -47,9 +47,15 @@ pub(super) fn routes() -> Vec<Route> {
         Route::get("/v1/config", get(pipelines::config)),
         Route::get("/v1/dead-letters", get(dead_letters::list)),
         Route::get("/v1/dead-letters/{position}", get(dead_letters::show)),
+        Route::get("/v1/modules", get(modules::list)),
+        Route::get("/v1/offers/{id}", get(modules::show)),
+        Route::post("/v1/offers/{id}/discard", Limit::Small, post(modules::discard)),
+        Route::post("/v1/offers/{id}/promote", Limit::Small, post(modules::promote)),
+        Route::post("/v1/modules/{pipeline}/{transform}", Limit::Module, post(modules::upload)),
         Route::get("/v1/pipelines", get(pipelines::list)),
         Route::post("/v1/pipelines/{name}/pause", Limit::Small, post(pipelines::pause)),
         Route::post("/v1/pipelines/{name}/resume", Limit::Small, post(pipelines::resume)),
+        Route::post("/v1/pipelines/{name}/roll-back", Limit::Small, post(modules::roll_back)),
     ]
 }
 

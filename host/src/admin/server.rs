@@ -22,8 +22,11 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, oneshot};
 
+use super::State;
 use super::guard::Peer;
+use super::routes::router;
 use crate::config::AdminAddress;
+use crate::registry::Registry;
 
 /// Connections at once; who comes beyond waits for one to end.
 const CONNECTIONS: usize = 64;
@@ -37,6 +40,7 @@ const REST: Duration = Duration::from_millis(100);
 /// A server that runs. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Server {
+    state: Arc<State>,
     /// Ends it when it is dropped.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -54,7 +58,8 @@ impl Server {
     ///
     /// # Errors
     /// When the address cannot be listened on; the text says what to do.
-    pub(super) fn start(listen: &AdminAddress, router: Router, timeout: Duration) -> anyhow::Result<Self> {
+    pub(super) fn start(listen: &AdminAddress, state: Arc<State>, timeout: Duration) -> anyhow::Result<Self> {
+        let router = router(state.clone());
         let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
         let (listener, address, socket) = {
             let _inside = runtime.enter();
@@ -72,7 +77,13 @@ impl Server {
             runtime.shutdown_background();
         };
         let thread = thread::Builder::new().name("tidegate-admin".into()).spawn(serve)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread), address, socket })
+        Ok(Self { state, stop: Some(stop), thread: Some(thread), address, socket })
+    }
+
+    /// Answers for these modules too, from now on.
+    pub fn answer_for(&self, registry: Registry) {
+        // There is one registry a run.
+        let _ = self.state.registry.set(registry);
     }
 
     /// Where it listens: `127.0.0.1:9400` or `unix:/path`.

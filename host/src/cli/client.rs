@@ -4,17 +4,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header;
-use hyper::{Method, Request};
+use hyper::http::request;
+use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tidegate::config::{Admin, AdminAddress};
+use tidegate::config::{Admin, AdminAddress, Config};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Builder;
+
+use super::exit::UsageError;
 
 /// How long to wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -33,14 +35,47 @@ impl std::fmt::Display for NotRunning {
 
 impl std::error::Error for NotRunning {}
 
+/// Where to ask.
+///
+/// # Errors
+/// When the configuration has no `[admin]`.
+pub(super) fn admin(config: &Config) -> anyhow::Result<&Admin> {
+    config.admin.as_ref().ok_or_else(|| {
+        let cause = format!("{} has no [admin], so the program that runs it answers nowhere", config.file.display());
+        UsageError(format!("{cause}; add `[admin]` with `listen = \"127.0.0.1:9400\"`, and start it again")).into()
+    })
+}
+
 /// Asks for a path, whose parts are encoded already, and answers the JSON.
 ///
 /// # Errors
 /// [`NotRunning`] when nobody listens there; otherwise what the program answers, with its remedy.
 pub(super) fn ask(admin: &Admin, method: Method, path: &str) -> anyhow::Result<Value> {
+    send(admin, method, path, Content::Json)
+}
+
+/// What a request carries.
+#[derive(Debug, Clone)]
+pub(super) enum Content {
+    /// Nothing, of the type that changes have.
+    Json,
+    /// A module.
+    Module(Bytes),
+}
+
+/// As [`ask`], with a body.
+///
+/// # Errors
+/// As [`ask`].
+pub(super) fn send(admin: &Admin, method: Method, path: &str, content: Content) -> anyhow::Result<Value> {
+    let (kind, body) = match content {
+        Content::Json => ("application/json", Bytes::new()),
+        Content::Module(bytes) => ("application/octet-stream", bytes),
+    };
+    let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, kind);
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let asked = ask_there(admin, method, path);
+        let asked = ask_there(admin, request, body);
         // The program ends a connection after so long by itself.
         let patience = admin.timeout + CONNECT;
         tokio::time::timeout(patience, asked)
@@ -49,7 +84,7 @@ pub(super) fn ask(admin: &Admin, method: Method, path: &str) -> anyhow::Result<V
     })
 }
 
-async fn ask_there(admin: &Admin, method: Method, path: &str) -> anyhow::Result<Value> {
+async fn ask_there(admin: &Admin, request: request::Builder, body: Bytes) -> anyhow::Result<Value> {
     let not_running = |place: &str, error: &dyn std::fmt::Display| {
         NotRunning(format!("nobody answers at {place}, where [admin] listens: {error}; start it with `tidegate run`"))
     };
@@ -58,12 +93,12 @@ async fn ask_there(admin: &Admin, method: Method, path: &str) -> anyhow::Result<
             let address = reachable(*listen);
             let stream =
                 TcpStream::connect(address).await.map_err(|error| not_running(&address.to_string(), &error))?;
-            exchange(stream, &address.to_string(), admin, method, path).await
+            exchange(stream, &address.to_string(), admin, request, body).await
         }
         AdminAddress::Unix(socket) => {
             let stream =
                 UnixStream::connect(socket.as_path()).await.map_err(|error| not_running(socket.shown(), &error))?;
-            exchange(stream, "localhost", admin, method, path).await
+            exchange(stream, "localhost", admin, request, body).await
         }
     }
 }
@@ -82,22 +117,17 @@ async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     host: &str,
     admin: &Admin,
-    method: Method,
-    path: &str,
+    request: request::Builder,
+    body: Bytes,
 ) -> anyhow::Result<Value> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Its end shows in the answer.
     drop(tokio::spawn(connection));
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(header::HOST, host)
-        .header(header::CONTENT_TYPE, "application/json");
+    let mut request = request.header(header::HOST, host);
     if let Some(token) = &admin.token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.as_str()));
     }
-    let answer =
-        sender.send_request(request.body(Empty::<Bytes>::new())?).await.context("the program gave no answer")?;
+    let answer = sender.send_request(request.body(Full::new(body))?).await.context("the program gave no answer")?;
     let status = answer.status();
     let bytes = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await;
     let bytes = bytes.map_err(|error| anyhow!("the program's answer broke off: {error}"))?.to_bytes();

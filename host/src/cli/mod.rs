@@ -4,6 +4,7 @@ mod check;
 mod client;
 mod dead_letters;
 mod exit;
+mod modules;
 mod new;
 mod pipelines;
 mod replay;
@@ -57,6 +58,9 @@ enum Command {
     /// See what the program does that runs a configuration, and pause what it does. The configuration must have [admin].
     #[command(subcommand, after_help = exit::HELP)]
     Pipelines(pipelines::Command),
+    /// See which modules serve, and have others serve while the stream runs. The configuration must have [admin].
+    #[command(subcommand, after_help = exit::HELP)]
+    Modules(modules::Command),
     /// Look into the records that could not be handled, where the configuration has them filed.
     ///
     /// It reads what is there, changes nothing, and may be used while a run files more. Where the configuration has
@@ -77,6 +81,7 @@ pub(crate) fn main() -> ExitCode {
             Command::Check(arguments) => check::check(arguments),
             Command::Replay(arguments) => replay::replay(arguments),
             Command::Pipelines(command) => pipelines::pipelines(command),
+            Command::Modules(command) => modules::modules(command),
             Command::DeadLetters(command) => dead_letters::dead_letters(command),
             Command::New(arguments) => new::new(arguments),
         });

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use hyper::Method;
 use serde_json::Value;
-use tidegate::config::{Admin, Config};
+use tidegate::config::Config;
 
-use super::client::{ask, encoded};
-use super::exit::{Exit, UsageError};
+use super::client::{admin, ask, encoded};
+use super::exit::Exit;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -69,15 +69,8 @@ fn list(arguments: &List) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Where to ask.
-fn admin(config: &Config) -> anyhow::Result<&Admin> {
-    config.admin.as_ref().ok_or_else(|| {
-        let cause = format!("{} has no [admin], so the program that runs it answers nowhere", config.file.display());
-        UsageError(format!("{cause}; add `[admin]` with `listen = \"127.0.0.1:9400\"`, and start it again")).into()
-    })
-}
-
-fn line(pipeline: &Value) -> String {
+/// A pipeline on a line, as its list has it.
+pub(super) fn line(pipeline: &Value) -> String {
     let text = |name: &str| pipeline[name].as_str().unwrap_or_default();
     let number = |name: &str| match &pipeline[name] {
         Value::Number(number) => number.to_string(),

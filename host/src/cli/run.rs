@@ -37,11 +37,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     super::signals::listen(stops.clone(), config.engine.shutdown).context("cannot listen for signals")?;
     let observed = Observed::new(&config);
     // It answers before the modules are compiled, and until the run has ended.
-    let _server = admin::start(&config, observed.clone())?;
+    let server = admin::start(&config, observed.clone())?;
     // What a store or a module says may quote what came from a reference.
     let mut pipelines =
         Pipelines::open(&config, &stops, &observed).map_err(|error| anyhow!("{}", config.redact(&message(&error))))?;
     let registry = Registry::new(pipelines.exchanges());
+    if let Some(server) = &server {
+        server.answer_for(registry.clone());
+    }
     let watching = registry.watch()?;
     let outcome = pipelines.run();
     watching.end();

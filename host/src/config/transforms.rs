@@ -130,14 +130,35 @@ fn read_one(mut block: Block<'_>, sinks: &BTreeMap<Port, String>) -> Option<Tran
     Some(Transform { name, module, settings: settings?, grants, shadow, digest })
 }
 
+impl Shadow {
+    /// The longest that a module may be compared.
+    pub const LONGEST: Duration = Duration::from_secs(86_400);
+}
+
+impl Default for Shadow {
+    fn default() -> Self {
+        Self {
+            events: 10_000,
+            time: Duration::from_secs(60),
+            promote: Promote::ByRule,
+            differences: 0,
+            times_slower: 5,
+        }
+    }
+}
+
 fn read_shadow(mut block: Block<'_>) -> Shadow {
     let promote = [("by-rule", Promote::ByRule), ("by-hand", Promote::ByHand)];
+    let usual = Shadow::default();
     let shadow = Shadow {
-        events: block.number("events", &(1..=1_000_000_000)).unwrap_or(10_000),
-        time: Duration::from_secs(block.number("seconds", &(1..=86_400)).unwrap_or(60)),
-        promote: choice(&mut block, "promote", &promote).unwrap_or(Promote::ByRule),
-        differences: block.number("differences", &(0..=1_000_000_000)).unwrap_or(0),
-        times_slower: u32::try_from(block.number("times_slower", &(1..=1_000)).unwrap_or(5)).unwrap_or(5),
+        events: block.number("events", &(1..=1_000_000_000)).unwrap_or(usual.events),
+        time: block.number("seconds", &(1..=Shadow::LONGEST.as_secs())).map_or(usual.time, Duration::from_secs),
+        promote: choice(&mut block, "promote", &promote).unwrap_or(usual.promote),
+        differences: block.number("differences", &(0..=1_000_000_000)).unwrap_or(usual.differences),
+        times_slower: block
+            .number("times_slower", &(1..=1_000))
+            .and_then(|times| u32::try_from(times).ok())
+            .unwrap_or(usual.times_slower),
     };
     block.finish("key");
     shadow

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 
@@ -107,6 +107,11 @@ impl Exchange {
         self.inner.stores.is_ready.load(Ordering::Acquire) && !self.inner.stores.stop.is_set()
     }
 
+    /// Counts a module that did not come to serve.
+    pub(crate) fn refused(&self) {
+        self.inner.stores.observed.exchanges.add("refused", 1);
+    }
+
     /// The modules that serve: name of the transform, and digest.
     pub fn serving(&self) -> Vec<(String, String)> {
         self.inner.slot.serving().transforms().to_vec()
@@ -116,6 +121,16 @@ impl Exchange {
     pub fn before(&self) -> Option<Before> {
         let (serving, failure) = self.inner.slot.before()?;
         Some(Before { modules: serving.transforms().to_vec(), failure })
+    }
+
+    /// Why the lanes went back from this module of a transform, where they did since `since`: how it failed, or that
+    /// somebody asked for it.
+    pub fn left(&self, transform: &str, digest: &str, since: SystemTime) -> Option<String> {
+        let left = self.inner.slot.left();
+        let left = left.iter().find(|left| {
+            left.time >= since && left.transforms.iter().any(|(name, other)| name == transform && other == digest)
+        })?;
+        Some(left.failure.clone().unwrap_or_else(|| "it was rolled back by hand".into()))
     }
 
     /// Verifies, compiles and starts a module for one of the transforms, and holds it against grants and stores. Takes
@@ -180,6 +195,7 @@ impl Exchange {
             }
             let exchanged = inner.slot.exchange(serving.number(), next, inner.pipeline.lanes);
             if exchanged.map_err(|error| Refusal::Unfit(format!("{error:#}")))? {
+                inner.stores.observed.exchanges.add("promoted", 1);
                 inner.stores.observed.served_by(inner.slot.serving().transforms());
                 return Ok(());
             }
@@ -194,6 +210,7 @@ impl Exchange {
         let _one = self.inner.exchanging.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = self.inner.slot.go_back();
         self.inner.stores.observed.served_by(self.inner.slot.serving().transforms());
+        self.inner.stores.observed.exchanges.add("rolled-back", u64::from(gone));
         if gone { Ok(()) } else { Err(Refusal::NothingBefore(self.inner.pipeline.name.clone())) }
     }
 

@@ -59,7 +59,6 @@ use self::write::{BoundSink, Policies, Stores};
 use crate::command::Port;
 use crate::config::{self, Config};
 use crate::engine::Engine;
-use crate::event::Decoder;
 use crate::sink::Sink;
 use crate::source::{Bounds, LaneQueue};
 
@@ -207,8 +206,7 @@ impl Pipeline {
         let (to_source, control) = mpsc::channel();
         let lanes = (0..pipeline.lanes)
             .map(|_| {
-                let decoder = Decoder::new(pipeline.event_options());
-                let stage = Stage::new(observed.clone(), decoder, slot.clone(), pipeline.on_truncate)?;
+                let stage = Stage::new(pipeline, observed.clone(), slot.clone())?;
                 Ok(Lane {
                     queue: Arc::new(LaneQueue::new(batch)),
                     control: to_source.clone(),

@@ -31,6 +31,9 @@ pub(super) const EVENTS: [&str; 11] = [
     "undecodable",
 ];
 
+/// Came to serve; were left because they failed; were left because somebody asked for it; never served.
+pub(super) const EXCHANGES: [&str; 4] = ["promoted", "failed", "rolled-back", "refused"];
+
 /// The pipelines of a run.
 #[derive(Debug)]
 pub struct Observed {
@@ -122,6 +125,8 @@ pub struct ObservedPipeline {
     pub batches: Histogram,
     /// How often a partition was claimed.
     pub claims: AtomicU64,
+    /// What became of modules: see [`EXCHANGES`].
+    pub exchanges: Tally,
     /// The transforms, in order.
     pub transforms: Vec<ObservedTransform>,
     /// How long each write into a sink took, by its name.
@@ -186,6 +191,7 @@ impl ObservedPipeline {
             dead_letters: Tally::new(&Fault::LABELS),
             batches: Histogram::of_sizes(),
             claims: AtomicU64::new(0),
+            exchanges: Tally::new(&EXCHANGES),
             transforms: transforms.into_iter().map(transform).collect(),
             sinks: sinks.into_iter().map(|name| (name, Histogram::of_times())).collect(),
             waiting: Arc::default(),

@@ -3,6 +3,7 @@
 //! Records are understood one by one; changes of one table under one schema that follow each other go to each
 //! transform in one call. What is refused on the way keeps its place and its reason.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,11 @@ impl Made {
     pub(super) fn failures(&self) -> impl Iterator<Item = &Refused> {
         let failed = [Fault::Trapped, Fault::Deadline, Fault::BadAnswer, Fault::NotGranted];
         self.refused.iter().filter(move |refused| failed.contains(&refused.why.fault))
+    }
+
+    /// The places of the records that a module refused or failed at.
+    pub(super) fn refused_by_modules(&self) -> HashSet<usize> {
+        self.refused.iter().filter(|refused| refused.transform.is_some()).map(|refused| refused.place).collect()
     }
 
     /// The batch of these records, as this set of modules handled it.

@@ -5,13 +5,18 @@
 //! takes its own part of it: that is all that an exchange costs it. It keeps its part of the set before, to go back to
 //! at once.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use super::prepare::LaneTransform;
 use super::shadow::Shadow;
 use super::start::Started;
+
+/// How many sets that were left are remembered.
+const LEFT: usize = 100;
 
 /// A set of modules that serve together. What a batch comes to is said under its name: in the ledgers, the dead letters
 /// and the log.
@@ -48,6 +53,19 @@ struct State {
     ready: Vec<Vec<LaneTransform>>,
     /// Why the set before was left, where it failed.
     failure: Option<String>,
+    /// The sets from which the lanes went back, the newest last.
+    left: VecDeque<Left>,
+}
+
+/// Modules from which the lanes went back to those before.
+#[derive(Debug, Clone)]
+pub(super) struct Left {
+    /// When.
+    pub(super) time: SystemTime,
+    /// Name and digest of each transform, in the pipeline's order.
+    pub(super) transforms: Vec<(String, String)>,
+    /// How they failed; none where somebody asked for it.
+    pub(super) failure: Option<String>,
 }
 
 /// A lane's part of a set.
@@ -125,7 +143,8 @@ impl Serving {
 impl Slot {
     /// A slot that begins with this set.
     pub(super) fn new(first: Serving) -> Self {
-        let state = State { serving: Arc::new(first), before: None, ready: Vec::new(), failure: None };
+        let (ready, left) = (Vec::new(), VecDeque::new());
+        let state = State { serving: Arc::new(first), before: None, ready, failure: None, left };
         let (is_shadowed, shadows) = (AtomicBool::new(false), Mutex::default());
         Self { newest: AtomicU64::new(0), state: Mutex::new(state), is_shadowed, shadows }
     }
@@ -165,6 +184,11 @@ impl Slot {
     pub(super) fn before(&self) -> Option<(Arc<Serving>, Option<String>)> {
         let state = self.lock();
         Some((state.before.clone()?, state.failure.clone()))
+    }
+
+    /// The sets from which the lanes went back, the newest last.
+    pub(super) fn left(&self) -> Vec<Left> {
+        self.lock().left.iter().cloned().collect()
     }
 
     /// Has each of so many lanes serve by these transforms from its next batch on, if the set of the number `from` still
@@ -209,6 +233,11 @@ impl Slot {
 
     fn leave(&self, state: &mut State, to: &Serving, failure: Option<String>) {
         let back = Arc::new(to.again(state.serving.number + 1));
+        let transforms = state.serving.transforms.clone();
+        state.left.push_back(Left { time: SystemTime::now(), transforms, failure: failure.clone() });
+        if state.left.len() > LEFT {
+            state.left.pop_front();
+        }
         self.newest.store(back.number, Ordering::Release);
         state.before = Some(std::mem::replace(&mut state.serving, back));
         state.ready.clear();

@@ -1,19 +1,21 @@
 //! The first half of a lane: records through the modules that serve, and the trial of those that are new.
 //!
 //! After an exchange the first records are on trial. Where the new modules fail at a record that those before handle,
-//! the whole pipeline goes back to those at once, and nothing of the failed answer is used. A record at which both fail
-//! is nobody's fault but its own, and goes the way of every bad record.
+//! or reject so many that the pipeline would soon have to stop, the whole pipeline goes back to those before at once, and
+//! nothing of the failed answer is used. A record at which both fail is nobody's fault but its own, and goes the way of
+//! every bad record.
 
 use std::sync::Arc;
 
 use anyhow::anyhow;
 
+use super::breaker::Breaker;
 use super::lane::Prepare;
 use super::observe::ObservedPipeline;
 use super::prepare::{Made, Witness, Work};
 use super::serving::{Parts, Slot};
 use super::write::Prepared;
-use crate::config::OnTruncate;
+use crate::config;
 use crate::event::Decoder;
 use crate::source::Record;
 
@@ -37,6 +39,10 @@ pub(super) struct Stage {
     parts: Parts,
     /// How many records the modules of the last exchange have still to handle without a failure.
     on_trial: usize,
+    /// How much the modules on trial may reject.
+    bounds: (config::Breaker, usize),
+    /// What the modules on trial have rejected.
+    rejects: Breaker,
 }
 
 impl Stage {
@@ -45,22 +51,32 @@ impl Stage {
     /// # Errors
     /// When an instance of a module cannot be made.
     pub(super) fn new(
+        pipeline: &config::Pipeline,
         observed: Arc<ObservedPipeline>,
-        decoder: Decoder,
         slot: Arc<Slot>,
-        on_truncate: OnTruncate,
     ) -> anyhow::Result<Self> {
-        let work = Work { pipeline: observed.name.clone(), observed: Some(observed), decoder, on_truncate };
-        Ok(Self { work, parts: Parts::new(slot)?, on_trial: 0 })
+        let work = Work {
+            pipeline: observed.name.clone(),
+            observed: Some(observed),
+            decoder: Decoder::new(pipeline.event_options()),
+            on_truncate: pipeline.on_truncate,
+        };
+        let bounds = (pipeline.breaker, pipeline.lanes);
+        let rejects = Breaker::on_trial(bounds.0, bounds.1);
+        Ok(Self { work, parts: Parts::new(slot)?, on_trial: 0, bounds, rejects })
     }
 
     /// Has the modules on trial handle records, and goes back to those before where they fail at what those handle.
     fn try_newest(&mut self, records: &[Record], witnesses: &mut [Witness]) -> anyhow::Result<Made> {
+        let mut rejects_too_much = false;
         let why = match self.work.make_on_trial(records, &mut self.parts.current, witnesses) {
             Ok(made) => {
                 let first = made.failures().next();
                 let why = first.map(|first| format!("{}: {}", records[first.place].position(), first.why.reason));
-                let Some(why) = why else {
+                let rejected = made.refused_by_modules();
+                rejects_too_much = why.is_none();
+                let Some(why) = why.or_else(|| self.rejects.trips(records.len(), &rejected)) else {
+                    self.rejects.passed(records.len(), &rejected);
                     self.on_trial = self.on_trial.saturating_sub(records.len());
                     return Ok(made);
                 };
@@ -75,16 +91,19 @@ impl Stage {
             None => Err(anyhow!("there are none")),
         };
         let Ok((held_made, held)) = held else { return self.work.make(records, &mut self.parts.current) };
-        let failures = held_made.failures().count();
-        if failures > 0 {
+        let bad =
+            |made: &Made| if rejects_too_much { made.refused_by_modules().len() } else { made.failures().count() };
+        if bad(&held_made) > 0 {
             let made = self.work.make(records, &mut self.parts.current);
-            if made.as_ref().is_ok_and(|made| made.failures().count() <= failures) {
+            if made.as_ref().is_ok_and(|made| bad(made) <= bad(&held_made)) {
+                self.on_trial = self.on_trial.saturating_sub(records.len());
                 return made;
             }
         }
         let failed = self.parts.current.serving.clone();
         if self.parts.fall_back(&why)? {
             if let Some(observed) = &self.work.observed {
+                observed.exchanges.add("failed", 1);
                 observed.served_by(self.parts.current.serving.transforms());
             }
             tracing::error!(
@@ -92,7 +111,7 @@ impl Stage {
                 failed = failed.digests(),
                 serving = held.digests(),
                 why,
-                "the modules before serve again, for the new ones fail at what those handle"
+                "the modules before serve again, for the new ones fail at or reject what those handle"
             );
         }
         self.on_trial = 0;
@@ -111,6 +130,7 @@ impl Prepare for Stage {
             let is_new = self.parts.renew()?;
             if !self.parts.current.serving.is_of(&served) {
                 self.on_trial = if is_new { ON_TRIAL } else { 0 };
+                self.rejects = Breaker::on_trial(self.bounds.0, self.bounds.1);
             }
         }
         if by == By::Before

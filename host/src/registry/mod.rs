@@ -9,7 +9,8 @@ mod offer;
 mod watch;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -28,6 +29,8 @@ use crate::pipeline::{Candidate, Comparison, Exchange, Refusal, Until};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How many offers are remembered.
 const REMEMBERED: usize = 100;
+/// How many uploads may be looked at or wait for it.
+const CHECKED: usize = 4;
 
 /// The modules of a run.
 #[derive(Clone)]
@@ -38,6 +41,8 @@ pub struct Registry {
 struct Inner {
     exchanges: Vec<Exchange>,
     entries: Mutex<VecDeque<Entry>>,
+    /// The number of the last offer.
+    last: AtomicU64,
     /// Held while an offer is looked at: one after the other.
     offering: Mutex<()>,
 }
@@ -48,6 +53,28 @@ struct Entry {
     candidate: Option<Arc<Candidate>>,
     /// Ends its comparison.
     stop: Arc<AtomicBool>,
+}
+
+/// How a module that is offered comes to serve.
+#[derive(Debug, Clone)]
+pub enum How {
+    /// As the transform's configuration says.
+    Configured,
+    /// At once.
+    AtOnce,
+    /// After this comparison with what serves.
+    Compared(Shadow),
+}
+
+/// Why an upload was not looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTaken {
+    /// Too many are.
+    #[error("{0} modules are being looked at already")]
+    Busy(usize),
+    /// The system gives none.
+    #[error("there is no thread to look at it: {0}")]
+    NoThread(std::io::Error),
 }
 
 /// Why an offer cannot be promoted.
@@ -68,10 +95,23 @@ pub struct Watching {
     registry: Registry,
 }
 
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("offers", &self.offers()).finish()
+    }
+}
+
 impl Registry {
     /// The registry of these pipelines.
     pub fn new(exchanges: Vec<Exchange>) -> Self {
-        Self { inner: Arc::new(Inner { exchanges, entries: Mutex::default(), offering: Mutex::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                exchanges,
+                entries: Mutex::default(),
+                last: AtomicU64::new(0),
+                offering: Mutex::default(),
+            }),
+        }
     }
 
     /// The pipelines' modules.
@@ -84,8 +124,8 @@ impl Registry {
         self.entries().iter().map(|entry| entry.offer.clone()).collect()
     }
 
-    /// Takes these bytes for the transform: at once, or into the shadow of what serves, as configured. Takes some 100 ms.
-    /// Answers the number of the offer; none when just these bytes serve already.
+    /// Takes these bytes for the transform: at once, or into the shadow of what serves. Takes some 100 ms. Answers the
+    /// number of the offer; none when just these bytes serve already.
     ///
     /// # Errors
     /// When they cannot serve; the stream has not noticed then.
@@ -95,53 +135,104 @@ impl Registry {
         transform: &str,
         bytes: &[u8],
         from: Origin,
+        how: How,
     ) -> Result<Option<u64>, Refusal> {
-        let (pipeline, digest) = (exchange.pipeline().name.clone(), digest(bytes));
-        let _one = self.inner.offering.lock().unwrap_or_else(PoisonError::into_inner);
-        if exchange.serving().iter().any(|(name, serving)| name == transform && *serving == digest) {
-            self.end_shadows(&pipeline, transform);
+        let digest = digest(bytes);
+        if self.serves_already(exchange, transform, &digest) {
             return Ok(None);
         }
-        let offered = |state| Offer {
-            id: 0,
-            time: SystemTime::now(),
-            pipeline: pipeline.clone(),
-            transform: transform.to_owned(),
-            digest: digest.clone(),
-            from,
-            state,
-        };
-        let rule = exchange.pipeline().transforms.iter().find(|one| one.name == transform);
-        let rule = rule.and_then(|transform| transform.shadow.clone());
-        let answer = exchange.candidate(transform, bytes).and_then(|candidate| match rule {
-            Some(rule) => Ok(Some((Arc::new(candidate), rule))),
-            None => exchange.promote(&candidate).map(|()| None),
-        });
-        match answer {
-            Ok(None) => {
-                self.end_shadows(&pipeline, transform);
-                tracing::info!(pipeline, transform, digest, ?from, "a new module serves");
-                Ok(Some(self.keep(offered(State::Promoted(None)), None).0))
-            }
-            Ok(Some((candidate, rule))) => {
-                tracing::info!(pipeline, transform, digest, ?from, "a new module is compared with what serves");
-                self.end_shadows(&pipeline, transform);
-                let state = State::Shadow(Comparison::default());
-                let (id, stop) = self.keep(offered(state), Some(candidate.clone()));
-                let (registry, exchange) = (self.clone(), exchange.clone());
-                let compare = move || registry.compare(id, &exchange, &candidate, &rule, &stop);
-                thread::Builder::new()
-                    .name("tidegate-shadow".into())
-                    .spawn(compare)
-                    .map_err(|error| Refusal::Unfit(format!("there is no thread to compare it on: {error}")))?;
-                Ok(Some(id))
-            }
-            Err(refusal) => {
-                tell_refused(&pipeline, transform, &digest, &refusal.to_string());
-                self.keep(offered(State::Refused(refusal.to_string(), None)), None);
-                Err(refusal)
-            }
+        let id = self.keep(exchange, transform, &digest, from);
+        self.check(id, exchange, transform, bytes, how).map(|()| Some(id))
+    }
+
+    /// Takes these bytes for the transform as [`Registry::offer`] does, on a thread of its own, and answers the number of
+    /// the offer at once; what became of them stands in [`Registry::offers`]. None when they serve already.
+    ///
+    /// # Errors
+    /// When too many others are being looked at, or there is no thread.
+    pub fn upload(
+        &self,
+        exchange: &Exchange,
+        transform: &str,
+        bytes: Vec<u8>,
+        how: How,
+    ) -> Result<Option<u64>, NotTaken> {
+        let digest = digest(&bytes);
+        if self.serves_already(exchange, transform, &digest) {
+            return Ok(None);
         }
+        if self.entries().iter().filter(|entry| matches!(entry.offer.state, State::Checking)).count() >= CHECKED {
+            return Err(NotTaken::Busy(CHECKED));
+        }
+        let id = self.keep(exchange, transform, &digest, Origin::Upload);
+        let (registry, exchange, transform) = (self.clone(), exchange.clone(), transform.to_owned());
+        // What came of it is kept.
+        let check = move || drop(registry.check(id, &exchange, &transform, &bytes, how));
+        thread::Builder::new().name("tidegate-upload".into()).spawn(check).map_err(|error| {
+            self.change(id, |comparison| State::Refused(error.to_string(), comparison));
+            NotTaken::NoThread(error)
+        })?;
+        Ok(Some(id))
+    }
+
+    /// Whether just this module serves. Then it is what is wanted, and nothing else is to come.
+    fn serves_already(&self, exchange: &Exchange, transform: &str, digest: &str) -> bool {
+        let serves = exchange.serving().iter().any(|(name, serving)| name == transform && serving == digest);
+        if serves {
+            self.end_shadows(&exchange.pipeline().name, transform, None);
+        }
+        serves
+    }
+
+    /// Looks at what was offered, one after the other, and has it serve or compared.
+    fn check(&self, id: u64, exchange: &Exchange, transform: &str, bytes: &[u8], how: How) -> Result<(), Refusal> {
+        let pipeline = &exchange.pipeline().name;
+        let _one = self.inner.offering.lock().unwrap_or_else(PoisonError::into_inner);
+        let rule = match how {
+            How::AtOnce => None,
+            How::Compared(rule) => Some(rule),
+            How::Configured => {
+                let configured = exchange.pipeline().transforms.iter().find(|one| one.name == transform);
+                configured.and_then(|transform| transform.shadow.clone())
+            }
+        };
+        let taken = exchange.candidate(transform, bytes).and_then(|candidate| match rule {
+            None => exchange.promote(&candidate).map(|()| {
+                self.end_shadows(pipeline, transform, Some(id));
+                tracing::info!(pipeline = &**pipeline, transform, digest = candidate.digest(), "a new module serves");
+                self.change(id, State::Promoted);
+            }),
+            Some(rule) => self.begin_comparison(id, exchange, candidate, rule),
+        });
+        taken.inspect_err(|refusal| {
+            tell_refused(exchange, transform, &digest(bytes), &refusal.to_string());
+            self.change(id, |comparison| State::Refused(refusal.to_string(), comparison));
+        })
+    }
+
+    fn begin_comparison(
+        &self,
+        id: u64,
+        exchange: &Exchange,
+        candidate: Candidate,
+        rule: Shadow,
+    ) -> Result<(), Refusal> {
+        let (pipeline, transform) = (&*exchange.pipeline().name, candidate.transform());
+        tracing::info!(pipeline, transform, digest = candidate.digest(), "a new module is compared with what serves");
+        self.end_shadows(pipeline, transform, Some(id));
+        let candidate = Arc::new(candidate);
+        let stop = Arc::new(AtomicBool::new(false));
+        if let Some(entry) = self.entries().iter_mut().find(|entry| entry.offer.id == id) {
+            entry.offer.state = State::Shadow(Comparison::default());
+            (entry.candidate, entry.stop) = (Some(candidate.clone()), stop.clone());
+        }
+        let (registry, exchange) = (self.clone(), exchange.clone());
+        let compare = move || registry.compare(id, &exchange, &candidate, &rule, &stop);
+        let spawned = thread::Builder::new().name("tidegate-shadow".into()).spawn(compare);
+        spawned.map(drop).map_err(|error| {
+            self.take_candidate(id);
+            Refusal::Unfit(format!("there is no thread to compare it on: {error}"))
+        })
     }
 
     /// Has the candidate of an offer serve, whatever its comparison came to.
@@ -219,36 +310,50 @@ impl Registry {
                 self.change(id, State::Promoted);
             }
             Err(why) => {
-                tell_refused(&exchange.pipeline().name, candidate.transform(), candidate.digest(), &why);
+                tell_refused(exchange, candidate.transform(), candidate.digest(), &why);
                 self.change(id, |comparison| State::Refused(why, comparison));
             }
         }
     }
 
-    /// Ends the comparisons for a transform: there is something newer.
-    fn end_shadows(&self, pipeline: &str, transform: &str) {
-        let open: Vec<u64> = self
+    /// Ends the comparisons for a transform but this one: there is something newer.
+    fn end_shadows(&self, pipeline: &str, transform: &str, but: Option<u64>) {
+        let others: Vec<u64> = self
             .entries()
             .iter()
             .filter(|entry| entry.offer.pipeline == pipeline && entry.offer.transform == transform)
             .map(|entry| entry.offer.id)
+            .filter(|id| Some(*id) != but)
             .collect();
-        for id in open {
+        for id in others {
             if self.take_candidate(id).is_some() {
                 self.change(id, |comparison| State::Refused("something newer was offered".into(), comparison));
             }
         }
     }
 
-    fn keep(&self, mut offer: Offer, candidate: Option<Arc<Candidate>>) -> (u64, Arc<AtomicBool>) {
+    /// Enters an offer that is to be looked at, and answers its number.
+    fn keep(&self, exchange: &Exchange, transform: &str, digest: &str, from: Origin) -> u64 {
+        let id = self.inner.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let offer = Offer {
+            id,
+            time: SystemTime::now(),
+            pipeline: exchange.pipeline().name.to_string(),
+            transform: transform.to_owned(),
+            digest: digest.to_owned(),
+            from,
+            state: State::Checking,
+        };
         let mut entries = self.entries();
-        offer.id = entries.back().map_or(1, |last| last.offer.id + 1);
-        let (id, stop) = (offer.id, Arc::new(AtomicBool::new(false)));
-        entries.push_back(Entry { offer, candidate, stop: stop.clone() });
-        if entries.len() > REMEMBERED {
-            entries.pop_front();
+        entries.push_back(Entry { offer, candidate: None, stop: Arc::default() });
+        // One that may still come to serve is not forgotten.
+        let decided = |entry: &Entry| entry.candidate.is_none() && !matches!(entry.offer.state, State::Checking);
+        if entries.len() > REMEMBERED
+            && let Some(place) = entries.iter().position(decided)
+        {
+            entries.remove(place);
         }
-        (id, stop)
+        id
     }
 
     fn change(&self, id: u64, state: impl FnOnce(Option<Comparison>) -> State) {
@@ -292,7 +397,7 @@ impl Registry {
                 for (exchange, transform, watch) in watched.iter_mut().filter(|(exchange, ..)| exchange.is_running()) {
                     if let Some(bytes) = watch.look() {
                         // It has been said.
-                        let _ = registry.offer(exchange, transform, &bytes, Origin::File);
+                        let _ = registry.offer(exchange, transform, &bytes, Origin::File, How::Configured);
                     }
                 }
             }
@@ -312,6 +417,8 @@ impl Watching {
     }
 }
 
-fn tell_refused(pipeline: &str, transform: &str, digest: &str, why: &str) {
+fn tell_refused(exchange: &Exchange, transform: &str, digest: &str, why: &str) {
+    exchange.refused();
+    let pipeline = &*exchange.pipeline().name;
     tracing::error!(pipeline, transform, digest, why, "a new module is refused, the old one serves on");
 }

@@ -36,6 +36,8 @@ pub enum Origin {
 /// What became of an offer.
 #[derive(Debug, Clone)]
 pub enum State {
+    /// It is verified, compiled, started, and held against grants and stores.
+    Checking,
     /// It is compared with what serves.
     Shadow(Comparison),
     /// It was compared, and waits for somebody's word.
@@ -50,6 +52,7 @@ impl State {
     /// Its name, as it stands in lists.
     pub fn label(&self) -> &'static str {
         match self {
+            Self::Checking => "checking",
             Self::Shadow(_) => "shadow",
             Self::Waits(_) => "waits",
             Self::Promoted(_) => "promoted",
@@ -60,6 +63,7 @@ impl State {
     /// What its comparison has come to.
     pub fn comparison(&self) -> Option<&Comparison> {
         match self {
+            Self::Checking => None,
             Self::Shadow(comparison) | Self::Waits(comparison) => Some(comparison),
             Self::Promoted(comparison) | Self::Refused(_, comparison) => comparison.as_ref(),
         }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidegate::config::Config;
 use tidegate::pipeline::{Exchange, Observed, Outcome, Pipelines, Stops};
-use tidegate::registry::{Offer, Origin, Registry, State};
+use tidegate::registry::{How, Offer, Origin, Registry, State};
 
 use crate::harness::hostile;
 
@@ -200,7 +200,7 @@ fn two_hundred_exchanges_under_load_leave_every_event_stamped_once_and_in_order(
         for number in 1..=200 {
             stream.produce(500);
             let module = patched(&json!({"stamp": number.to_string()}));
-            registry.offer(exchange, "stamping", &module, Origin::Upload).unwrap();
+            registry.offer(exchange, "stamping", &module, Origin::Upload, How::Configured).unwrap();
         }
         stream.produce(500);
         stream.settle();
@@ -223,7 +223,8 @@ fn a_module_that_is_broken_never_touches_the_stream() {
     let mut stream = Stream::new();
     let outcome = stream.run("", |stream, registry, exchange| {
         let refused = |bytes: &[u8], part: &str| {
-            let refusal = registry.offer(exchange, "stamping", bytes, Origin::Upload).unwrap_err().to_string();
+            let refusal =
+                registry.offer(exchange, "stamping", bytes, Origin::Upload, How::Configured).unwrap_err().to_string();
             assert!(refusal.contains(part), "{part:?} is not why: {refusal}");
         };
         refused(b"<html>", "not WebAssembly");
@@ -241,7 +242,7 @@ fn a_module_that_is_broken_never_touches_the_stream() {
             // From the tenth event of what comes next: the events before that would be well.
             let next = stream.produced / 3;
             let bad = json!({"stamp": "bad", "do": deed, "at": (next + 10..next + 20).collect::<Vec<_>>()});
-            registry.offer(exchange, "stamping", &patched(&bad), Origin::Upload).unwrap();
+            registry.offer(exchange, "stamping", &patched(&bad), Origin::Upload, How::Configured).unwrap();
             stream.produce(300);
             stream.settle();
             assert_eq!(exchange.serving(), good, "{deed}");
@@ -250,7 +251,7 @@ fn a_module_that_is_broken_never_touches_the_stream() {
             assert!(left.failure.is_some(), "{deed}");
             // A good one is taken as ever.
             let next = patched(&json!({"stamp": (number + 1).to_string()}));
-            registry.offer(exchange, "stamping", &next, Origin::Upload).unwrap();
+            registry.offer(exchange, "stamping", &next, Origin::Upload, How::Configured).unwrap();
             stream.produce(300);
             stream.settle();
         }
@@ -300,7 +301,7 @@ const COMPARED: &str = "shadow = { events = 200, seconds = 20, times_slower = 10
 
 /// Offers a module into the shadow, and gives it events until there is a decision.
 fn compared(stream: &mut Stream, registry: &Registry, exchange: &Exchange, patch: &Value) -> Offer {
-    let id = registry.offer(exchange, "stamping", &patched(patch), Origin::Upload).unwrap().unwrap();
+    let id = registry.offer(exchange, "stamping", &patched(patch), Origin::Upload, How::Configured).unwrap().unwrap();
     let begun = Instant::now();
     loop {
         stream.produce(30);
