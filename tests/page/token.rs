@@ -1,0 +1,34 @@
+//! Where the host has a token, the page asks for it and keeps it as long as the tab is open.
+
+use super::{pictures, shown};
+use crate::admin::asked::Held;
+use crate::stop::ORDERS;
+
+const TOKEN: &str = "correct-horse-battery";
+
+#[test]
+fn the_page_asks_for_the_token_and_tells_a_wrong_one() {
+    let mut run = Held::start(&format!("{ORDERS}[admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"{TOKEN}\"\n"), &[]);
+    run.open();
+    let mut browser = shown(&run);
+    browser.until("document.activeElement.name === 'token'");
+    pictures(&mut browser, "token");
+    browser.write("correct-horse-batterz");
+    browser.press("Enter");
+    browser.until("document.querySelector('[role=alert].refusal').innerText === 'This is not the token.'");
+    // What was wrong is selected, and written over.
+    browser.write(TOKEN);
+    browser.press("Enter");
+    browser.until("document.querySelector('article[data-pipeline=orders] .state').innerText.endsWith('running')");
+    // It is asked for once a tab, and stands nowhere else.
+    browser.open(&format!("http://{}/", run.address));
+    browser.until("document.querySelector('article[data-pipeline=orders]') !== null");
+    assert_eq!(browser.value("localStorage.length + document.cookie.length"), 0);
+    let requests = browser.requests();
+    assert!(requests.iter().all(|url| !url.contains("horse")), "{requests:#?}");
+    // The refusals are the browser's only complaints.
+    let complaints = browser.complaints();
+    assert!(complaints.iter().all(|complaint| complaint.contains("401")), "{complaints:#?}");
+    drop(browser);
+    run.end_well();
+}
