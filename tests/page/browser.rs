@@ -88,6 +88,7 @@ impl Browser {
     pub(crate) fn open(&mut self, url: &str) {
         let went = self.call("Page.navigate", &json!({ "url": url }));
         assert!(went["errorText"].is_null(), "{url}: {went}");
+        self.until("document.readyState === 'complete'");
     }
 
     /// How wide and high the window is, and whether the system is dark.
@@ -106,10 +107,13 @@ impl Browser {
         answer["result"]["value"].clone()
     }
 
-    /// Waits until an expression is true, and answers it. One that fails, as what it looks at is not there, is not.
+    /// Waits until an expression is true, and answers it. One that fails, as what it looks at is not there, is not. It is
+    /// tried once a frame.
     pub(crate) fn until(&mut self, expression: &str) -> Value {
         let end = Instant::now() + PATIENCE;
-        let tried = format!("(() => {{ try {{ return {expression}; }} catch {{ return null; }} }})()");
+        let tried = format!(
+            "new Promise(done => requestAnimationFrame(() => {{ try {{ done({expression}); }} catch {{ done(null); }} }}))"
+        );
         loop {
             let value = self.value(&tried);
             if !matches!(value, Value::Null | Value::Bool(false)) && value != 0 && value != "" {
@@ -122,21 +126,27 @@ impl Browser {
         }
     }
 
-    /// Waits for an element with this text, and clicks it as a hand would.
+    /// Waits for an element with this text that stands still, and clicks it as a hand would.
     pub(crate) fn click(&mut self, selector: &str, text: &str) {
-        let element = format!(
-            "[...document.querySelectorAll({})].find(one => one.innerText.includes({}) && !one.disabled)",
+        let place = format!(
+            "(() => {{ const one = [...document.querySelectorAll({})].find(one => \
+                 one.textContent.includes({}) && !one.disabled); \
+             one.scrollIntoView({{ block: 'center' }}); const box = one.getClientRects()[0]; \
+             const [x, y] = [box.x + box.width / 2, box.y + box.height / 2]; \
+             return one.contains(document.elementFromPoint(x, y)) && {{ x, y }}; }})()",
             json!(selector),
             json!(text)
         );
-        let place = self.until(&format!(
-            "(() => {{ const one = {element}; one.scrollIntoView({{ block: 'center' }}); \
-             const box = one.getBoundingClientRect(); \
-             const [x, y] = [box.x + box.width / 2, box.y + box.height / 2]; \
-             return box.width > 0 && one.contains(document.elementFromPoint(x, y)) && {{ x, y }}; }})()"
-        ));
+        let mut at = self.until(&place);
+        loop {
+            let now = self.until(&place);
+            if now == at {
+                break;
+            }
+            at = now;
+        }
         for kind in ["mousePressed", "mouseReleased"] {
-            let event = json!({ "type": kind, "x": place["x"], "y": place["y"], "button": "left", "clickCount": 1 });
+            let event = json!({ "type": kind, "x": at["x"], "y": at["y"], "button": "left", "clickCount": 1 });
             self.call("Input.dispatchMouseEvent", &event);
         }
     }

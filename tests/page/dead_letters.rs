@@ -1,6 +1,6 @@
 //! Dead letters: listed, filtered, each shown whole, and whatever they hold is text.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{all_was_well, pictures, shown};
 use crate::admin::asked::Held;
@@ -15,24 +15,26 @@ fn a_dead_letter_is_shown_whole_and_nothing_in_it_is_more_than_text() {
     run.open();
     let mut events = orders();
     events.truncate(10);
-    let record = |offset: u64, key: &str, value: &str| {
+    let record = |offset: u64, key: Value, value: &str| {
         json!({
             "topic": "dbserver1.public.orders", "partition": 0, "offset": offset, "key": key, "value": value,
             "headers": [[IMAGE, SCRIPT]],
         })
         .to_string()
     };
-    // One that is no JSON, and one whose fault names what it holds; its id has more digits than a number of a script.
-    events.push(record(9_000, IMAGE, SCRIPT));
-    let value = json!({ "id": IMAGE, "status": SCRIPT, "__op": "c" }).to_string();
-    let value = value.replace("{\"__op\"", "{\"service_id\":90071992547409931,\"__op\"");
-    events.push(record(9_001, &json!({ "id": IMAGE }).to_string(), &value));
+    // One that is no JSON, one whose fault quotes what it holds, with a number that a script cannot hold, and one without
+    // a key.
+    events.push(record(9_000, IMAGE.into(), SCRIPT));
+    let value = json!({ "id": IMAGE, "service_id": SCRIPT, "points": 0, "__op": "c" }).to_string();
+    let value = value.replace("\"points\":0", "\"points\":90071992547409931");
+    events.push(record(9_001, json!({ "id": IMAGE }).to_string().into(), &value));
+    events.push(record(9_002, Value::Null, &value));
     run.write(&events);
 
     let mut browser = shown(&run);
-    browser.until("document.querySelector('nav [data-view=dead-letters] .badge').innerText === '2'");
+    browser.until("document.querySelector('nav [data-view=dead-letters] .badge').textContent.startsWith('3 ')");
     browser.click("nav a", "Dead letters");
-    browser.until("document.querySelectorAll('tr[data-position]').length === 2");
+    browser.until("document.querySelectorAll('tr[data-position]').length === 3");
     browser.click("tr[data-position] a", "dbserver1.public.orders-0@9000");
     browser.until(&format!("document.querySelectorAll('.letter pre')[0].innerText === {}", json!(IMAGE)));
     browser.until(&format!("document.querySelectorAll('.letter pre')[1].innerText === {}", json!(SCRIPT)));
@@ -41,7 +43,7 @@ fn a_dead_letter_is_shown_whole_and_nothing_in_it_is_more_than_text() {
     browser.click("tr[data-position] a", "dbserver1.public.orders-0@9001");
     // Laid out, every digit there.
     browser.until(
-        "document.querySelectorAll('.letter pre')[1].innerText.includes('\\n  \"service_id\": 90071992547409931,\\n')",
+        "document.querySelectorAll('.letter pre')[1].innerText.includes('\\n  \"points\": 90071992547409931,\\n')",
     );
     browser.until(&format!(
         "document.querySelectorAll('.letter pre')[1].innerText.includes({})",
@@ -55,9 +57,9 @@ fn a_dead_letter_is_shown_whole_and_nothing_in_it_is_more_than_text() {
 
     // By fault, of which those there are can be chosen.
     let faults = browser.value("[...document.querySelector('[name=fault]').options].map(one => one.innerText)");
-    assert!(faults.to_string().contains("undecodable (1)"), "{faults}");
+    assert!(faults.to_string().contains("no-key (1)"), "{faults}");
     browser.value(
-        "(() => { const select = document.querySelector('[name=fault]'); select.value = 'undecodable'; \
+        "(() => { const select = document.querySelector('[name=fault]'); select.value = 'no-key'; \
          select.dispatchEvent(new Event('change')); })()",
     );
     browser.until("document.querySelectorAll('tr[data-position]').length === 1");

@@ -79,7 +79,7 @@ fn a_module_is_uploaded_compared_promoted_and_rolled_back_through_the_page() {
     browser.until("document.querySelector('[data-offer=\"2\"] .state').innerText.endsWith('shadow')");
     run.write(&events[20..]);
     browser.until("document.querySelector('[data-offer=\"2\"] .state').innerText.endsWith('waits')");
-    browser.until("document.querySelector('nav [data-view=modules]').innerText.includes('1 to decide')");
+    browser.until("document.querySelector('nav [data-view=modules]').textContent.includes('1 to decide')");
     assert_eq!(serving(&run), first);
     pictures(&mut browser, "modules");
 

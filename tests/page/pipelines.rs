@@ -134,7 +134,7 @@ fn the_page_shows_each_pipeline_and_pauses_the_one_whose_button_is_pressed() {
     browser.until(&format!("{}.innerText.startsWith('It has stopped: ')", card("truncated", ".note.bad")));
     browser
         .until(&format!("{}.innerText.startsWith('It waits for sink `away`: ')", card("kept-waiting", ".note.warn")));
-    browser.until("document.querySelector('nav [data-view=pipelines]').innerText.includes('2 need a look')");
+    browser.until("document.querySelector('nav [data-view=pipelines]').textContent.includes('2 need a look')");
     // What has stopped is not paused, and not resumed.
     assert_eq!(browser.value(&card("truncated", ".card-head button")), Value::Null);
 

@@ -82,11 +82,12 @@ impl Sample {
     }
 }
 
-/// How far a pipeline is behind: the offsets that are left in all its partitions, none where one's end is not known, and
-/// the seconds of the one that is the most behind.
+/// How far a pipeline is behind: the offsets that are left in all its partitions, and the seconds of the one that is the
+/// most behind. The offsets are none where one's end is not known, or where there is no partition: a pipeline that has not
+/// begun is not at the end.
 pub(super) fn behind(lags: &[Lag]) -> (Option<u64>, Option<f64>) {
     let offsets = lags.iter().map(|lag| lag.offsets).sum();
-    (offsets, lags.iter().filter_map(|lag| lag.seconds).max_by(f64::total_cmp))
+    (if lags.is_empty() { None } else { offsets }, lags.iter().filter_map(|lag| lag.seconds).max_by(f64::total_cmp))
 }
 
 /// Takes samples for as long as it is polled.
@@ -140,7 +141,7 @@ mod tests {
     fn the_lag_is_known_where_every_end_is_and_time_is_that_of_the_last_partition() {
         let partition = TopicPartition { topic: "orders".into(), partition: 0 };
         let lag = |offsets, seconds| Lag { partition: partition.clone(), next: 0, end: offsets, offsets, seconds };
-        assert_eq!(behind(&[]), (Some(0), None));
+        assert_eq!(behind(&[]), (None, None));
         assert_eq!(behind(&[lag(Some(3), Some(1.5)), lag(Some(4), Some(0.5))]), (Some(7), Some(1.5)));
         assert_eq!(behind(&[lag(Some(3), Some(1.5)), lag(None, None)]), (None, Some(1.5)));
     }

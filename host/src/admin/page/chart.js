@@ -166,7 +166,7 @@ export class Chart {
     const { points, x, y } = this.#view;
     this.#marker?.remove();
     this.#marker = null;
-    const point = this.#chosen === null ? points.findLast(({ value }) => value !== null) : points[this.#chosen];
+    const point = this.#chosen === null ? points.at(-1) : points[this.#chosen];
     if (!point || !x) {
       setText(this.#value, "–");
       return;
@@ -195,7 +195,7 @@ function niceAbove(value) {
 }
 
 function axes(most, isKnown, from, to, x, y, width) {
-  const values = isKnown ? [0, most / 2, most] : [0];
+  const values = !isKnown ? [0] : most === 1 ? [0, 1] : [0, most / 2, most];
   const across = values.flatMap((value) => [
     drawn("line", { class: "grid", x1: EDGE.left, x2: width - EDGE.right, y1: y(value), y2: y(value) }),
     isKnown ? drawn("text", { class: "scale", x: EDGE.left - 6, y: y(value) + 4 }, short(value)) : "",

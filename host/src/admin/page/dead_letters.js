@@ -100,19 +100,26 @@ export class DeadLetters {
     if (!isNew(this.#list, letters)) {
       return;
     }
-    const columns = [["Record"], ["Time"], ["Fault"], ["Transform"], ["Reason"]];
+    const columns = [["Record"], ["Time of the record"], ["Fault"], ["Transform", "spare"], ["Reason", "wide"]];
     replace(this.#list, letters.length === 0 ? element("p", { class: "empty" }, "There are no dead letters.")
       : table("Dead letters", columns, letters.toReversed().map((letter, place) => this.#row(letter, place))));
   }
 
   #row({ position, time: at, fault, transform, sink, reason, pipeline }, place) {
-    return element("tr", { "data-position": position, class: position === this.#position ? "chosen" : false },
-      element("td", {}, element("a", {
-        href: `#dead-letters/${encodeURIComponent(position)}`, "data-focus": `letter ${position} ${place}`,
-      }, position), element("div", { class: "muted" }, pipeline)),
+    const address = `#dead-letters/${encodeURIComponent(position)}`;
+    const open = () => {
+      // Who selects a text does not want to go elsewhere.
+      if (getSelection().isCollapsed) {
+        location.hash = address;
+      }
+    };
+    return element("tr", {
+      "data-position": position, class: position === this.#position ? "chosen" : false, click: open,
+    },
+      element("td", {}, element("a", { href: address, "data-focus": `letter ${position} ${place}` }, position), element("div", { class: "muted" }, pipeline)),
       element("td", {}, at ? time(Date.parse(at)) : "–"),
       element("td", {}, element("span", { class: "fault" }, fault)),
-      element("td", {}, transform || "–", sink ? element("div", { class: "muted" }, `sink ${sink}`) : null),
+      element("td", { class: "spare" }, transform || "–", sink ? element("div", { class: "muted" }, `sink ${sink}`) : null),
       element("td", { class: "wide" }, element("p", { class: "clamped" }, reason)));
   }
 

@@ -12,6 +12,7 @@ export function sideBySide({ serving, candidate }) {
   const head = (text) => element("th", { scope: "col", colspan: "2" }, text);
   return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Serving and candidate" },
     element("table", { class: "sides" },
+      element("colgroup", {}, ["sign", "code", "sign", "code"].map((kind) => element("col", { class: kind }))),
       element("thead", {}, element("tr", {}, head("serving"), head("candidate"))), element("tbody", {}, rows)));
 }
 

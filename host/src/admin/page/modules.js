@@ -84,6 +84,6 @@ function offerTable(transform, offers) {
     element("td", {}, digest(offer.digest)),
     element("td", {}, state(offer.state)),
     element("td", { class: "wide" }, offer.reason ? element("p", {}, offer.reason) : null,
-      offer.comparison ? comparison(offer.comparison) : null),
+      offer.comparison ? comparison(offer.comparison, offer.reason) : null),
     element("td", { class: "actions" }, decisions(offer)))));
 }

@@ -3,18 +3,24 @@
 import { ask } from "./api.js";
 import { sideBySide } from "./difference.js";
 import { changing } from "./dialog.js";
-import { element, isNew, replace } from "./dom.js";
+import { element, isNew, replace, setText } from "./dom.js";
 import { count, digest, refusal, state, time } from "./format.js";
+
+/** So many differences are open from the start. */
+const OPEN = 3;
 
 export class Offer {
   #id;
   #content = element("div", {});
+  #title = element("h2", {});
+  #list = element("div", { class: "cards" });
+  #shown = 0;
 
   constructor(id) {
     this.#id = id;
     this.root = element("section", { class: "view", "aria-labelledby": "title" },
       element("p", {}, element("a", { href: "#modules" }, "← Modules")),
-      element("h1", { id: "title" }, `Offer no. ${id}`), this.#content);
+      element("h1", { id: "title" }, `Offer no. ${id}`), this.#content, this.#title, this.#list);
   }
 
   async update() {
@@ -28,14 +34,25 @@ export class Offer {
       replace(this.#content, element("p", { class: "empty" }, refusal(error)));
       return;
     }
-    if (isNew(this.#content, offer)) {
-      replace(this.#content, whole(offer));
+    const { differences, ...rest } = offer;
+    if (isNew(this.#content, rest)) {
+      replace(this.#content, summary(rest));
+    }
+    if (offer.comparison) {
+      setText(this.#title, title(differences, offer.comparison));
+    }
+    // More of them come while it is compared; those that are there stay as they are.
+    for (const difference of differences.slice(this.#shown)) {
+      this.#list.append(element("article", { class: "card" },
+        element("details", { class: "difference", open: this.#shown < OPEN },
+          element("summary", {}, element("h3", {}, difference.position)), sideBySide(difference))));
+      this.#shown += 1;
     }
   }
 }
 
 /** The counts of a comparison. */
-export function comparison(counts) {
+export function comparison(counts, reason) {
   const { candidate_seconds: candidate, events, failure, serving_seconds: serving } = counts;
   const parts = [
     ["events compared", events, ""], ["same", counts.same, ""], ["different", counts.different, "warn"],
@@ -48,7 +65,7 @@ export function comparison(counts) {
       element("span", { class: kind && number > 0 ? `count ${kind}` : "count" },
         element("b", {}, count(number)), ` ${name}`))),
     times ? element("p", { class: "muted" }, times) : null,
-    failure ? element("p", {}, `It failed: ${failure}`) : null,
+    failure && !reason?.includes(failure) ? element("p", {}, `It failed: ${failure}`) : null,
   ];
 }
 
@@ -72,21 +89,16 @@ export function decisions({ id, pipeline, state: name, transform }) {
   ];
 }
 
-function whole(offer) {
+function summary(offer) {
   const fact = (name, ...told) => element("div", {}, element("dt", {}, name), element("dd", {}, told));
-  const { differences } = offer;
-  return [
-    element("article", { class: "card" },
-      element("div", { class: "card-head" }, element("h2", {}, `${offer.pipeline} / ${offer.transform}`),
-        state(offer.state), element("span", { class: "buttons" }, decisions(offer))),
-      offer.reason ? element("p", { class: "note bad" }, offer.reason) : null,
-      element("dl", { class: "facts" },
-        fact("module", digest(offer.digest)), fact("offered", time(offer.time), ` by ${offer.from}`)),
-      offer.comparison ? comparison(offer.comparison) : element("p", { class: "muted" }, "It was not compared.")),
-    offer.comparison ? element("h2", {}, title(differences, offer.comparison)) : null,
-    differences.map((difference) => element("article", { class: "card difference" },
-      element("h3", {}, difference.position), sideBySide(difference))),
-  ];
+  return element("article", { class: "card" },
+    element("div", { class: "card-head" }, element("h2", {}, `${offer.pipeline} / ${offer.transform}`),
+      state(offer.state), element("span", { class: "buttons" }, decisions(offer))),
+    offer.reason ? element("p", { class: "note bad" }, offer.reason) : null,
+    element("dl", { class: "facts" },
+      fact("module", digest(offer.digest)), fact("offered", time(offer.time), ` by ${offer.from}`)),
+    offer.comparison ? comparison(offer.comparison, offer.reason)
+      : element("p", { class: "muted" }, "It was not compared."));
 }
 
 function title(differences, { different, newly_rejected: rejected, no_longer_rejected: accepted }) {

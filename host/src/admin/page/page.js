@@ -3,8 +3,8 @@
 import { Away, Refused, ask } from "./api.js";
 import { CHANGED } from "./dialog.js";
 import { DeadLetters } from "./dead_letters.js";
-import { replace, setText } from "./dom.js";
-import { clock } from "./format.js";
+import { element, isNew, replace, setText } from "./dom.js";
+import { clock, count, short } from "./format.js";
 import { Modules, askModules } from "./modules.js";
 import { Offer } from "./offer.js";
 import { Pipelines } from "./pipelines.js";
@@ -17,7 +17,7 @@ const connection = document.getElementById("connection");
 const away = document.getElementById("away");
 
 const views = { pipelines: new Pipelines(), modules: new Modules(), "dead-letters": new DeadLetters() };
-let view = views.pipelines;
+let view = null;
 let timer;
 let polling = false;
 let again = false;
@@ -36,8 +36,8 @@ function route() {
       link.removeAttribute("aria-current");
     }
   }
-  if (next !== view || main.firstElementChild === null) {
-    const isFirst = main.firstElementChild === null;
+  if (next !== view) {
+    const isFirst = view === null;
     view = next;
     replace(main, view.root);
     if (!isFirst) {
@@ -132,16 +132,20 @@ function summarize({ pipelines, modules }) {
   const waits = offers.filter(({ state }) => state === "waits").length;
   const letters = pipelines.flatMap((pipeline) => Object.values(pipeline.dead_letters));
   const all = letters.reduce((sum, one) => sum + one, 0);
-  badge("pipelines", inTrouble.length > 0 && `${inTrouble.length} ${inTrouble.length === 1 ? "needs" : "need"} a look`);
-  badge("modules", waits > 0 && `${waits} to decide`);
-  badge("dead-letters", all > 0 && String(all));
+  badge("pipelines", inTrouble.length, inTrouble.length === 1 ? "needs a look" : "need a look");
+  badge("modules", waits, "to decide");
+  badge("dead-letters", all, "counted");
   document.title = inTrouble.length > 0 ? `(${inTrouble.length}) tidegate` : "tidegate";
 }
 
-function badge(name, text) {
+/** A number beside the name of a view; what it counts is for screen readers and the pointer. */
+function badge(name, number, counted) {
   const badge = document.querySelector(`nav a[data-view="${name}"] .badge`);
-  badge.hidden = !text;
-  setText(badge, text || "");
+  badge.hidden = number === 0;
+  badge.title = `${count(number)} ${counted}`;
+  if (isNew(badge, badge.title)) {
+    replace(badge, short(number), element("span", { class: "unseen" }, ` ${counted}`));
+  }
 }
 
 document.querySelector(".skip").addEventListener("click", (event) => {

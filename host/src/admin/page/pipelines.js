@@ -148,6 +148,9 @@ class Card {
 }
 
 function partitionTable(partitions) {
+  if (partitions.length === 0) {
+    return element("p", { class: "muted" }, "None is its own now.");
+  }
   const told = (value, written = count) => (value === null ? "–" : written(value));
   const rows = partitions.map((one) => element("tr", {},
     element("td", {}, one.topic), element("td", { class: "number" }, String(one.partition)),
