@@ -95,6 +95,7 @@ impl Browser {
     pub(crate) fn look(&mut self, width: u32, height: u32, dark: bool) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         self.call("Emulation.setDeviceMetricsOverride", &size);
+        self.call("Emulation.setScrollbarsHidden", &json!({ "hidden": true }));
         let scheme = json!({ "name": "prefers-color-scheme", "value": if dark { "dark" } else { "light" } });
         self.call("Emulation.setEmulatedMedia", &json!({ "features": [scheme] }));
     }
@@ -151,12 +152,12 @@ impl Browser {
         }
     }
 
-    /// Moves the pointer over the middle of an element.
+    /// Moves the pointer over an element, to its right.
     pub(crate) fn point_at(&mut self, selector: &str) {
         let place = self.until(&format!(
             "(() => {{ const one = document.querySelector({}); one.scrollIntoView({{ block: 'center' }}); \
              const box = one.getBoundingClientRect(); \
-             return {{ x: box.x + box.width - 20, y: box.y + box.height / 2 }}; }})()",
+             return {{ x: box.x + box.width - 14, y: box.y + box.height / 2 }}; }})()",
             json!(selector)
         ));
         self.call("Input.dispatchMouseEvent", &json!({ "type": "mouseMoved", "x": place["x"], "y": place["y"] }));
@@ -167,10 +168,9 @@ impl Browser {
         self.call("Input.insertText", &json!({ "text": text }));
     }
 
-    /// Presses a key that has a name, as `Tab` and `Enter`.
+    /// Presses a key that has a name, as `Enter` and `Escape`.
     pub(crate) fn press(&mut self, key: &str) {
         let code = match key {
-            "Tab" => 9,
             "Enter" => 13,
             "Escape" => 27,
             "ArrowLeft" => 37,

@@ -49,7 +49,7 @@ fn a_dead_letter_is_shown_whole_and_nothing_in_it_is_more_than_text() {
         "document.querySelectorAll('.letter pre')[1].innerText.includes({})",
         json!(json!(SCRIPT).to_string())
     ));
-    browser.click(".letter summary", "headers");
+    browser.click(".letter summary", "1 header");
     browser.until(&format!("document.querySelector('.letter details').innerText.includes({})", json!(IMAGE)));
     pictures(&mut browser, "dead-letters");
     assert_eq!(browser.value("document.querySelectorAll('main img, main script').length"), 0);

@@ -145,6 +145,17 @@ fn the_page_shows_each_pipeline_and_pauses_the_one_whose_button_is_pressed() {
     browser.until(&format!("{} >= 3 && {} >= 2", points("lag"), points("rate")));
     browser.until(&format!("{}.getAttribute('d').includes('L')", card("orders", "[data-chart=lag] path.line")));
 
+    // With the keyboard alone, and thought better of.
+    let button = card("orders", ".card-head button");
+    browser.value(&format!("{button}.focus()"));
+    browser.press("Enter");
+    browser.until(
+        "document.activeElement.innerText === 'Cancel' && document.activeElement.closest('dialog[open]') !== null",
+    );
+    browser.press("Escape");
+    browser.until(&format!("document.querySelector('dialog') === null && document.activeElement === {button}"));
+    assert_eq!(run.get("/v1/pipelines").json()["pipelines"][0]["paused"], false);
+
     browser.click("article[data-pipeline=orders] button", "Pause…");
     browser.click("dialog button", "Pause");
     browser.until(&format!("{}.endsWith('paused')", state("orders")));
@@ -157,7 +168,12 @@ fn the_page_shows_each_pipeline_and_pauses_the_one_whose_button_is_pressed() {
     // The value of the chart under the pointer, and the one before it with the keyboard.
     browser.point_at("article[data-pipeline=orders] [data-chart=lag] svg");
     let chosen = card("orders", "[data-chart=lag] .value.chosen") + ".innerText";
-    browser.until(&format!("/^\\d\\d:\\d\\d:\\d\\d (running|paused): \\d+ offsets$/.test({chosen})"));
+    let pointed = browser.until(&format!("/^\\d\\d:\\d\\d:\\d\\d paused: \\d+ offsets$/.test({chosen}) && {chosen}"));
+    browser.value(&(card("orders", "[data-chart=lag] svg") + ".focus()"));
+    browser.press("ArrowLeft");
+    browser.until(&format!(
+        "/^\\d\\d:\\d\\d:\\d\\d (running|paused): \\d+ offsets$/.test({chosen}) && {chosen} !== {pointed}"
+    ));
     pictures(&mut browser, "pipelines");
     browser.click("article[data-pipeline=orders] button", "Resume…");
     browser.click("dialog button", "Resume");

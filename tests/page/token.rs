@@ -10,6 +10,15 @@ const TOKEN: &str = "correct-horse-battery";
 fn the_page_asks_for_the_token_and_tells_a_wrong_one() {
     let mut run = Held::start(&format!("{ORDERS}[admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"{TOKEN}\"\n"), &[]);
     run.open();
+    // The page itself holds no data; what it shows needs the token.
+    let page = run.get("/");
+    assert_eq!((page.status, run.get("/page/page.js").status, run.get("/page/nothing").status), (200, 200, 404));
+    let head = page.head.to_lowercase();
+    for part in ["content-security-policy: default-src 'none'; script-src 'self';", "frame-ancestors 'none'", "nosniff"]
+    {
+        assert!(head.contains(part), "{head}");
+    }
+    assert_eq!(run.get("/v1/pipelines/orders/samples").status, 401);
     let mut browser = shown(&run);
     browser.until("document.activeElement.name === 'token'");
     pictures(&mut browser, "token");

@@ -6,7 +6,7 @@ import { clock, count, short } from "./format.js";
 const HEIGHT = 132;
 const EDGE = { left: 46, right: 12, top: 8, bottom: 20 };
 /** Minutes between two labels of the time axis, the first that leaves enough room. */
-const STEPS = [1, 2, 5, 10, 15, 30, 60];
+const STEPS = [0.25, 0.5, 1, 2, 5, 10, 15, 30, 60];
 const LABEL_WIDTH = 64;
 
 export class Chart {
@@ -210,7 +210,7 @@ function axes(most, isKnown, from, to, x, y, width) {
   }
   const along = times.flatMap((time) => [
     drawn("line", { class: "tick", x1: x(time), x2: x(time), y1: y(0), y2: y(0) + 4 }),
-    drawn("text", { class: "time", x: x(time), y: HEIGHT - 4 }, clock(time, false)),
+    drawn("text", { class: "time", x: x(time), y: HEIGHT - 4 }, clock(time, step < 60_000)),
   ]);
   return [...across, ...along];
 }

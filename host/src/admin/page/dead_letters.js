@@ -147,7 +147,7 @@ function whole(letter) {
       element("p", { class: "note warn" }, `Left out of the letter for its size: ${part}, ${bytes}`)),
     bytes("Key", letter.key), bytes("Value", letter.value),
     letter.headers.length > 0 ? element("details", {},
-      element("summary", {}, `${letter.headers.length} headers`),
+      element("summary", {}, letter.headers.length === 1 ? "1 header" : `${letter.headers.length} headers`),
       table("Headers", [["Header"], ["Value"]], letter.headers.map(([name, value]) =>
         element("tr", {}, element("td", {}, name), element("td", { class: "code" }, text(value) ?? "null"))))) : null);
 }

@@ -23,7 +23,7 @@ export class Pipelines {
       }), element("span", {}, label)));
     this.root = element("section", { class: "view", "aria-labelledby": "title" },
       element("div", { class: "head" }, element("h1", { id: "title" }, "Pipelines"),
-        element("fieldset", { class: "choice" }, element("legend", {}, "Charts show the last"), spans)),
+        element("fieldset", { class: "choice" }, element("legend", {}, "Charts show at most"), spans)),
       this.#list, this.#empty);
   }
 
@@ -64,8 +64,8 @@ class Card {
   #partitions = element("div", {});
   #partitionCount = element("span", {});
   #counts = element("div", {});
-  #lag = new Chart({ title: "Lag", unit: "offsets", unknown: "not known: this source tells no end", kind: "lag" });
-  #rate = new Chart({ title: "Rate", unit: "events/s", unknown: "not known yet", kind: "rate" });
+  #lag = new Chart({ title: "Lag", unit: "offsets", unknown: "no end of its partitions is known", kind: "lag" });
+  #rate = new Chart({ title: "Rate", unit: "events/s", unknown: "not known", kind: "rate" });
 
   constructor(name) {
     this.#name = name;
@@ -125,8 +125,10 @@ class Card {
     const lag = this.series.lag();
     // The clock of the host counts, which may be another machine's.
     const to = lag.at(-1)?.time ?? now;
-    this.#lag.draw(lag, to - span, to, gap);
-    this.#rate.draw(this.series.rate(), to - span, to, gap);
+    // What began a while ago is not squeezed into a corner.
+    const from = Math.max(to - span, Math.min(lag[0]?.time ?? now, to - MINUTE));
+    this.#lag.draw(lag, from, to, gap);
+    this.#rate.draw(this.series.rate(), from, to, gap);
   }
 
   #button(paused, doing) {
