@@ -1,6 +1,6 @@
 //! A running program is looked at, paused and attacked over HTTP, as an operator and a stranger would.
 
-mod asked;
+pub(crate) mod asked;
 mod history;
 mod lag;
 mod modules;
