@@ -9,7 +9,7 @@
 //! The counters are raised as a lane raises them for one batch, over and over, alone and while another thread reads
 //! them all without a pause.
 //!
-//! `cargo xtask bench -- exchange`
+//! `cargo xtask bench -- sidecar/exchange`
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
@@ -86,7 +86,7 @@ fn main() {
     // `cargo test --benches` builds and starts it without this, to see that it starts.
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let filter = arguments.iter().find(|argument| !argument.starts_with('-')).map_or("", String::as_str);
-    if !arguments.iter().any(|argument| argument == "--bench") || !"exchange".starts_with(filter) {
+    if !arguments.iter().any(|argument| argument == "--bench") || !"sidecar/exchange".starts_with(filter) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
