@@ -7,6 +7,7 @@ mod bad_events;
 mod bad_modules;
 mod compose;
 mod crash;
+mod deploy;
 mod docs;
 mod live;
 mod outage;

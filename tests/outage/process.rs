@@ -2,6 +2,8 @@
 //! stores each row rises from state to state, without a gap that stays, without a step back, and nothing is written
 //! twice.
 
+mod monitor;
+
 use std::time::{Duration, Instant};
 
 use ::redis::{Commands as _, Connection};
@@ -11,6 +13,8 @@ use super::support::{
     BOOKSTORE, Broker, Database, Event, Folder, ORDER_CACHE, Program, Run, Topic, books, cache_of, numbered, orders,
     service, settled, unique,
 };
+
+use self::monitor::Monitor;
 
 /// The tables, and every state of an order that was ever written, in order.
 const TABLES: &str = "
@@ -26,7 +30,8 @@ const TABLES: &str = "
 /// How many updates of each row there are at once: enough that the program is at work for a while.
 const ROUNDS: u32 = 500;
 
-/// How long an end in good order may take: the lanes have ten seconds for what is in flight, the group has five.
+/// How long an end in good order may take, half of `shutdown_seconds`; one that takes longer than that has another exit
+/// code.
 const DEADLINE: Duration = Duration::from_secs(15);
 
 /// Two pipelines of one program, into PostgreSQL and into a Redis of its own.
@@ -37,6 +42,7 @@ struct Case {
     books: (Topic, String),
     orders: (Topic, String),
     cache: Running,
+    monitor: Monitor,
     rounds: u32,
     _folder: Folder,
 }
@@ -66,7 +72,8 @@ impl Case {
         let mut program = Program::new(&broker, &config);
         // Who is gone without a word is not waited for for long.
         program.change("\"6000\"", "\"2000\"");
-        let mut case = Self { database, program, books, orders, cache, rounds: 0, _folder: folder };
+        let monitor = Monitor::of(&cache.url());
+        let mut case = Self { database, program, books, orders, cache, monitor, rounds: 0, _folder: folder };
         case.load();
         case
     }
@@ -130,6 +137,14 @@ impl Case {
             keys.into_iter().map(|key| (key.clone(), cache.get(&key).unwrap())).collect();
         entries.sort();
         assert_eq!(entries, cache_of(&numbered(&orders(), last), ORDER_CACHE));
+        let statuses = self.monitor.statuses(&mut cache);
+        assert_eq!(statuses.keys().collect::<Vec<_>>(), entries.iter().map(|(key, _)| key).collect::<Vec<_>>());
+        for (key, statuses) in statuses {
+            assert!(
+                statuses.is_sorted_by(|one, next| one < next),
+                "{key} was written twice, or a step back: {statuses:?}"
+            );
+        }
         assert_eq!(self.program.dead_letters(), 0);
     }
 }

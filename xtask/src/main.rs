@@ -41,12 +41,13 @@ enum Task {
     /// Measures: runs the benchmarks, and prints their figures in tables.
     ///
     /// Without a filter all run. `cargo xtask bench -- live` runs those alone that go from Kafka into Redis, PostgreSQL,
-    /// Elasticsearch and Kafka, `-- live/redis` one of them; any other filter is for criterion's. `live` starts the
-    /// servers it needs and ends them afterwards, unless TIDEGATE_SERVICES names a file with the addresses of others.
+    /// Elasticsearch and Kafka, `-- live/redis` one of them; `-- sidecar` measures memory, start, exchanges and counters;
+    /// any other filter is for criterion's. `live` and `sidecar` start the servers they need and end them afterwards,
+    /// unless TIDEGATE_SERVICES names a file with the addresses of others.
     ///
     /// A figure is the quickest of a benchmark's samples, since other work on the machine can only add.
     Bench {
-        /// Put the tables into this file too, in place of those that stand there. Takes all benchmarks, or `-- live`.
+        /// Put the tables into this file too, in place of those that stand there. Takes all benchmarks, `-- live` or `-- sidecar`.
         #[arg(long, value_name = "FILE")]
         write: Option<PathBuf>,
         /// What follows goes to the benchmarks, for instance a filter.
