@@ -173,7 +173,10 @@ impl Producer {
                 Ok(Some(code)) => code,
                 Err(error) => {
                     let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-                    return Err(Failure::new(code, inner.client().context().last().as_ref()).about(topic));
+                    // That a broker hangs up at once is no error to librdkafka, so that no cause is known.
+                    let silent = (code, "is it running, and does it ask for `tls`?".to_owned());
+                    let last = inner.client().context().last().unwrap_or(silent);
+                    return Err(Failure::new(code, Some(&last)).about(topic));
                 }
             };
             match Failure::new(code, None).about(topic) {
@@ -276,7 +279,7 @@ impl ClientContext for Context {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         // That all brokers are down says less than why one is.
         if last.is_none() || code != RDKafkaErrorCode::AllBrokersDown {
-            *last = Some((code, reason.to_owned()));
+            *last = Some((client::meaning(code, reason), reason.to_owned()));
         }
     }
 }
