@@ -139,7 +139,7 @@ fn messages_wait_for_the_right_password_and_each_is_published_once() {
     case.stream.produce(&orders());
     let mut run = case.stream.program.start();
     run.complains(&[&case.stream.pipeline, "sink `events`", "does it ask for `tls`"]);
-    assert_eq!(run.stop().len(), 1);
+    drop(run);
     case.stream.program.change("sasl = {", &format!("{tls}\nsasl = {{"));
     assert_eq!(runs_well(&case.stream), [""; 0]);
     case.check();

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 use std::fmt;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -185,20 +185,22 @@ fn unanswered(url: &Url, error: &reqwest::Error, answered: bool) -> SinkError {
     let mut hangs_up = false;
     let mut source = error.source();
     while let Some(cause) = source {
-        let tls = cause.downcast_ref::<rustls::Error>().or_else(|| {
-            cause.downcast_ref::<std::io::Error>().and_then(|e| e.get_ref()?.downcast_ref::<rustls::Error>())
-        });
-        if let Some(rustls::Error::InvalidCertificate(problem)) = tls {
+        if let Some(rustls::Error::InvalidCertificate(problem)) = cause.downcast_ref() {
             return SinkError::Stop(untrusted(url, problem));
         }
         let http = cause.downcast_ref::<hyper::Error>();
         hangs_up |= http.is_some_and(|e| e.is_incomplete_message() || e.is_parse());
-        source = cause.source();
+        let io = cause.downcast_ref::<io::Error>();
+        hangs_up |= io.is_some_and(|e| e.kind() == io::ErrorKind::ConnectionReset);
+        // What an error of I/O wraps is no source of it, and may be another one.
+        source = match io.and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => cause.source(),
+        };
     }
     let remedy = if error.is_connect() {
         ": is it running, and is `url` right?"
     } else if hangs_up && !answered && url.scheme() == "http" {
-        // What a node with TLS does to a request without.
         ": does it want TLS? Then write `url` with https://"
     } else {
         ""

@@ -49,7 +49,7 @@ impl KafkaSource {
         let metadata = consumer.fetch_metadata(None, PATIENCE).map_err(|error| {
             hear(consumer, noted).unwrap_or_else(|| {
                 // That a broker hangs up at once is no error to librdkafka, so that no cause is known.
-                let tls = if noted.is_away() { "" } else { ", and does it ask for `tls`" };
+                let tls = if self.config.client.tls.is_some() { "" } else { ", and does it ask for `tls`" };
                 anyhow!("Kafka ({brokers}) does not answer: {error}; is it running, and reachable from here{tls}?")
             })
         })?;
