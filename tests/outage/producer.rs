@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rdkafka::Message as _;
 use xtask::services::{Kafka, Running};
 
-use super::support::{Authority, Broker, Event, Folder, Orders, Run, Stream, Topic, jars, orders};
+use super::support::{Authority, Broker, Event, Folder, ORDER_CACHE, Orders, Stream, Topic, cache_of, jars, orders};
 
 const PASSWORD: &str = "right-horse";
 const WRONG: &str = "wrong-battery";
@@ -161,7 +161,7 @@ fn dead_letters_want_the_right_password_too_and_none_is_lost() {
     assert_eq!(letters.dead_letters(), [""; 0]);
 
     case.stream.program.change(WRONG, PASSWORD);
-    let mut run: Run = case.stream.program.start();
+    let mut run = case.stream.program.start();
     run.complains(&[&case.stream.pipeline, "dead letter", &case.stream.topic.name]);
     case.stream.settled(&mut run);
     assert_eq!(run.stop().len(), 1);
@@ -170,12 +170,25 @@ fn dead_letters_want_the_right_password_too_and_none_is_lost() {
 }
 
 #[test]
-fn after_a_restart_messages_go_on_where_they_stood_also_where_a_rebuilt_cache_begins_anew() {
+fn messages_are_not_published_again_after_a_restart_nor_for_a_cache_that_begins_at_the_start() {
     let broker = Broker::shared();
     let mut case = Stamps::on(&broker, &format!("brokers = \"{}\"", broker.0));
     assert_eq!(runs_well(&case.stream), [""; 0]);
     case.check();
     case.stream.produce(&orders());
     assert_eq!(runs_well(&case.stream), [""; 0]);
+    case.check();
+
+    // The cache begins with the first record: all of them are read once more.
+    let cache = "[sinks.cache.sqlite]\npath = \"cache.db\"\n[sinks.events.kafka]";
+    case.stream.program.change("[sinks.events.kafka]", cache);
+    case.stream.program.change("messages = \"events\"", "messages = \"events\", cache = \"cache\"");
+    case.stream.program.change(STAMPS, &format!("{STAMPS}{ORDER_CACHE}"));
+    case.stream.produce(&orders());
+    let mut run = case.stream.program.start();
+    let wanted = cache_of(&case.stream.produced, ORDER_CACHE);
+    case.stream.settled(&mut run);
+    run.stop();
+    assert_eq!(case.stream.program.cache("cache.db"), wanted);
     case.check();
 }

@@ -2,6 +2,7 @@
 
 mod broker;
 mod certificates;
+mod cutter;
 mod events;
 mod gate;
 mod orders;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 pub(super) use self::broker::{Broker, Topic};
 pub(super) use self::certificates::{Authority, Identity};
+pub(super) use self::cutter::{Cut, Cutter};
 pub(super) use self::events::{BOOKSTORE, Event, books, documents, numbered, orders, repeated};
 pub(super) use self::gate::{Gate, Request, Verdict};
 pub(super) use self::orders::{ORDER_CACHE, Orders};
