@@ -397,6 +397,14 @@ async fn tls_wants_the_certificates_that_it_was_told() {
     let mut run = Run::new(options.clone()).await;
     assert_eq!(run.write(&[set("k", "1")]).await, Written::Applied);
 
+    let without = Options {
+        url: format!("redis://localhost:{}", server.tls_port()),
+        ca: None,
+        identity: None,
+        ..options.clone()
+    };
+    let told = retried(Redis::open(without).unwrap().inspect(&declared(&["k"])).await);
+    assert!(told.contains("write `url` with rediss://"), "{told}");
     let stranger = Options { ca: None, identity: None, ..options.clone() };
     assert!(stopped(Redis::open(stranger).unwrap().knows("p").await).contains("`ca`"));
     let plain = Options { url: server.url(), ..options.clone() };

@@ -147,6 +147,43 @@ async fn two_owners_fence_each_other_while_one_is_in_mid_write() {
 }
 
 #[tokio::test]
+async fn a_write_touches_no_row_before_it_has_the_ledgers() {
+    let bench = PostgresBench::new();
+    let mut run = Run::new(&bench, &table("t", &["id"])).await;
+    run.applied(&[upsert("t", r#"{"id":"1"}"#, r#"{"a":1}"#)]).await;
+    // A claim that has not come to its end.
+    let successor = bench.connect().await;
+    successor.batch_execute("BEGIN; UPDATE tidegate.ledger SET token = lpad('2', 32, '0')").await.unwrap();
+    let batch = [upsert("t", r#"{"id":"1"}"#, r#"{"a":2}"#)];
+    let others = async {
+        let waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while successor.query(waits, &[]).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // Nobody holds the row, for as long as the write waits.
+        successor.batch_execute("SELECT 1 FROM t WHERE id = '1' FOR UPDATE NOWAIT; COMMIT").await
+    };
+    let (written, others) = futures_util::future::join(run.write(&batch), others).await;
+    others.unwrap();
+    assert_eq!(written, Written::Fenced);
+    assert_eq!(texts(&one(&bench, "SELECT a FROM t")), ["1"]);
+}
+
+#[tokio::test]
+async fn a_connection_gives_up_sooner_than_a_group_gives_a_silent_members_partitions_away() {
+    let bench = PostgresBench::new();
+    let address = Address::new(&bench.url(), &TlsFiles::default(), Duration::from_secs(20));
+    let mut session = address.unwrap_or_else(|problem| panic!("{problem:?}")).connect().await.unwrap();
+    let settings = "SELECT name, setting::int FROM pg_settings WHERE name IN
+        ('idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout') ORDER BY name";
+    let rows = session.query(settings, &[]).await.unwrap();
+    let told: Vec<(String, i32)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let wanted =
+        [("idle_in_transaction_session_timeout", 10_000), ("lock_timeout", 5_000), ("statement_timeout", 20_000)];
+    assert_eq!(told, wanted.map(|(name, time)| (name.to_owned(), time)));
+}
+
+#[tokio::test]
 async fn a_ledger_that_goes_away_is_told_and_not_made_anew() {
     let bench = PostgresBench::new();
     let declared = table("t", &["id"]);
