@@ -220,7 +220,7 @@ fn a_node_that_takes_small_requests_alone_is_sent_smaller_ones_and_one_too_large
     case.runs_well();
 
     // No cut makes this one small enough.
-    case.stream.topic.produce(&[contact(1_000_000, &"x".repeat(40 << 10))]);
+    case.stream.topic.produce(&[contact(1_000_000, &"x".repeat(900 << 10))]);
     case.stream.produce(&documents());
     let mut run = case.stream.program.start();
     run.complains(&[&case.stream.pipeline, "dead letter", &case.stream.topic.name]);
