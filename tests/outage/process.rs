@@ -198,7 +198,8 @@ fn a_frozen_program_that_wakes_after_another_took_over_writes_nothing_of_its_own
 fn a_transaction_whose_answer_is_lost_is_known_to_be_done_and_one_that_was_lost_is_done_again() {
     let mut case = Case::new();
     let database: SocketAddr = case.database.url.split(['@', '/']).nth(3).unwrap().parse().unwrap();
-    let commits = Cutter::before(database, "COMMIT", "COMMIT");
+    // Not READ COMMITTED, which a transaction begins with.
+    let commits = Cutter::before(database, "; COMMIT", "COMMIT");
     let executions = Cutter::before(case.cache.address(), "EXEC", "QUEUED");
     for (cutter, server) in [(&commits, database), (&executions, case.cache.address())] {
         case.program.change(&server.to_string(), &cutter.address.to_string());

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::connect::{Address, TlsFiles};
 use super::*;
+use crate::sink::testing::proxy::Proxy;
 
 #[tokio::test]
 async fn what_another_partition_may_clear_clashes() {
@@ -120,6 +121,44 @@ async fn a_backend_that_dies_in_mid_write_leaves_nothing_and_the_next_try_is_who
     assert!(bench.sql("SELECT 1 FROM t").is_empty());
     run.applied(&batch).await;
     assert_eq!(texts(&one(&bench, "SELECT count(*) FROM t")), ["2"]);
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_known_to_be_done_and_one_that_was_lost_is_done_again() {
+    let bench = PostgresBench::new();
+    bench.sql(
+        "CREATE TABLE states (id text);
+         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql
+             AS 'BEGIN INSERT INTO states VALUES (NEW.id); RETURN NULL; END';
+         CREATE TRIGGER note AFTER INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION note()",
+    );
+    let url = bench.url();
+    let (before, server) = url.split_once("@").unwrap();
+    let (server, database) = server.split_once('/').unwrap();
+    let proxy = Proxy::start(server.parse().unwrap());
+    let options = super::super::Options { url: format!("{before}@{}/{database}", proxy.address), ..bench.options() };
+    let mut run = Run::with(Postgres::open(options).unwrap(), &table("t", &["id"])).await;
+
+    // A batch that goes out in one piece, and one that has to look at what its merge found.
+    let batches = [
+        vec![upsert("t", r#"{"id":"1"}"#, r#"{"a":0}"#), upsert("t", r#"{"id":"2"}"#, r#"{"a":0}"#)],
+        vec![merge("t", r#"{"id":"1"}"#, r#"{"a":1}"#)],
+    ];
+    for (batch, states) in batches.iter().zip(["2", "5"]) {
+        // Not READ COMMITTED, which a transaction begins with.
+        proxy.cut_behind("; COMMIT", "COMMIT");
+        passing(run.try_write(batch).await);
+        assert_eq!(texts(&one(&bench, "SELECT count(*) FROM states")), [states]);
+        assert_eq!(run.write(batch).await, Written::AlreadyApplied);
+        assert_eq!(texts(&one(&bench, "SELECT count(*) FROM states")), [states]);
+        run.next += 1;
+
+        proxy.cut_before("; COMMIT");
+        passing(run.try_write(batch).await);
+        assert_eq!(texts(&one(&bench, "SELECT count(*) FROM states")), [states]);
+        run.applied(batch).await;
+    }
+    assert_eq!(texts(&one(&bench, "SELECT count(*) FROM states")), ["6"]);
 }
 
 #[tokio::test]
