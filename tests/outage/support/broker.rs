@@ -143,9 +143,10 @@ impl Topic {
     /// Reads all of it, in the order of each partition, by `take`.
     pub(in crate::outage) fn read<T>(&self, mut take: impl FnMut(&BorrowedMessage<'_>) -> T) -> Vec<T> {
         let mut config = self.broker.config();
-        let consumer: BaseConsumer = config.set("group.id", unique("reader")).create().unwrap();
+        config.set("group.id", unique("reader"));
         let mut read = Vec::new();
         for (partition, end) in (0..).zip(self.ends()) {
+            let consumer: BaseConsumer = config.create().unwrap();
             let mut list = TopicPartitionList::new();
             list.add_partition_offset(&self.name, partition, Offset::Beginning).unwrap();
             consumer.assign(&list).unwrap();

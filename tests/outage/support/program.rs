@@ -84,7 +84,11 @@ impl Program {
     }
 
     pub(in crate::outage) fn dead_letters(&self) -> usize {
-        self.site.dead_letters().len()
+        self.letters().len()
+    }
+
+    pub(in crate::outage) fn letters(&self) -> Vec<serde_json::Value> {
+        self.site.dead_letters()
     }
 }
 

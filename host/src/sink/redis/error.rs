@@ -1,6 +1,6 @@
 //! What Redis or the way to it answers, and whether it passes.
 
-use ::redis::{ErrorKind, RedisError, ServerError, Value};
+use ::redis::{ConnectionAddr, ErrorKind, RedisError, ServerError, Value};
 
 use crate::sink::SinkError;
 
@@ -31,6 +31,20 @@ pub(super) fn classify(error: &RedisError) -> SinkError {
         }
         _ if text.contains("Parse error") => SinkError::Retry(format!("{text}: is `url` the address of a Redis?")),
         _ => SinkError::Retry(text),
+    }
+}
+
+/// The class of an error as a connection is made. A server with TLS hangs up on a client without.
+pub(super) fn connecting(error: &RedisError, address: &ConnectionAddr) -> SinkError {
+    match classify(error) {
+        SinkError::Retry(told)
+            if matches!(address, ConnectionAddr::Tcp(..))
+                && error.is_connection_dropped()
+                && !error.is_connection_refusal() =>
+        {
+            SinkError::Retry(format!("{told} Where it wants TLS, write `url` with rediss://"))
+        }
+        other => other,
     }
 }
 

@@ -5,12 +5,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::testing::{Proxy, Server};
+use super::testing::Server;
 use super::{Options, Redis};
 use crate::command::Command;
 use crate::command::collapse::Origin;
 use crate::command::json::parse_fields;
 use crate::inspection::Inspection;
+use crate::sink::testing::proxy::Proxy;
 use crate::sink::{Declared, LedgerKey, Sink, SinkError, Step, Token, Write, Written};
 use crate::source::TopicPartition;
 
@@ -279,10 +280,10 @@ async fn a_server_that_comes_back_empty_is_told() {
 #[tokio::test]
 async fn an_answer_that_is_lost_is_found_out() {
     let server = Server::start(&[]);
-    let proxy = Proxy::start(server.port());
-    let options = Options { url: format!("redis://127.0.0.1:{}", proxy.port()), ..server.options() };
+    let proxy = Proxy::start(([127, 0, 0, 1], server.port()).into());
+    let options = Options { url: format!("redis://{}", proxy.address), ..server.options() };
     let mut run = Run::new(options).await;
-    proxy.cut_behind("EXEC");
+    proxy.cut_behind("EXEC", "QUEUED");
     retried(run.attempt(&[set("k", "1")]).await);
     assert_eq!(server.ask::<String>("GET k"), "1");
     assert_eq!(run.write(&[set("k", "1")]).await, Written::AlreadyApplied);
@@ -426,6 +427,14 @@ async fn tls_wants_the_certificates_that_it_was_told() {
     let mut run = Run::new(options.clone()).await;
     assert_eq!(run.write(&[set("k", "1")]).await, Written::Applied);
 
+    let without = Options {
+        url: format!("redis://localhost:{}", server.tls_port()),
+        ca: None,
+        identity: None,
+        ..options.clone()
+    };
+    let told = retried(Redis::open(without).unwrap().inspect(&declared(&["k"])).await);
+    assert!(told.contains("write `url` with rediss://"), "{told}");
     let stranger = Options { ca: None, identity: None, ..options.clone() };
     assert!(stopped(Redis::open(stranger).unwrap().knows("p").await).contains("`ca`"));
     let plain = Options { url: server.url(), ..options.clone() };
