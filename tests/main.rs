@@ -10,6 +10,7 @@ mod crash;
 mod docs;
 mod live;
 mod outage;
+mod schedules;
 mod stop;
 mod store_away;
 mod two_writers;

@@ -10,4 +10,4 @@ mod login;
 mod postgres;
 mod process;
 mod redis;
-mod support;
+pub(crate) mod support;

@@ -3,7 +3,7 @@
 use super::{Broker, Event, Program, Run, Topic, cache_of, orders, settled, unique};
 
 /// Its transform.
-pub(in crate::outage) const ORDER_CACHE: &str = r#"
+pub(crate) const ORDER_CACHE: &str = r#"
 [[pipelines.transforms]]
 name = "order-cache"
 module = "{guests}/order_cache.wasm"
@@ -12,17 +12,17 @@ grants = { cache = ["order:*"] }
 "#;
 
 /// The pipeline, its topic and what was produced there.
-pub(in crate::outage) struct Orders {
-    pub(in crate::outage) program: Program,
-    pub(in crate::outage) topic: Topic,
-    pub(in crate::outage) pipeline: String,
-    pub(in crate::outage) produced: Vec<Event>,
+pub(crate) struct Orders {
+    pub(crate) program: Program,
+    pub(crate) topic: Topic,
+    pub(crate) pipeline: String,
+    pub(crate) produced: Vec<Event>,
     store: String,
 }
 
 impl Orders {
     /// On this cluster, with the captured orders in a topic of three partitions.
-    pub(in crate::outage) fn on(broker: &Broker) -> Self {
+    pub(crate) fn on(broker: &Broker) -> Self {
         let (pipeline, store) = (unique("orders"), format!("{}.db", unique("store")));
         let topic = broker.topic("orders", 3, &orders());
         let config = format!(
@@ -34,25 +34,25 @@ impl Orders {
     }
 
     /// Produces events that the store shall have in the end.
-    pub(in crate::outage) fn produce(&mut self, events: &[Event]) {
+    pub(crate) fn produce(&mut self, events: &[Event]) {
         self.topic.produce(events);
         self.produced.extend_from_slice(events);
     }
 
     /// Waits until all is done.
-    pub(in crate::outage) fn settled(&self, run: &mut Run) {
+    pub(crate) fn settled(&self, run: &mut Run) {
         settled(run, &self.topic, &self.pipeline);
     }
 
     /// Starts it, and waits until all is done.
-    pub(in crate::outage) fn running(&self) -> Run {
+    pub(crate) fn running(&self) -> Run {
         let mut run = self.program.start();
         self.settled(&mut run);
         run
     }
 
     /// Gives the pipeline another name and its sink a fresh target.
-    pub(in crate::outage) fn begin_anew(&mut self) {
+    pub(crate) fn begin_anew(&mut self) {
         let (pipeline, store) = (unique("orders"), format!("{}.db", unique("store")));
         self.program.change(&self.pipeline, &pipeline);
         self.program.change(&self.store, &store);
@@ -60,7 +60,7 @@ impl Orders {
     }
 
     /// The store is what it should be.
-    pub(in crate::outage) fn check(&self) {
+    pub(crate) fn check(&self) {
         assert_eq!(self.program.cache(&self.store), cache_of(&self.produced, ORDER_CACHE));
     }
 }
