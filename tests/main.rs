@@ -12,6 +12,7 @@ mod docs;
 mod live;
 mod outage;
 mod page;
+mod schedules;
 mod stop;
 mod store_away;
 mod two_writers;

@@ -11,4 +11,4 @@ mod postgres;
 mod process;
 mod producer;
 mod redis;
-mod support;
+pub(crate) mod support;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use xtask::workspace::Workspace;
-use xtask::{bench, console, demo, guests, services, test};
+use xtask::{bench, console, demo, faults, guests, services, test};
 
 /// Builds, tests and shows tidegate.
 #[derive(Parser)]
@@ -54,6 +54,18 @@ enum Task {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Plays random schedules of faults between the program and real stores, which are watched the whole time: what is
+    /// lost, stepped back or done twice ends it, with the seed that repeats it.
+    ///
+    /// The tests play a few of them. Starts the servers, and ends them afterwards.
+    Faults {
+        /// How many.
+        #[arg(long, default_value_t = 500)]
+        schedules: u64,
+        /// Begin with this seed, as an earlier run printed it.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Builds the WebAssembly modules into <target>/guests.
     ///
     /// Adds the target wasm32-unknown-unknown by rustup where it is missing.
@@ -87,6 +99,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         }
         Task::Test => test::run(&workspace),
         Task::Bench { write, arguments } => bench::run(&workspace, &arguments, write.as_deref()),
+        Task::Faults { schedules, seed } => faults::run(&workspace, schedules, seed),
         Task::Guests => guests::build(&workspace).map(drop),
         Task::Services => services::run(&workspace),
     }

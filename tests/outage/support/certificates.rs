@@ -4,32 +4,32 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Who signs certificates.
-pub(in crate::outage) struct Authority {
+pub(crate) struct Authority {
     folder: PathBuf,
     name: String,
 }
 
 /// A certificate and its key, PEM.
-pub(in crate::outage) struct Identity {
-    pub(in crate::outage) certificate: PathBuf,
-    pub(in crate::outage) key: PathBuf,
+pub(crate) struct Identity {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 impl Authority {
     /// A new one, with its files in this folder.
-    pub(in crate::outage) fn new(folder: &Path, name: &str) -> Self {
+    pub(crate) fn new(folder: &Path, name: &str) -> Self {
         let authority = Self { folder: folder.to_owned(), name: name.to_owned() };
         authority.make(name, name, &[]);
         authority
     }
 
     /// Its certificate, PEM: what those who trust it are given.
-    pub(in crate::outage) fn certificate(&self) -> PathBuf {
+    pub(crate) fn certificate(&self) -> PathBuf {
         self.file(&self.name, "pem")
     }
 
     /// A certificate that it signs, for a server of this name, as `IP:127.0.0.1`, or for a client.
-    pub(in crate::outage) fn issue(&self, file: &str, common_name: &str, alternative: &str) -> Identity {
+    pub(crate) fn issue(&self, file: &str, common_name: &str, alternative: &str) -> Identity {
         let [authority, key] = ["pem", "key"].map(|end| self.file(&self.name, end).display().to_string());
         let alternative = format!("subjectAltName={alternative}");
         let leaf = ["-addext", &alternative, "-addext", "basicConstraints=critical,CA:FALSE"];

@@ -8,7 +8,7 @@ use std::thread;
 
 /// Where a connection is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::outage) enum Cut {
+pub(crate) enum Cut {
     /// Nowhere.
     Nowhere,
     /// The request gets lost.
@@ -20,8 +20,8 @@ pub(in crate::outage) enum Cut {
 type Rule = Box<dyn FnMut() -> Cut + Send>;
 
 /// Passes on everything else. It stands as long as the tests run.
-pub(in crate::outage) struct Cutter {
-    pub(in crate::outage) address: SocketAddr,
+pub(crate) struct Cutter {
+    pub(crate) address: SocketAddr,
     rule: Arc<Mutex<Rule>>,
     /// How often it has cut.
     cuts: Arc<AtomicUsize>,
@@ -36,7 +36,7 @@ struct Words {
 
 impl Cutter {
     /// Before a server, for requests that have the one word and are answered by the other. A request comes in one piece.
-    pub(in crate::outage) fn before(server: SocketAddr, request: &'static str, answer: &'static str) -> Self {
+    pub(crate) fn before(server: SocketAddr, request: &'static str, answer: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let rule: Arc<Mutex<Rule>> = Arc::new(Mutex::new(Box::new(|| Cut::Nowhere)));
         let cutter = Self { address: listener.local_addr().unwrap(), rule, cuts: Arc::default() };
@@ -53,12 +53,12 @@ impl Cutter {
     }
 
     /// From now on this decides about each such request.
-    pub(in crate::outage) fn rule(&self, rule: impl FnMut() -> Cut + Send + 'static) {
+    pub(crate) fn rule(&self, rule: impl FnMut() -> Cut + Send + 'static) {
         *self.rule.lock().unwrap() = Box::new(rule);
     }
 
     /// How often it has cut.
-    pub(in crate::outage) fn cuts(&self) -> usize {
+    pub(crate) fn cuts(&self) -> usize {
         self.cuts.load(Ordering::SeqCst)
     }
 }

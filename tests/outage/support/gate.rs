@@ -13,16 +13,16 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use super::Identity;
 
 /// What somebody asks of the server.
-pub(in crate::outage) struct Request {
+pub(crate) struct Request {
     method: String,
     /// With the query.
-    pub(in crate::outage) path: String,
+    pub(crate) path: String,
     headers: Vec<(String, String)>,
-    pub(in crate::outage) body: String,
+    pub(crate) body: String,
 }
 
 /// What becomes of a request.
-pub(in crate::outage) enum Verdict {
+pub(crate) enum Verdict {
     /// The server answers it.
     Pass,
     /// It is answered here, with this status and body.
@@ -36,22 +36,22 @@ pub(in crate::outage) enum Verdict {
 type Rule = Box<dyn FnMut(&Request) -> Verdict + Send>;
 
 /// The gate. It stands as long as the tests run.
-pub(in crate::outage) struct Gate {
+pub(crate) struct Gate {
     /// Where it is, on `localhost` where it has a certificate.
-    pub(in crate::outage) url: String,
+    pub(crate) url: String,
     rule: Arc<Mutex<Rule>>,
 }
 
 impl Request {
     /// A header's value, by its name in small letters.
-    pub(in crate::outage) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
 impl Gate {
     /// One that lets everything through to a server, with TLS where it has a certificate.
-    pub(in crate::outage) fn open(server: &str, identity: Option<&Identity>) -> Self {
+    pub(crate) fn open(server: &str, identity: Option<&Identity>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let url =
@@ -75,7 +75,7 @@ impl Gate {
     }
 
     /// From now on this decides.
-    pub(in crate::outage) fn rule(&self, rule: impl FnMut(&Request) -> Verdict + Send + 'static) {
+    pub(crate) fn rule(&self, rule: impl FnMut(&Request) -> Verdict + Send + 'static) {
         *self.rule.lock().unwrap() = Box::new(rule);
     }
 }

@@ -3,7 +3,7 @@
 use super::{Broker, Stream, cache_of, orders, unique};
 
 /// Its transform.
-pub(in crate::outage) const ORDER_CACHE: &str = r#"
+pub(crate) const ORDER_CACHE: &str = r#"
 [[pipelines.transforms]]
 name = "order-cache"
 module = "{guests}/order_cache.wasm"
@@ -12,14 +12,14 @@ grants = { cache = ["order:*"] }
 "#;
 
 /// The pipeline, with its store.
-pub(in crate::outage) struct Orders {
-    pub(in crate::outage) stream: Stream,
+pub(crate) struct Orders {
+    pub(crate) stream: Stream,
     store: String,
 }
 
 impl Orders {
     /// On this cluster, with the captured orders in a topic of three partitions.
-    pub(in crate::outage) fn on(broker: &Broker) -> Self {
+    pub(crate) fn on(broker: &Broker) -> Self {
         let store = format!("{}.db", unique("store"));
         let config = format!(
             "[sinks.cache.sqlite]\npath = \"{store}\"\n[[pipelines]]\nname = \"{{pipeline}}\"\ntopics = [\"{{topic}}\"]\n\
@@ -29,7 +29,7 @@ impl Orders {
     }
 
     /// Gives the pipeline another name and its sink a fresh target.
-    pub(in crate::outage) fn begin_anew(&mut self) {
+    pub(crate) fn begin_anew(&mut self) {
         let (pipeline, store) = (unique("orders"), format!("{}.db", unique("store")));
         self.stream.program.change(&self.stream.pipeline, &pipeline);
         self.stream.program.change(&self.store, &store);
@@ -37,7 +37,7 @@ impl Orders {
     }
 
     /// The store is what it should be.
-    pub(in crate::outage) fn check(&self) {
+    pub(crate) fn check(&self) {
         assert_eq!(self.stream.program.cache(&self.store), cache_of(&self.stream.produced, ORDER_CACHE));
     }
 }

@@ -3,35 +3,35 @@
 use super::{Broker, Event, Program, Run, Topic, settled, unique};
 
 /// A pipeline, its topic and what was produced there.
-pub(in crate::outage) struct Stream {
-    pub(in crate::outage) program: Program,
-    pub(in crate::outage) topic: Topic,
-    pub(in crate::outage) pipeline: String,
-    pub(in crate::outage) produced: Vec<Event>,
+pub(crate) struct Stream {
+    pub(crate) program: Program,
+    pub(crate) topic: Topic,
+    pub(crate) pipeline: String,
+    pub(crate) produced: Vec<Event>,
 }
 
 impl Stream {
     /// On this cluster, with these events in a topic of three partitions, whose last part is `table`. `config` is the
     /// whole file but for the source's block, in which `{pipeline}` and `{topic}` stand for their names.
-    pub(in crate::outage) fn new(broker: &Broker, table: &str, events: Vec<Event>, config: &str) -> Self {
+    pub(crate) fn new(broker: &Broker, table: &str, events: Vec<Event>, config: &str) -> Self {
         let (pipeline, topic) = (unique("pipeline"), broker.topic(table, 3, &events));
         let config = config.replace("{pipeline}", &pipeline).replace("{topic}", &topic.name);
         Self { program: Program::new(broker, &config), topic, pipeline, produced: events }
     }
 
     /// Produces events that the store shall have in the end.
-    pub(in crate::outage) fn produce(&mut self, events: &[Event]) {
+    pub(crate) fn produce(&mut self, events: &[Event]) {
         self.topic.produce(events);
         self.produced.extend_from_slice(events);
     }
 
     /// Waits until all is done.
-    pub(in crate::outage) fn settled(&self, run: &mut Run) {
+    pub(crate) fn settled(&self, run: &mut Run) {
         settled(run, &self.topic, &self.pipeline);
     }
 
     /// Starts it, and waits until all is done.
-    pub(in crate::outage) fn running(&self) -> Run {
+    pub(crate) fn running(&self) -> Run {
         let mut run = self.program.start();
         self.settled(&mut run);
         run
