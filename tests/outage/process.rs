@@ -74,7 +74,7 @@ impl Case {
         let mut program = Program::new(&broker, &config);
         // Who is gone without a word is not waited for for long.
         program.change("\"6000\"", "\"2000\"");
-        let monitor = Monitor::of(&cache.url());
+        let monitor = Monitor::of(cache.url());
         let mut case = Self { database, program, books, orders, cache, monitor, rounds: 0, _folder: folder };
         case.load();
         case

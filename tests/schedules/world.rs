@@ -69,7 +69,7 @@ impl World {
         let database = Database::new(&postgres);
         database.run(TABLES);
         let prefix = format!("{}-", unique("index"));
-        let host = |url: &str| url.rsplit(['/', '@']).next().unwrap().to_owned();
+        let host = |url: &str| url.split(['/', '@']).find(|part| part.starts_with("127.0.0.1:")).unwrap().to_owned();
         let wires = [cache.url(), &postgres, &elasticsearch].map(|url| Proxy::to(&host(url)));
         let through = |url: &str, wire: &Proxy| url.replace(&host(url), &wire.address.to_string());
         let streams = [
@@ -89,7 +89,7 @@ impl World {
              [sinks.search.elasticsearch]\nurl = \"{}\"\nindex_prefix = \"{prefix}\"\nledger_index = \"{prefix}ledger\"\n\
              timeout_ms = 2000\n{}{}{}",
             through(cache.url(), &wires[0]),
-            format!("{}/{}", through(&postgres, &wires[1]), database.url.rsplit('/').next().unwrap()),
+            through(&database.url, &wires[1]),
             through(&elasticsearch, &wires[2]),
             pipeline(&streams[0], "cache", "cache", ORDER_CACHE),
             pipeline(&streams[1], "tables", "warehouse", MIRROR),
@@ -102,7 +102,7 @@ impl World {
         let looks: [Look; 3] = [
             cached(cache.url(), streams[0].ids()),
             kept(&database.url, streams[1].ids()),
-            found(elasticsearch, format!("{prefix}contact"), streams[2].ids()),
+            found(elasticsearch, format!("{prefix}contact"), &streams[2].ids()),
         ];
         let mut looks = looks.into_iter();
         let watchers =
@@ -206,7 +206,7 @@ fn kept(url: &str, ids: Vec<String>) -> Look {
 }
 
 /// Reads documents, each by its identity, which shows what is written at once.
-fn found(server: String, index: String, ids: Vec<String>) -> Look {
+fn found(server: String, index: String, ids: &[String]) -> Look {
     let server = Http(server);
     let body = json!({ "ids": ids }).to_string();
     Box::new(move || {
