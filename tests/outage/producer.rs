@@ -28,7 +28,11 @@ fn broker(folder: &Folder) -> (Running, Authority) {
     let parts = [&identity.key, &identity.certificate].map(|file| std::fs::read_to_string(file).unwrap());
     std::fs::write(&store, parts.concat()).unwrap();
     let listener = [
-        ("sasl.enabled.mechanisms", "SCRAM-SHA-512".to_owned()),
+        ("sasl.enabled.mechanisms", "SCRAM-SHA-512,PLAIN".to_owned()),
+        (
+            "plain.sasl.jaas.config",
+            format!("org.apache.kafka.common.security.plain.PlainLoginModule required user_alice=\"{PASSWORD}\";"),
+        ),
         (
             "scram-sha-512.sasl.jaas.config",
             "org.apache.kafka.common.security.scram.ScramLoginModule required;".to_owned(),
@@ -141,6 +145,38 @@ fn messages_wait_for_the_right_password_and_each_is_published_once() {
     run.complains(&[&case.stream.pipeline, "sink `events`", "does it ask for `tls`"]);
     drop(run);
     case.stream.program.change("sasl = {", &format!("{tls}\nsasl = {{"));
+    assert_eq!(runs_well(&case.stream), [""; 0]);
+    case.check();
+}
+
+#[test]
+fn a_password_that_is_changed_stops_the_messages_until_the_new_one_is_given_and_none_is_lost() {
+    let folder = Folder::new();
+    let (mut server, authority) = broker(&folder);
+    let mut case = Stamps::on(&inside(&server), &keys(&server, &authority));
+    case.stream.program.change("SCRAM-SHA-512", "PLAIN");
+    case.stream.program.change(WRONG, PASSWORD);
+    let run = case.stream.running();
+    // A broker that has just come up may not have its groups ready.
+    let before = run.troubles().len();
+    server.stop().unwrap();
+    let properties = folder.path().join("kafka/server.properties");
+    let text = std::fs::read_to_string(&properties).unwrap();
+    assert!(text.contains(PASSWORD));
+    std::fs::write(&properties, text.replace(PASSWORD, "anew")).unwrap();
+    server.restart().unwrap();
+    case.stream.produce(&orders());
+
+    let (code, mut troubles) = run.ended();
+    let last = troubles.pop().unwrap();
+    let remedy = ["sink `events`", "stamps", "Authentication failed", "correct `sasl` and `tls`"];
+    assert!(code == Some(1) && remedy.iter().all(|part| last.contains(part)), "{last}");
+    assert!(last.contains(&case.stream.pipeline) && !last.contains(PASSWORD), "{last}");
+    // That the broker was away is told by itself.
+    let others = troubles.split_off(before);
+    assert!(others.len() < 2 && others.iter().all(|line| line.contains("cannot be reached")), "{others:#?}");
+
+    case.stream.program.change(PASSWORD, "anew");
     assert_eq!(runs_well(&case.stream), [""; 0]);
     case.check();
 }
