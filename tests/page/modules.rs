@@ -16,6 +16,7 @@ paths = ["events.jsonl"]
 path = "store.db"
 [admin]
 listen = "127.0.0.1:0"
+max_body_mb = 1
 [[pipelines]]
 name = "stamped"
 topics = ["dbserver1.public.orders"]
@@ -58,6 +59,16 @@ fn a_module_is_uploaded_compared_promoted_and_rolled_back_through_the_page() {
         browser.value("document.querySelector('[data-transform=stamp] .digest').title.split('\\n')[0]"),
         first.as_str()
     );
+
+    // One that is too large is refused where it is asked for, with the remedy.
+    run.site.write("too-large.wasm", &vec![0; 8 << 20]);
+    browser.click("[data-transform=stamp] button", "Upload a module…");
+    browser.choose_file("dialog input[type=file]", &run.site.path("too-large.wasm"));
+    browser.click("dialog button", "Upload");
+    browser.until("document.querySelector('dialog .refusal').innerText.includes('max_body_mb')");
+    browser.click("dialog button", "Cancel");
+    let complaints = browser.complaints();
+    assert!(complaints.iter().all(|complaint| complaint.contains("/v1/modules/stamped/stamp")), "{complaints:#?}");
 
     // What is no module is refused, with the reason.
     run.site.write("no-module.wasm", b"nothing of the kind");
