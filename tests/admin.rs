@@ -2,6 +2,7 @@
 
 pub(crate) mod asked;
 mod lag;
+pub(crate) mod modules;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -121,7 +122,7 @@ fn a_stranger_gets_nothing_out_of_it() {
     run.open();
     let host = run.address.clone();
     let own = format!("Host: {host}\r\n");
-    let raw = |head: &str, body: &str| exchange(&host, &format!("{head}\r\n{body}")).status;
+    let raw = |head: &str, body: &str| exchange(&host, format!("{head}\r\n{body}").as_bytes()).status;
     let get = |path: &str, headers: &str| raw(&format!("GET {path} HTTP/1.1\r\n{headers}"), "");
     let post = |headers: &str, body: &str| {
         let path = "/v1/pipelines/orders/pause";
@@ -155,7 +156,7 @@ fn a_stranger_gets_nothing_out_of_it() {
     assert_eq!(raw(&format!("{head}Transfer-Encoding: chunked\r\n"), &chunk), 413);
     // A head that is too large, which is not read to its end.
     let long = format!("GET /v1/pipelines HTTP/1.1\r\n{own}X-Long: {}\r\n\r\n", "x".repeat(64 << 10));
-    assert!(try_exchange(&host, &long).is_none_or(|answered| answered.status == 431));
+    assert!(try_exchange(&host, long.as_bytes()).is_none_or(|answered| answered.status == 431));
     // None of this has paused anything.
     assert_eq!(run.get("/v1/pipelines").json()["pipelines"][0]["paused"], Value::Bool(false));
     run.end_well();

@@ -41,7 +41,13 @@ impl Held {
     /// Starts the configuration, and waits until its admin API listens. Its events come from `events.jsonl`, if it has
     /// such a file.
     pub(crate) fn start(config: &str, arguments: &[&str]) -> Self {
+        Self::start_with(config, arguments, |_| {})
+    }
+
+    /// The same, where something has to lie there first.
+    pub(crate) fn start_with(config: &str, arguments: &[&str], prepare: impl FnOnce(&Site)) -> Self {
         let site = Site::new(config);
+        prepare(&site);
         let made = Command::new("mkfifo").arg(site.path("events.jsonl")).status().unwrap();
         assert!(made.success());
         let mut child = site.start(&[&["run", "tidegate.toml"], arguments].concat());
@@ -80,16 +86,22 @@ impl Held {
     }
 
     pub(crate) fn get(&self, path: &str) -> Answered {
-        self.ask(&format!("GET {path}"), "")
+        self.ask(&format!("GET {path}"), "", &[])
     }
 
     pub(crate) fn post(&self, path: &str) -> Answered {
-        self.ask(&format!("POST {path}"), "Content-Type: application/json\r\nContent-Length: 0\r\n")
+        self.ask(&format!("POST {path}"), "Content-Type: application/json\r\nContent-Length: 0\r\n", &[])
     }
 
-    fn ask(&self, line: &str, headers: &str) -> Answered {
+    pub(crate) fn upload(&self, path: &str, module: &[u8]) -> Answered {
+        let headers = format!("Content-Type: application/octet-stream\r\nContent-Length: {}\r\n", module.len());
+        self.ask(&format!("POST {path}"), &headers, module)
+    }
+
+    fn ask(&self, line: &str, headers: &str, body: &[u8]) -> Answered {
         let token = self.token.as_ref().map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
-        exchange(&self.address, &format!("{line} HTTP/1.1\r\nHost: {}\r\n{token}{headers}\r\n", self.address))
+        let head = format!("{line} HTTP/1.1\r\nHost: {}\r\n{token}{headers}\r\n", self.address);
+        exchange(&self.address, &[head.as_bytes(), body].concat())
     }
 
     /// The sum of all samples whose line begins so.
@@ -128,16 +140,16 @@ fn address(line: &str) -> String {
 }
 
 /// Sends bytes, and reads what comes back to its end.
-pub(crate) fn exchange(address: &str, request: &str) -> Answered {
-    try_exchange(address, request).unwrap_or_else(|| panic!("no answer to {request:.200}"))
+pub(crate) fn exchange(address: &str, request: &[u8]) -> Answered {
+    try_exchange(address, request).unwrap_or_else(|| panic!("no answer to {:.200}", String::from_utf8_lossy(request)))
 }
 
 /// The same, where the connection may be cut off without an answer.
-pub(crate) fn try_exchange(address: &str, request: &str) -> Option<Answered> {
+pub(crate) fn try_exchange(address: &str, request: &[u8]) -> Option<Answered> {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     // It may have answered, and closed, before it was told everything.
-    let _ = stream.write_all(request.as_bytes());
+    let _ = stream.write_all(request);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     let answer = String::from_utf8(answer).unwrap();

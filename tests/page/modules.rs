@@ -1,12 +1,10 @@
 //! Modules: uploaded through the page, compared, their differences side by side, promoted, rolled back, refused.
 
-use std::fs;
-
-use serde_json::{Value, json};
-use tidegate_tests::guest;
+use serde_json::json;
 
 use super::{all_was_well, pictures, shown};
 use crate::admin::asked::Held;
+use crate::admin::modules::patched;
 use crate::stop::orders;
 
 const CONFIG: &str = r#"
@@ -28,18 +26,6 @@ module = "{guests}/hostile.wasm"
 settings = { stamp = "first", describe = { topics = ["stamps"] } }
 grants = { messages = ["stamps"] }
 "#;
-
-/// The hostile guest with settings of its own, in a file of the run's folder.
-fn module(run: &Held, name: &str, settings: &Value) -> std::path::PathBuf {
-    let mut bytes = fs::read(guest("hostile")).unwrap();
-    let mark = b"{\"tidegate-patch\"";
-    let at = bytes.windows(mark.len()).position(|window| window == mark).unwrap();
-    let text = settings.to_string();
-    bytes[at..at + 256].fill(b' ');
-    bytes[at..at + text.len()].copy_from_slice(text.as_bytes());
-    run.site.write(name, &bytes);
-    run.site.path(name)
-}
 
 fn serving(run: &Held) -> String {
     run.get("/v1/modules").json()["modules"][0]["digest"].as_str().unwrap().to_owned()
@@ -80,9 +66,9 @@ fn a_module_is_uploaded_compared_promoted_and_rolled_back_through_the_page() {
     assert!(reason.as_str().unwrap().len() > 10, "{reason}");
 
     // One that answers one event otherwise, and one not at all.
-    let second = module(&run, "second.wasm", &json!({ "stamp": "second", "do": "nothing", "at": [25] }));
+    run.site.write("second.wasm", &patched(&json!({ "stamp": "second", "do": "nothing", "at": [25] })));
     browser.click("[data-transform=stamp] button", "Upload a module…");
-    browser.choose_file("dialog input[type=file]", &second);
+    browser.choose_file("dialog input[type=file]", &run.site.path("second.wasm"));
     browser.click("dialog label", "waits for a decision");
     browser.click("dialog label", "so many events");
     browser.write("30");

@@ -5,28 +5,24 @@
 //! registry's own, and where the configuration says so compared with what serves for a while; whatever is wrong with
 //! them there does not touch the stream.
 
+mod files;
 mod offer;
 mod watch;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::thread;
+use std::time::SystemTime;
 
-use anyhow::Context as _;
-
+pub use self::files::Watching;
 pub use self::offer::{Offer, Origin, State};
 use self::offer::{Verdict, judge};
-use self::watch::Watch;
 use crate::config::Shadow;
 use crate::engine::digest;
 use crate::pipeline::{Candidate, Comparison, Exchange, Refusal, Until};
 
-/// How often files are looked at. What changes between two looks is taken up after the next one.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How many offers are remembered.
 const REMEMBERED: usize = 100;
 /// How many uploads may be looked at or wait for it.
@@ -40,6 +36,8 @@ pub struct Registry {
 
 struct Inner {
     exchanges: Vec<Exchange>,
+    /// What each of them began with: name of the transform, and digest.
+    first: Vec<Vec<(String, String)>>,
     entries: Mutex<VecDeque<Entry>>,
     /// The number of the last offer.
     last: AtomicU64,
@@ -88,13 +86,6 @@ pub enum NotPromoted {
     Refused(#[from] Refusal),
 }
 
-/// The watch over the modules' files, on a thread of its own.
-pub struct Watching {
-    end: Sender<()>,
-    thread: JoinHandle<()>,
-    registry: Registry,
-}
-
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry").field("offers", &self.offers()).finish()
@@ -104,9 +95,11 @@ impl fmt::Debug for Registry {
 impl Registry {
     /// The registry of these pipelines.
     pub fn new(exchanges: Vec<Exchange>) -> Self {
+        let first = exchanges.iter().map(Exchange::serving).collect();
         Self {
             inner: Arc::new(Inner {
                 exchanges,
+                first,
                 entries: Mutex::default(),
                 last: AtomicU64::new(0),
                 offering: Mutex::default(),
@@ -376,44 +369,6 @@ impl Registry {
 
     fn entries(&self) -> MutexGuard<'_, VecDeque<Entry>> {
         self.inner.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes up whatever the modules' files come to hold, until [`Watching::end`].
-    ///
-    /// # Errors
-    /// When there can be no thread.
-    pub fn watch(&self) -> anyhow::Result<Watching> {
-        let registry = self.clone();
-        let (end, ended) = channel();
-        let run = move || {
-            let mut watched: Vec<(Exchange, String, Watch)> = Vec::new();
-            for exchange in registry.exchanges() {
-                for transform in &exchange.pipeline().transforms {
-                    let watch = Watch::new(transform.module.as_path());
-                    watched.push((exchange.clone(), transform.name.clone(), watch));
-                }
-            }
-            while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK_EVERY) {
-                for (exchange, transform, watch) in watched.iter_mut().filter(|(exchange, ..)| exchange.is_running()) {
-                    if let Some(bytes) = watch.look() {
-                        // It has been said.
-                        let _ = registry.offer(exchange, transform, &bytes, Origin::File, How::Configured);
-                    }
-                }
-            }
-        };
-        let thread = thread::Builder::new().name("tidegate-modules".into()).spawn(run);
-        Ok(Watching { end, thread: thread.context("cannot watch the modules")?, registry: self.clone() })
-    }
-}
-
-impl Watching {
-    /// Ends the watch, and every comparison.
-    pub fn end(self) {
-        drop(self.end);
-        // It does not panic; if it did, the run has ended all the same.
-        let _ = self.thread.join();
-        self.registry.entries().iter().for_each(|entry| entry.stop.store(true, Ordering::Relaxed));
     }
 }
 

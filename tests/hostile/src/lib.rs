@@ -99,6 +99,7 @@ fn misbehave((deed, stamp): (&str, &str), calls: u64, batch: &Batch, change: Cha
             write(Level::Info, "slow");
             work();
         }
+        "toil" => (0..1_000).for_each(|_| work()),
         "wear-out" if calls > 2 => panic!("worn out"),
         "flood" => (0..5_000).for_each(|i| write(Level::Info, &format!("message {i}"))),
         "levels" => {
