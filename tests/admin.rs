@@ -3,7 +3,7 @@
 pub(crate) mod asked;
 mod history;
 mod lag;
-mod modules;
+pub(crate) mod modules;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

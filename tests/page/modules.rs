@@ -1,12 +1,10 @@
 //! Modules: uploaded through the page, compared, their differences side by side, promoted, rolled back, refused.
 
-use std::fs;
-
-use serde_json::{Value, json};
-use tidegate_tests::guest;
+use serde_json::json;
 
 use super::{all_was_well, pictures, shown};
 use crate::admin::asked::Held;
+use crate::admin::modules::patched;
 use crate::stop::orders;
 
 const CONFIG: &str = r#"
@@ -16,6 +14,7 @@ paths = ["events.jsonl"]
 path = "store.db"
 [admin]
 listen = "127.0.0.1:0"
+max_body_mb = 1
 [[pipelines]]
 name = "stamped"
 topics = ["dbserver1.public.orders"]
@@ -27,18 +26,6 @@ module = "{guests}/hostile.wasm"
 settings = { stamp = "first", describe = { topics = ["stamps"] } }
 grants = { messages = ["stamps"] }
 "#;
-
-/// The hostile guest with settings of its own, in a file of the run's folder.
-fn module(run: &Held, name: &str, settings: &Value) -> std::path::PathBuf {
-    let mut bytes = fs::read(guest("hostile")).unwrap();
-    let mark = b"{\"tidegate-patch\"";
-    let at = bytes.windows(mark.len()).position(|window| window == mark).unwrap();
-    let text = settings.to_string();
-    bytes[at..at + 256].fill(b' ');
-    bytes[at..at + text.len()].copy_from_slice(text.as_bytes());
-    run.site.write(name, &bytes);
-    run.site.path(name)
-}
 
 fn serving(run: &Held) -> String {
     run.get("/v1/modules").json()["modules"][0]["digest"].as_str().unwrap().to_owned()
@@ -59,6 +46,16 @@ fn a_module_is_uploaded_compared_promoted_and_rolled_back_through_the_page() {
         first.as_str()
     );
 
+    // One that is too large is refused where it is asked for, with the remedy.
+    run.site.write("too-large.wasm", &vec![0; 8 << 20]);
+    browser.click("[data-transform=stamp] button", "Upload a module…");
+    browser.choose_file("dialog input[type=file]", &run.site.path("too-large.wasm"));
+    browser.click("dialog button", "Upload");
+    browser.until("document.querySelector('dialog .refusal').innerText.includes('max_body_mb')");
+    browser.click("dialog button", "Cancel");
+    let complaints = browser.complaints();
+    assert!(complaints.iter().all(|complaint| complaint.contains("/v1/modules/stamped/stamp")), "{complaints:#?}");
+
     // What is no module is refused, with the reason.
     run.site.write("no-module.wasm", b"nothing of the kind");
     browser.click("[data-transform=stamp] button", "Upload a module…");
@@ -69,9 +66,9 @@ fn a_module_is_uploaded_compared_promoted_and_rolled_back_through_the_page() {
     assert!(reason.as_str().unwrap().len() > 10, "{reason}");
 
     // One that answers one event otherwise, and one not at all.
-    let second = module(&run, "second.wasm", &json!({ "stamp": "second", "do": "nothing", "at": [25] }));
+    run.site.write("second.wasm", &patched(&json!({ "stamp": "second", "do": "nothing", "at": [25] })));
     browser.click("[data-transform=stamp] button", "Upload a module…");
-    browser.choose_file("dialog input[type=file]", &second);
+    browser.choose_file("dialog input[type=file]", &run.site.path("second.wasm"));
     browser.click("dialog label", "waits for a decision");
     browser.click("dialog label", "so many events");
     browser.write("30");

@@ -80,7 +80,10 @@ export class DeadLetters {
         this.#fill(listed);
       }
     } catch (error) {
-      replace(this.#list, element("p", { class: "note bad" }, refusal(error)));
+      if (isNew(this.#list, String(error))) {
+        replace(this.#list, element("p", { class: "note bad" }, refusal(error)));
+      }
+      this.#counted = null;
     } finally {
       this.#mayAskAt = Date.now() + REST;
     }

@@ -31,7 +31,9 @@ export class Offer {
       if (error.status !== 404 && error.status !== 400) {
         throw error;
       }
-      replace(this.#content, element("p", { class: "empty" }, refusal(error)));
+      if (isNew(this.#content, String(error))) {
+        replace(this.#content, element("p", { class: "empty" }, refusal(error)));
+      }
       return;
     }
     const { differences, ...rest } = offer;

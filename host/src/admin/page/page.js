@@ -117,7 +117,7 @@ function enterToken() {
   const form = tokenForm(() => {
     asksForToken = false;
     replace(main, view.root);
-    poll();
+    route();
   });
   replace(main, form.root);
   form.focus();

@@ -1,6 +1,6 @@
 // The dialog that sends a module.
 
-import { tell } from "./api.js";
+import { Away, Refused, tell } from "./api.js";
 import { change } from "./dialog.js";
 import { element } from "./dom.js";
 
@@ -32,9 +32,22 @@ export function upload({ pipeline, transform }) {
     title: `Upload a module for ${pipeline} / ${transform}`, label: "Upload",
     text: "It is checked and compiled beside the stream, which goes on whatever comes of it.",
     content,
-    run: () => tell(address(pipeline, transform, content), file.files[0]),
+    run: () => send(address(pipeline, transform, content), file.files[0]),
     done: ({ id }) => (id ? `It is offer no. ${id}.` : "This module serves already."),
   });
+}
+
+async function send(path, module) {
+  try {
+    return await tell(path, module);
+  } catch (error) {
+    if (!(error instanceof Away)) {
+      throw error;
+    }
+    // A host that takes no more of a module that is too large may be gone before its answer is read.
+    throw new Refused(0, "the connection broke off while the module was sent",
+      "look whether it is larger than `max_body_mb` of [admin], and whether the host runs");
+  }
 }
 
 function address(pipeline, transform, content) {
