@@ -41,8 +41,9 @@ struct Case {
     /// Topic and pipeline.
     books: (Topic, String),
     orders: (Topic, String),
-    cache: Running,
+    /// It ends before what it looks on at.
     monitor: Monitor,
+    cache: Running,
     rounds: u32,
     _folder: Folder,
 }
@@ -72,8 +73,8 @@ impl Case {
         let mut program = Program::new(&broker, &config);
         // Who is gone without a word is not waited for for long.
         program.change("\"6000\"", "\"2000\"");
-        let monitor = Monitor::of(&cache.url());
-        let mut case = Self { database, program, books, orders, cache, monitor, rounds: 0, _folder: folder };
+        let monitor = Monitor::of(cache.url());
+        let mut case = Self { database, program, books, orders, monitor, cache, rounds: 0, _folder: folder };
         case.load();
         case
     }

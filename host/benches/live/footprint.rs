@@ -140,7 +140,7 @@ impl Program {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        let mut program = Self { process, socket: folder.join("admin"), events: events };
+        let mut program = Self { process, socket: folder.join("admin"), events };
         let mut phases = [None; READY];
         loop {
             let reached = program.phase();
