@@ -1,8 +1,9 @@
 //! A running program is looked at, paused and attacked over HTTP, as an operator and a stranger would.
 
-mod asked;
+pub(crate) mod asked;
+mod history;
 mod lag;
-mod modules;
+pub(crate) mod modules;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -95,11 +95,18 @@ fn the_page_about_watching_can_be_followed() {
 }
 
 #[test]
+fn the_page_about_deploying_can_be_followed() {
+    let place = follow("docs/deploying.md", None);
+    assert!(!place.end.join("tidegate.sock").exists(), "the socket is left behind");
+}
+
+#[test]
 fn no_other_document_has_commands_that_nobody_runs() {
     for entry in fs::read_dir(root().join("docs")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        if path.is_file() && !["writing-transforms.md", "running.md", "admin.md"].contains(&name.as_str()) {
+        let followed = ["writing-transforms.md", "running.md", "admin.md", "deploying.md"];
+        if path.is_file() && !followed.contains(&name.as_str()) {
             let commands: Vec<_> =
                 blocks(&path).into_iter().filter(|block| block.language == "sh").map(|block| block.text).collect();
             // The benchmarks are run by hand.
@@ -114,8 +121,9 @@ fn no_other_document_has_commands_that_nobody_runs() {
 /// Every link between the documents leads to a file, and to a heading of it where one is named.
 #[test]
 fn links_lead_somewhere() {
-    let guides = ["docs/writing-transforms.md", "docs/running.md", "docs/admin.md", "docs/compose.md"];
-    for document in ["README.md", "ARCHITECTURE.md"].into_iter().chain(guides) {
+    let guides =
+        ["writing-transforms", "running", "admin", "deploying", "compose"].map(|name| format!("docs/{name}.md"));
+    for document in ["README.md", "ARCHITECTURE.md"].into_iter().chain(guides.iter().map(String::as_str)) {
         let path = root().join(document);
         let content = fs::read_to_string(&path).unwrap();
         for link in content.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

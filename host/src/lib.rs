@@ -16,3 +16,4 @@ pub mod pipeline;
 pub mod registry;
 pub mod sink;
 pub mod source;
+pub mod time;

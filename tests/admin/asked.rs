@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tidegate_tests::Site;
 
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running program whose events come through a pipe.
-pub(super) struct Held {
-    pub(super) site: Site,
-    pub(super) address: String,
-    pub(super) token: Option<String>,
+pub(crate) struct Held {
+    pub(crate) site: Site,
+    pub(crate) address: String,
+    pub(crate) token: Option<String>,
     child: Child,
     events: Option<File>,
     log: Arc<Mutex<String>>,
@@ -25,14 +25,14 @@ pub(super) struct Held {
 }
 
 /// What was answered.
-pub(super) struct Answered {
-    pub(super) status: u16,
-    pub(super) head: String,
-    pub(super) body: String,
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answered {
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 }
@@ -40,12 +40,12 @@ impl Answered {
 impl Held {
     /// Starts the configuration, and waits until its admin API listens. Its events come from `events.jsonl`, if it has
     /// such a file.
-    pub(super) fn start(config: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn start(config: &str, arguments: &[&str]) -> Self {
         Self::start_with(config, arguments, |_| {})
     }
 
     /// The same, where something has to lie there first.
-    pub(super) fn start_with(config: &str, arguments: &[&str], prepare: impl FnOnce(&Site)) -> Self {
+    pub(crate) fn start_with(config: &str, arguments: &[&str], prepare: impl FnOnce(&Site)) -> Self {
         let site = Site::new(config);
         prepare(&site);
         let made = Command::new("mkfifo").arg(site.path("events.jsonl")).status().unwrap();
@@ -68,7 +68,7 @@ impl Held {
     }
 
     /// Opens the pipe, which waits until the source reads.
-    pub(super) fn open(&mut self) {
+    pub(crate) fn open(&mut self) {
         let path = self.site.path("events.jsonl");
         let (opened, opening) = mpsc::channel();
         thread::spawn(move || opened.send(File::options().write(true).open(path).unwrap()));
@@ -76,24 +76,24 @@ impl Held {
         self.events = Some(events.unwrap_or_else(|_| panic!("nobody reads the pipe: {}", self.log.lock().unwrap())));
     }
 
-    pub(super) fn write(&mut self, events: &[String]) {
+    pub(crate) fn write(&mut self, events: &[String]) {
         self.events.as_mut().unwrap().write_all((events.join("\n") + "\n").as_bytes()).unwrap();
     }
 
     /// No more events come.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.events = None;
     }
 
-    pub(super) fn get(&self, path: &str) -> Answered {
+    pub(crate) fn get(&self, path: &str) -> Answered {
         self.ask(&format!("GET {path}"), "", &[])
     }
 
-    pub(super) fn post(&self, path: &str) -> Answered {
+    pub(crate) fn post(&self, path: &str) -> Answered {
         self.ask(&format!("POST {path}"), "Content-Type: application/json\r\nContent-Length: 0\r\n", &[])
     }
 
-    pub(super) fn upload(&self, path: &str, module: &[u8]) -> Answered {
+    pub(crate) fn upload(&self, path: &str, module: &[u8]) -> Answered {
         let headers = format!("Content-Type: application/octet-stream\r\nContent-Length: {}\r\n", module.len());
         self.ask(&format!("POST {path}"), &headers, module)
     }
@@ -105,19 +105,19 @@ impl Held {
     }
 
     /// The sum of all samples whose line begins so.
-    pub(super) fn sum(&self, beginning: &str) -> u64 {
+    pub(crate) fn sum(&self, beginning: &str) -> u64 {
         let metrics = self.get("/metrics").body;
         let values = metrics.lines().filter(|line| line.starts_with(beginning));
         values.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
-    pub(super) fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
     /// Waits for its end.
-    pub(super) fn output(self) -> (Site, Output) {
+    pub(crate) fn output(self) -> (Site, Output) {
         let mut output = self.child.wait_with_output().unwrap();
         self.reading.join().unwrap();
         output.stderr = self.log.lock().unwrap().clone().into_bytes();
@@ -125,7 +125,7 @@ impl Held {
     }
 
     /// Lets the events end, expects success, and answers the log.
-    pub(super) fn end_well(mut self) -> String {
+    pub(crate) fn end_well(mut self) -> String {
         self.close();
         let (_, output) = self.output();
         assert!(output.status.success(), "{}", tidegate_tests::text(&output));
@@ -140,12 +140,12 @@ fn address(line: &str) -> String {
 }
 
 /// Sends bytes, and reads what comes back to its end.
-pub(super) fn exchange(address: &str, request: &[u8]) -> Answered {
+pub(crate) fn exchange(address: &str, request: &[u8]) -> Answered {
     try_exchange(address, request).unwrap_or_else(|| panic!("no answer to {:.200}", String::from_utf8_lossy(request)))
 }
 
 /// The same, where the connection may be cut off without an answer.
-pub(super) fn try_exchange(address: &str, request: &[u8]) -> Option<Answered> {
+pub(crate) fn try_exchange(address: &str, request: &[u8]) -> Option<Answered> {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     // It may have answered, and closed, before it was told everything.
@@ -160,7 +160,7 @@ pub(super) fn try_exchange(address: &str, request: &[u8]) -> Option<Answered> {
 }
 
 /// Waits for something.
-pub(super) fn until<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = there() {

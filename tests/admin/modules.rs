@@ -97,7 +97,7 @@ impl Keeping {
 }
 
 /// The hostile guest with other settings in its bytes: another module.
-fn patched(patch: &Value) -> Vec<u8> {
+pub(crate) fn patched(patch: &Value) -> Vec<u8> {
     let mut bytes = std::fs::read(guest("hostile")).unwrap();
     let at = bytes.windows(17).position(|window| window == b"{\"tidegate-patch\"").unwrap();
     let patch = patch.to_string();

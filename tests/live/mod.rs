@@ -8,7 +8,7 @@ mod application;
 mod audit;
 mod broker;
 mod generator;
-mod random;
+pub(crate) mod random;
 mod replica;
 mod rules;
 mod session;

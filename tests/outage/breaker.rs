@@ -10,8 +10,8 @@ const IN_A_ROW: usize = 30;
 fn stream() -> Orders {
     let mut case = Orders::on(&Broker::shared());
     let transform = "[[pipelines.transforms]]";
-    case.program.change(transform, &format!("[pipelines.breaker]\nin_a_row = {IN_A_ROW}\n{transform}"));
-    case.produce(&repeated(&orders(), 10));
+    case.stream.program.change(transform, &format!("[pipelines.breaker]\nin_a_row = {IN_A_ROW}\n{transform}"));
+    case.stream.produce(&repeated(&orders(), 10));
     case
 }
 
@@ -19,30 +19,33 @@ fn stream() -> Orders {
 fn stops(case: &Orders, parts: &[&str]) {
     let remedy = "Is `format` right, does the module fit these events? Mend it and start again";
     for _ in 0..2 {
-        let mut run = case.program.start();
-        run.says(&[&[&case.pipeline, "30 events in a row are rejected", &case.topic.name, remedy], parts].concat());
+        let mut run = case.stream.program.start();
+        run.says(
+            &[&[&case.stream.pipeline, "30 events in a row are rejected", &case.stream.topic.name, remedy], parts]
+                .concat(),
+        );
         let (code, troubles) = run.ended();
         let errors = troubles.iter().filter(|line| !line.contains("dead letter")).count();
         assert_eq!((code, errors), (Some(1), 1), "{troubles:#?}");
     }
-    assert!(case.program.dead_letters() < IN_A_ROW, "{} dead letters", case.program.dead_letters());
+    assert!(case.stream.program.dead_letters() < IN_A_ROW, "{} dead letters", case.stream.program.dead_letters());
 }
 
 /// After the cure all goes through.
 fn goes_on(case: &Orders) {
-    let before = case.program.dead_letters();
-    let troubles = case.running().stop();
+    let before = case.stream.program.dead_letters();
+    let troubles = case.stream.running().stop();
     assert_eq!(troubles, [""; 0]);
     case.check();
-    assert_eq!(case.program.dead_letters(), before);
+    assert_eq!(case.stream.program.dead_letters(), before);
 }
 
 #[test]
 fn a_wrong_format_stops_the_pipeline_until_it_is_corrected() {
     let mut case = stream();
-    case.program.change("debezium-flattened", "debezium-envelope");
+    case.stream.program.change("debezium-flattened", "debezium-envelope");
     stops(&case, &["undecodable"]);
-    case.program.change("debezium-envelope", "debezium-flattened");
+    case.stream.program.change("debezium-envelope", "debezium-flattened");
     goes_on(&case);
 }
 
@@ -52,8 +55,8 @@ fn a_module_that_refuses_everything_stops_the_pipeline_until_it_is_replaced() {
     let fits = ["{guests}/order_cache.wasm", "settings = { ttl_seconds = 600 }"];
     let refuses =
         ["{guests}/hostile.wasm", "settings = { do = \"reject\", describe = { cache_keys = [\"order:*\"] } }"];
-    fits.iter().zip(refuses).for_each(|(from, to)| case.program.change(from, to));
+    fits.iter().zip(refuses).for_each(|(from, to)| case.stream.program.change(from, to));
     stops(&case, &["no-key", "the record has no"]);
-    refuses.iter().zip(fits).for_each(|(from, to)| case.program.change(from, to));
+    refuses.iter().zip(fits).for_each(|(from, to)| case.stream.program.change(from, to));
     goes_on(&case);
 }

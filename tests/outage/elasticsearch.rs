@@ -1,12 +1,12 @@
 //! Documents in Elasticsearch: an alias or an index that is gone, one that takes no writes, a node that is away, a
 //! ledger that was deleted.
 
+mod access;
+
 use serde_json::{Value, json};
 use xtask::services::{Elasticsearch, Flavour};
 
-use super::support::{
-    Broker, Event, Folder, Http, Program, Run, Topic, documents, jars, repeated, rows_of, service, settled, unique,
-};
+use super::support::{Broker, Event, Folder, Http, Run, Stream, documents, jars, repeated, rows_of, service, unique};
 
 const TRANSFORM: &str = r#"
 [[pipelines.transforms]]
@@ -20,10 +20,7 @@ struct Case {
     server: Http,
     /// What the names of its indexes begin with.
     prefix: String,
-    program: Program,
-    topic: Topic,
-    pipeline: String,
-    produced: Vec<Event>,
+    stream: Stream,
 }
 
 impl Case {
@@ -32,32 +29,14 @@ impl Case {
     }
 
     fn on(server: &str) -> Self {
-        let (broker, pipeline, prefix) = (Broker::shared(), unique("search"), format!("{}-", unique("index")));
-        let topic = broker.topic("contact", 3, &documents());
+        let prefix = format!("{}-", unique("index"));
         let config = format!(
             "[sinks.search.elasticsearch]\nurl = \"{server}\"\nindex_prefix = \"{prefix}\"\n\
-             ledger_index = \"{prefix}ledger\"\n[[pipelines]]\nname = \"{pipeline}\"\ntopics = [\"{}\"]\n\
-             sinks = {{ documents = \"search\" }}\n{TRANSFORM}",
-            topic.name
+             ledger_index = \"{prefix}ledger\"\n[[pipelines]]\nname = \"{{pipeline}}\"\ntopics = [\"{{topic}}\"]\n\
+             sinks = {{ documents = \"search\" }}\n{TRANSFORM}"
         );
-        let program = Program::new(&broker, &config);
-        Self { server: Http(server.to_owned()), prefix, program, topic, pipeline, produced: documents() }
-    }
-
-    fn produce(&mut self, events: &[Event]) {
-        self.topic.produce(events);
-        self.produced.extend_from_slice(events);
-    }
-
-    fn settled(&self, run: &mut Run) {
-        settled(run, &self.topic, &self.pipeline);
-    }
-
-    /// Starts it, and waits until all is done.
-    fn running(&self) -> Run {
-        let mut run = self.program.start();
-        self.settled(&mut run);
-        run
+        let stream = Stream::new(&Broker::shared(), "contact", documents(), &config);
+        Self { server: Http(server.to_owned()), prefix, stream }
     }
 
     /// The alias or index of this name in the configuration's own namespace.
@@ -79,11 +58,11 @@ impl Case {
     /// The pipeline stops in mid-stream for `name`, which has just gone; and so does every new start.
     fn stops(&mut self, run: Run, name: &str) {
         let alias = self.named(name);
-        self.produce(&documents());
-        run.fails(&[&self.pipeline, "sink `search`", &alias, "put the alias back", "another index_prefix"]);
-        let at_a_start = [&self.pipeline, "sink `search`", &alias, "is gone", "put the alias back"];
-        self.program.start().fails(&at_a_start);
-        assert_eq!(self.program.dead_letters(), 0);
+        self.stream.produce(&documents());
+        run.fails(&[&self.stream.pipeline, "sink `search`", &alias, "put the alias back", "another index_prefix"]);
+        let at_a_start = [&self.stream.pipeline, "sink `search`", &alias, "is gone", "put the alias back"];
+        self.stream.program.start().fails(&at_a_start);
+        assert_eq!(self.stream.program.dead_letters(), 0);
     }
 
     /// The documents are what they should be, and no record went elsewhere.
@@ -96,13 +75,13 @@ impl Case {
             hits.map(|hit| (hit["_id"].as_str().unwrap().to_owned(), hit["_source"].clone())).collect();
         found.sort_by(|one, other| one.0.cmp(&other.0));
         let query = "SELECT id, body FROM tidegate_documents WHERE index_name = 'contact' ORDER BY id";
-        let untroubled: Vec<(String, Value)> = rows_of(&self.produced, "contact", "documents", TRANSFORM, query)
+        let untroubled: Vec<(String, Value)> = rows_of(&self.stream.produced, "contact", "documents", TRANSFORM, query)
             .into_iter()
             .map(|row| (row["id"].clone(), serde_json::from_str(&row["body"]).unwrap()))
             .collect();
         assert!(!untroubled.is_empty());
         assert_eq!(found, untroubled);
-        assert_eq!(self.program.dead_letters(), 0);
+        assert_eq!(self.stream.program.dead_letters(), 0);
     }
 }
 
@@ -116,11 +95,11 @@ impl Drop for Case {
 #[test]
 fn an_alias_that_is_removed_stops_the_pipeline_until_it_is_back() {
     let mut case = Case::new();
-    let run = case.running();
+    let run = case.stream.running();
     case.alias("remove", "contact");
     case.stops(run, "contact");
     case.alias("add", "contact");
-    let troubles = case.running().stop();
+    let troubles = case.stream.running().stop();
     assert_eq!(troubles, [""; 0]);
     case.check();
 }
@@ -128,15 +107,15 @@ fn an_alias_that_is_removed_stops_the_pipeline_until_it_is_back() {
 #[test]
 fn an_index_that_is_deleted_stops_the_pipeline_and_another_prefix_fills_a_new_one() {
     let mut case = Case::new();
-    let run = case.running();
+    let run = case.stream.running();
     case.server.send("DELETE", &format!("/{}-000001", case.named("contact")), "");
     case.stops(run, "contact");
 
     let (anew, pipeline) = (case.named("anew-"), unique("search"));
-    case.program.change(&format!("index_prefix = \"{}\"", case.prefix), &format!("index_prefix = \"{anew}\""));
-    case.program.change(&case.pipeline, &pipeline);
-    (case.prefix, case.pipeline) = (anew, pipeline);
-    let troubles = case.running().stop();
+    case.stream.program.change(&format!("index_prefix = \"{}\"", case.prefix), &format!("index_prefix = \"{anew}\""));
+    case.stream.program.change(&case.stream.pipeline, &pipeline);
+    (case.prefix, case.stream.pipeline) = (anew, pipeline);
+    let troubles = case.stream.running().stop();
     assert_eq!(troubles, [""; 0]);
     case.check();
 }
@@ -144,13 +123,19 @@ fn an_index_that_is_deleted_stops_the_pipeline_and_another_prefix_fills_a_new_on
 #[test]
 fn an_index_that_takes_no_writes_is_waited_for() {
     let mut case = Case::new();
-    let mut run = case.running();
+    let mut run = case.stream.running();
     // What a node sets by itself when its disk is full.
     case.set("contact", &json!({"index.blocks.read_only_allow_delete": true}));
-    case.produce(&repeated(&documents(), 20));
-    run.complains(&[&case.pipeline, "sink `search`", &case.prefix, "writing is blocked", "read_only_allow_delete"]);
+    case.stream.produce(&repeated(&documents(), 20));
+    run.complains(&[
+        &case.stream.pipeline,
+        "sink `search`",
+        &case.prefix,
+        "writing is blocked",
+        "read_only_allow_delete",
+    ]);
     case.set("contact", &json!({"index.blocks.read_only_allow_delete": null}));
-    case.settled(&mut run);
+    case.stream.settled(&mut run);
     case.check();
     let troubles = run.stop();
     assert_eq!(troubles.len(), 1, "{troubles:#?}");
@@ -159,7 +144,7 @@ fn an_index_that_takes_no_writes_is_waited_for() {
 #[test]
 fn a_ledger_that_is_deleted_stops_the_pipeline_until_it_is_restored() {
     let mut case = Case::new();
-    let run = case.running();
+    let run = case.stream.running();
     // The copy of a ledger at rest, as a snapshot keeps it.
     let (ledger, kept) = (format!("{}-000001", case.named("ledger")), case.named("kept"));
     let copy = |from: &str, to: &str, alias: Value| {
@@ -171,15 +156,15 @@ fn a_ledger_that_is_deleted_stops_the_pipeline_until_it_is_restored() {
     copy(&ledger, &kept, json!({}));
 
     case.server.send("DELETE", &format!("/{ledger}"), "");
-    case.topic.produce(&documents());
-    run.fails(&[&case.pipeline, "sink `search`", "ledger", "Restore it"]);
+    case.stream.topic.produce(&documents());
+    run.fails(&[&case.stream.pipeline, "sink `search`", "ledger", "Restore it"]);
     // The documents are there and nobody knows of when: it is not begun afresh by a restart.
-    case.program.start().fails(&[&case.pipeline, "the ledger of sink `search` is gone", "Restore it"]);
-    assert_eq!(case.program.dead_letters(), 0);
+    case.stream.program.start().fails(&[&case.stream.pipeline, "the ledger of sink `search` is gone", "Restore it"]);
+    assert_eq!(case.stream.program.dead_letters(), 0);
 
     copy(&kept, &ledger, json!({case.named("ledger"): {}}));
-    case.produced.extend(documents());
-    case.running().stop();
+    case.stream.produced.extend(documents());
+    case.stream.running().stop();
     case.check();
 }
 
@@ -189,17 +174,24 @@ fn a_node_that_is_away_is_waited_for() {
     let mut server = Elasticsearch::new(jars(), Flavour::Elasticsearch).start(folder.path()).unwrap();
     let mut case = Case::on(server.url());
     server.kill().unwrap();
-    let mut run = case.program.start();
-    run.complains(&[&case.pipeline, "sink `search`", server.url(), "gives no answer", "refused", "is it running"]);
+    let mut run = case.stream.program.start();
+    run.complains(&[
+        &case.stream.pipeline,
+        "sink `search`",
+        server.url(),
+        "gives no answer",
+        "refused",
+        "is it running",
+    ]);
     server.restart().unwrap();
-    case.settled(&mut run);
+    case.stream.settled(&mut run);
     assert_eq!(run.troubles().len(), 1, "{:#?}", run.troubles());
 
     server.kill().unwrap();
-    case.produce(&repeated(&documents(), 20));
-    run.complains_after(1, &[&case.pipeline, "sink `search`", server.url(), "gives no answer"]);
+    case.stream.produce(&repeated(&documents(), 20));
+    run.complains_after(1, &[&case.stream.pipeline, "sink `search`", server.url(), "gives no answer"]);
     server.restart().unwrap();
-    case.settled(&mut run);
+    case.stream.settled(&mut run);
     case.check();
     let troubles = run.stop();
     assert_eq!(troubles.len(), 2, "{troubles:#?}");

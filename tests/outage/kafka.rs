@@ -22,55 +22,66 @@ fn with_dead_letters(broker: &Broker) -> (Orders, Topic) {
     let mut case = Orders::on(broker);
     let letters = broker.create(&Broker::name("letters"), 1);
     let place = format!("[dead_letters.kafka]\ntopic = \"{}\"\n[engine]", letters.name);
-    case.program.change("[engine]", &place);
+    case.stream.program.change("[engine]", &place);
     (case, letters)
 }
 
 /// The pipeline, stopped for a change of its topic, goes on once the operator says that it may, and says so once.
 fn goes_on(mut case: Orders, setting: &str, parts: &[&str]) {
-    assert_eq!(case.program.dead_letters(), 0);
-    case.program.change("format = ", &format!("{setting} = \"continue\"\nformat = "));
-    let mut run = case.program.start();
-    run.complains(&[&[case.pipeline.as_str(), "sink", "cache", &case.topic.name], parts].concat());
-    case.settled(&mut run);
+    assert_eq!(case.stream.program.dead_letters(), 0);
+    case.stream.program.change("format = ", &format!("{setting} = \"continue\"\nformat = "));
+    let mut run = case.stream.program.start();
+    run.complains(&[&[case.stream.pipeline.as_str(), "sink", "cache", &case.stream.topic.name], parts].concat());
+    case.stream.settled(&mut run);
     case.check();
     let troubles = run.stop();
     assert_eq!(troubles.len(), 1, "{troubles:#?}");
 
     // From then on the topic is what it is.
-    case.program.change(&format!("{setting} = \"continue\""), &format!("{setting} = \"stop\""));
-    case.produce(&orders());
-    let troubles = case.running().stop();
+    case.stream.program.change(&format!("{setting} = \"continue\""), &format!("{setting} = \"stop\""));
+    case.stream.produce(&orders());
+    let troubles = case.stream.running().stop();
     assert_eq!(troubles, [""; 0]);
     case.check();
-    assert_eq!(case.program.dead_letters(), 0);
+    assert_eq!(case.stream.program.dead_letters(), 0);
 }
 
 fn stopped_by_growth(case: &Orders, run: Run) {
-    run.fails(&[&case.pipeline, "sink `cache`", &case.topic.name, "has 4 partitions, and had 3", "on_changed_topic"]);
+    run.fails(&[
+        &case.stream.pipeline,
+        "sink `cache`",
+        &case.stream.topic.name,
+        "has 4 partitions, and had 3",
+        "on_changed_topic",
+    ]);
 }
 
 #[test]
 fn a_topic_that_is_missing_is_waited_for() {
     let case = Orders::on(&Broker::shared());
-    case.topic.delete();
-    let mut run = case.program.start();
-    run.complains(&[&case.pipeline, &case.topic.name, "create it, or correct `topics`", "waiting for it"]);
-    case.topic.make(3);
-    case.topic.produce(&orders());
-    case.settled(&mut run);
+    case.stream.topic.delete();
+    let mut run = case.stream.program.start();
+    run.complains(&[
+        &case.stream.pipeline,
+        &case.stream.topic.name,
+        "create it, or correct `topics`",
+        "waiting for it",
+    ]);
+    case.stream.topic.make(3);
+    case.stream.topic.produce(&orders());
+    case.stream.settled(&mut run);
     case.check();
     let troubles = run.stop();
     assert_eq!(troubles.len(), 1, "{troubles:#?}");
-    assert_eq!(case.program.dead_letters(), 0);
+    assert_eq!(case.stream.program.dead_letters(), 0);
 }
 
 #[test]
 fn a_topic_that_grows_in_mid_stream_stops_the_pipeline_until_that_is_confirmed() {
     let mut case = Orders::on(&Broker::shared());
-    let run = case.running();
-    case.topic.grow(4);
-    case.produce(&[another(3)]);
+    let run = case.stream.running();
+    case.stream.topic.grow(4);
+    case.stream.produce(&[another(3)]);
     stopped_by_growth(&case, run);
     goes_on(case, "on_changed_topic", &["has 4 partitions, and had 3"]);
 }
@@ -78,11 +89,11 @@ fn a_topic_that_grows_in_mid_stream_stops_the_pipeline_until_that_is_confirmed()
 #[test]
 fn a_topic_that_has_grown_before_a_start_stops_the_pipeline_until_that_is_confirmed() {
     let mut case = Orders::on(&Broker::shared());
-    case.running().stop();
-    case.topic.grow(4);
-    case.produce(&[another(3)]);
+    case.stream.running().stop();
+    case.stream.topic.grow(4);
+    case.stream.produce(&[another(3)]);
     for _ in 0..2 {
-        stopped_by_growth(&case, case.program.start());
+        stopped_by_growth(&case, case.stream.program.start());
     }
     goes_on(case, "on_changed_topic", &["has 4 partitions, and had 3"]);
 }
@@ -90,20 +101,26 @@ fn a_topic_that_has_grown_before_a_start_stops_the_pipeline_until_that_is_confir
 #[test]
 fn a_topic_that_was_made_anew_is_known_by_its_offsets() {
     let mut case = Orders::on(&Broker::shared());
-    case.produce(&repeated(&orders(), 2));
-    case.running().stop();
-    case.topic.delete();
-    case.topic.make(3);
-    case.produced.clear();
-    case.produce(&orders());
+    case.stream.produce(&repeated(&orders(), 2));
+    case.stream.running().stop();
+    case.stream.topic.delete();
+    case.stream.topic.make(3);
+    case.stream.produced.clear();
+    case.stream.produce(&orders());
     for _ in 0..2 {
-        let parts =
-            [&case.pipeline, "sink `cache`", &case.topic.name, "was made anew", "another name", "fresh targets"];
-        case.program.start().fails(&parts);
+        let parts = [
+            &case.stream.pipeline,
+            "sink `cache`",
+            &case.stream.topic.name,
+            "was made anew",
+            "another name",
+            "fresh targets",
+        ];
+        case.stream.program.start().fails(&parts);
     }
-    assert_eq!(case.program.dead_letters(), 0);
+    assert_eq!(case.stream.program.dead_letters(), 0);
     case.begin_anew();
-    let troubles = case.running().stop();
+    let troubles = case.stream.running().stop();
     assert_eq!(troubles, [""; 0]);
     case.check();
 }
@@ -111,15 +128,21 @@ fn a_topic_that_was_made_anew_is_known_by_its_offsets() {
 #[test]
 fn records_that_are_deleted_before_they_were_read_stop_the_pipeline_until_that_is_confirmed() {
     let mut case = Orders::on(&Broker::shared());
-    case.running().stop();
+    case.stream.running().stop();
     let lost: Vec<_> = orders().into_iter().filter(|event| event.partition == 0).collect();
-    case.topic.produce(&lost);
-    case.topic.delete_below(0, case.topic.ends()[0]);
-    case.produce(&orders());
+    case.stream.topic.produce(&lost);
+    case.stream.topic.delete_below(0, case.stream.topic.ends()[0]);
+    case.stream.produce(&orders());
     for _ in 0..2 {
         let gone = format!("{} offsets are gone from the source", lost.len());
-        let partition = format!("{}-0", case.topic.name);
-        case.program.start().fails(&[&case.pipeline, "sink `cache`", &partition, &gone, "on_lost_records"]);
+        let partition = format!("{}-0", case.stream.topic.name);
+        case.stream.program.start().fails(&[
+            &case.stream.pipeline,
+            "sink `cache`",
+            &partition,
+            &gone,
+            "on_lost_records",
+        ]);
     }
     goes_on(case, "on_lost_records", &["records that the source has lost"]);
 }
@@ -127,16 +150,22 @@ fn records_that_are_deleted_before_they_were_read_stop_the_pipeline_until_that_i
 #[test]
 fn records_that_are_deleted_in_mid_stream_stop_the_pipeline_until_that_is_confirmed() {
     let mut case = Orders::on(&Broker::shared());
-    let run = case.running();
+    let run = case.stream.running();
     // Too slow for the topic's retention. What is under way to it gets no more than the first records.
     run.signal("STOP");
-    case.topic.produce(&orders());
-    case.topic.produce(&orders());
-    case.topic.delete_below(0, case.topic.ends()[0]);
-    case.produce(&orders());
+    case.stream.topic.produce(&orders());
+    case.stream.topic.produce(&orders());
+    case.stream.topic.delete_below(0, case.stream.topic.ends()[0]);
+    case.stream.produce(&orders());
     run.signal("CONT");
-    let partition = format!("{}-0", case.topic.name);
-    run.fails(&[&case.pipeline, "sink `cache`", &partition, "offsets are gone from the source", "on_lost_records"]);
+    let partition = format!("{}-0", case.stream.topic.name);
+    run.fails(&[
+        &case.stream.pipeline,
+        "sink `cache`",
+        &partition,
+        "offsets are gone from the source",
+        "on_lost_records",
+    ]);
     goes_on(case, "on_lost_records", &["records that the source has lost"]);
 }
 
@@ -146,30 +175,30 @@ fn a_broker_that_is_away_is_waited_for() {
     let mut server = Kafka::new(jars()).start(folder.path()).unwrap();
     let mut case = Orders::on(&Broker(server.url().to_owned()));
     server.stop().unwrap();
-    let mut run = case.program.start();
-    run.complains(&[&case.pipeline, server.url(), "cannot be reached", "refused", "is it running"]);
+    let mut run = case.stream.program.start();
+    run.complains(&[&case.stream.pipeline, server.url(), "cannot be reached", "refused", "is it running"]);
     server.restart().unwrap();
-    case.settled(&mut run);
+    case.stream.settled(&mut run);
     assert_eq!(run.troubles().len(), 1, "{:#?}", run.troubles());
 
     server.kill().unwrap();
-    run.complains_after(1, &[&case.pipeline, server.url(), "cannot be reached", "is it running"]);
+    run.complains_after(1, &[&case.stream.pipeline, server.url(), "cannot be reached", "is it running"]);
     server.restart().unwrap();
-    case.produce(&orders());
-    case.settled(&mut run);
+    case.stream.produce(&orders());
+    case.stream.settled(&mut run);
     case.check();
     let troubles = run.stop();
     assert_eq!(troubles.len(), 2, "{troubles:#?}");
-    assert_eq!(case.program.dead_letters(), 0);
+    assert_eq!(case.stream.program.dead_letters(), 0);
 }
 
 #[test]
 fn a_missing_topic_of_dead_letters_ends_the_start() {
     let (case, letters) = with_dead_letters(&Broker::shared());
     letters.delete();
-    case.program.start().fails(&["[dead_letters.kafka]", &letters.name, "there is no topic", "create it"]);
+    case.stream.program.start().fails(&["[dead_letters.kafka]", &letters.name, "there is no topic", "create it"]);
     letters.make(1);
-    let troubles = case.running().stop();
+    let troubles = case.stream.running().stop();
     assert_eq!(troubles, [""; 0]);
     case.check();
     assert_eq!(letters.dead_letters(), [""; 0]);
@@ -178,20 +207,20 @@ fn a_missing_topic_of_dead_letters_ends_the_start() {
 #[test]
 fn a_topic_of_dead_letters_that_is_deleted_stops_the_pipeline_and_no_letter_is_lost() {
     let (mut case, letters) = with_dead_letters(&Broker::shared());
-    let run = case.running();
+    let run = case.stream.running();
     letters.delete();
-    case.topic.produce(&[poison()]);
+    case.stream.topic.produce(&[poison()]);
     let (code, mut troubles) = run.ended();
     let last = troubles.pop().unwrap();
-    let parts = [&case.pipeline, "dead letters", &letters.name, "there is no topic", "create it"];
+    let parts = [&case.stream.pipeline, "dead letters", &letters.name, "there is no topic", "create it"];
     assert!(code == Some(1) && parts.iter().all(|part| last.contains(part)), "{last}");
     // The client may lose the broker of the topic before it learns that there is none.
     assert!(troubles.iter().all(|line| line.contains(&letters.name)) && troubles.len() < 2, "{troubles:#?}");
     letters.make(1);
-    case.produce(&orders());
-    let mut run = case.program.start();
-    run.complains(&[&case.pipeline, "dead letter", &case.topic.name]);
-    case.settled(&mut run);
+    case.stream.produce(&orders());
+    let mut run = case.stream.program.start();
+    run.complains(&[&case.stream.pipeline, "dead letter", &case.stream.topic.name]);
+    case.stream.settled(&mut run);
     case.check();
     let troubles = run.stop();
     assert_eq!(troubles.len(), 1, "{troubles:#?}");

@@ -9,5 +9,6 @@ mod kafka;
 mod login;
 mod postgres;
 mod process;
+mod producer;
 mod redis;
-mod support;
+pub(crate) mod support;

@@ -2,9 +2,7 @@
 
 use xtask::services::Postgres;
 
-use super::support::{
-    BOOKSTORE, Broker, Database, Event, Folder, Program, Run, Topic, books, repeated, rows_of, service, settled, unique,
-};
+use super::support::{BOOKSTORE, Broker, Database, Event, Folder, Stream, books, repeated, rows_of, service};
 
 const ORDERS: &str = "CREATE TABLE fact_orders (
     id text PRIMARY KEY, user_id text, total numeric, status text, created_at timestamptz)";
@@ -18,10 +16,7 @@ const OTHERS: &str = "
 /// A pipeline into a database of its own.
 struct Case {
     database: Database,
-    program: Program,
-    topic: Topic,
-    pipeline: String,
-    produced: Vec<Event>,
+    stream: Stream,
 }
 
 impl Case {
@@ -34,37 +29,19 @@ impl Case {
 
     /// On this server, without tables.
     fn on(server: &str) -> Self {
-        let (broker, pipeline, database) = (Broker::shared(), unique("postgres"), Database::new(server));
-        let topic = broker.topic("orders", 3, &books());
+        let database = Database::new(server);
         let config = format!(
-            "[sinks.warehouse.postgres]\nurl = \"{}\"\nstatement_timeout_ms = 2000\n[[pipelines]]\nname = \"{pipeline}\"\n\
-             topics = [\"{}\"]\nsinks = {{ tables = \"warehouse\" }}\n{BOOKSTORE}",
-            database.url, topic.name
+            "[sinks.warehouse.postgres]\nurl = \"{}\"\nstatement_timeout_ms = 2000\n[[pipelines]]\n\
+             name = \"{{pipeline}}\"\ntopics = [\"{{topic}}\"]\nsinks = {{ tables = \"warehouse\" }}\n{BOOKSTORE}",
+            database.url
         );
-        let program = Program::new(&broker, &config);
-        Self { database, program, topic, pipeline, produced: books() }
-    }
-
-    fn produce(&mut self, events: &[Event]) {
-        self.topic.produce(events);
-        self.produced.extend_from_slice(events);
-    }
-
-    fn settled(&self, run: &mut Run) {
-        settled(run, &self.topic, &self.pipeline);
-    }
-
-    /// Starts it, and waits until all is done.
-    fn running(&self) -> Run {
-        let mut run = self.program.start();
-        self.settled(&mut run);
-        run
+        Self { stream: Stream::new(&Broker::shared(), "orders", books(), &config), database }
     }
 
     /// The table is what it should be, and no record went elsewhere.
     fn check(&self) {
         let query = "SELECT id, user_id, status FROM fact_orders ORDER BY id";
-        let untroubled: Vec<Vec<String>> = rows_of(&self.produced, "orders", "tables", BOOKSTORE, query)
+        let untroubled: Vec<Vec<String>> = rows_of(&self.stream.produced, "orders", "tables", BOOKSTORE, query)
             .into_iter()
             .map(|row| ["id", "user_id", "status"].map(|column| row[column].clone()).to_vec())
             .collect();
@@ -73,27 +50,30 @@ impl Case {
             self.database.rows("SELECT id, user_id, status FROM fact_orders ORDER BY id COLLATE \"C\""),
             untroubled
         );
-        assert_eq!(self.program.dead_letters(), 0);
+        assert_eq!(self.stream.program.dead_letters(), 0);
     }
 
     /// The pipeline does not start, and says so once; after the cure it does.
     fn refuses(&self, parts: &[&str], cure: &str) {
-        self.program.start().fails(&[&[&self.pipeline, "sink `warehouse`", "PostgreSQL"], parts].concat());
+        self.stream
+            .program
+            .start()
+            .fails(&[&[&self.stream.pipeline, "sink `warehouse`", "PostgreSQL"], parts].concat());
         self.database.run(cure);
-        let troubles = self.running().stop();
+        let troubles = self.stream.running().stop();
         assert_eq!(troubles, [""; 0]);
         self.check();
     }
 
     /// The pipeline stops in mid-stream after `trouble`, and says so once; after the cure, a new start goes on.
     fn stops(mut self, trouble: &str, parts: &[&str], cure: &str) {
-        let run = self.running();
+        let run = self.stream.running();
         self.database.run(trouble);
-        self.produce(&books());
-        run.fails(&[&[&self.pipeline, "sink `warehouse`", "PostgreSQL"], parts].concat());
-        assert_eq!(self.program.dead_letters(), 0);
+        self.stream.produce(&books());
+        run.fails(&[&[&self.stream.pipeline, "sink `warehouse`", "PostgreSQL"], parts].concat());
+        assert_eq!(self.stream.program.dead_letters(), 0);
         self.database.run(cure);
-        self.running().stop();
+        self.stream.running().stop();
         self.check();
     }
 }
@@ -143,26 +123,26 @@ fn a_constraint_that_is_dropped_in_mid_stream_stops_the_pipeline() {
 #[test]
 fn a_ledger_that_is_dropped_in_mid_stream_stops_the_pipeline() {
     let mut case = Case::new();
-    let run = case.running();
+    let run = case.stream.running();
     case.database.run("ALTER SCHEMA tidegate RENAME TO elsewhere");
-    case.produce(&books());
-    run.fails(&[&case.pipeline, "sink `warehouse`", "ledger", "Restore it"]);
+    case.stream.produce(&books());
+    run.fails(&[&case.stream.pipeline, "sink `warehouse`", "ledger", "Restore it"]);
     // The rows are there and nobody knows of when: it is not begun afresh by a restart.
-    case.program.start().fails(&[&case.pipeline, "the ledger of sink `warehouse` is gone", "Restore it"]);
+    case.stream.program.start().fails(&[&case.stream.pipeline, "the ledger of sink `warehouse` is gone", "Restore it"]);
     case.database.run("ALTER SCHEMA elsewhere RENAME TO tidegate");
-    case.running().stop();
+    case.stream.running().stop();
     case.check();
 }
 
 #[test]
 fn a_table_that_is_locked_is_waited_for() {
     let mut case = Case::new();
-    let mut run = case.running();
+    let mut run = case.stream.running();
     case.database.run("BEGIN; LOCK TABLE fact_orders");
-    case.produce(&repeated(&books(), 20));
-    run.complains(&[&case.pipeline, "sink `warehouse`", "timeout", "lock"]);
+    case.stream.produce(&repeated(&books(), 20));
+    run.complains(&[&case.stream.pipeline, "sink `warehouse`", "timeout", "lock"]);
     case.database.run("COMMIT");
-    case.settled(&mut run);
+    case.stream.settled(&mut run);
     case.check();
     let troubles = run.stop();
     assert_eq!(troubles.len(), 1, "{troubles:#?}");
@@ -171,9 +151,9 @@ fn a_table_that_is_locked_is_waited_for() {
 #[test]
 fn a_unique_value_that_another_partition_frees_in_time_is_no_dead_letter() {
     let mut case = Case::new();
-    case.program.change("sinks = {", "clash_patience_seconds = 100\nsinks = {");
+    case.stream.program.change("sinks = {", "clash_patience_seconds = 100\nsinks = {");
     case.database.run("CREATE UNIQUE INDEX one_each ON fact_orders (user_id) WHERE status = 'CLASHES'");
-    let mut run = case.running();
+    let mut run = case.stream.running();
     // Two orders of the captured ones, on two partitions, that meet in one value.
     let pick = |partition| books().into_iter().find(|event| event.partition == partition).unwrap();
     let user = |event: &Event, user: &str, status: &str| {
@@ -182,12 +162,12 @@ fn a_unique_value_that_another_partition_frees_in_time_is_no_dead_letter() {
         Event { value: Some(value.to_string()), ..event.clone() }
     };
     let (first, second) = (pick(0), pick(1));
-    case.produce(&[user(&first, "kc-1", "CLASHES")]);
-    case.settled(&mut run);
-    case.produce(&[user(&second, "kc-1", "CLASHES")]);
-    run.complains(&[&case.pipeline, "-1", "sink `warehouse`", "one_each"]);
-    case.produce(&[user(&first, "kc-1", "FREE")]);
-    case.settled(&mut run);
+    case.stream.produce(&[user(&first, "kc-1", "CLASHES")]);
+    case.stream.settled(&mut run);
+    case.stream.produce(&[user(&second, "kc-1", "CLASHES")]);
+    run.complains(&[&case.stream.pipeline, "-1", "sink `warehouse`", "one_each"]);
+    case.stream.produce(&[user(&first, "kc-1", "FREE")]);
+    case.stream.settled(&mut run);
     case.check();
     let troubles = run.stop();
     assert_eq!(troubles.len(), 1, "{troubles:#?}");
@@ -202,25 +182,29 @@ fn a_server_that_refuses_the_password_or_is_away_is_told_and_gone_on_with() {
     case.database.run(OTHERS);
     case.database.run(ORDERS);
 
-    case.program.change("of-the-test", "hunter2");
-    let said =
-        case.program.start().fails(&[&case.pipeline, "sink `warehouse`", "PostgreSQL", "correct user and password"]);
+    case.stream.program.change("of-the-test", "hunter2");
+    let said = case.stream.program.start().fails(&[
+        &case.stream.pipeline,
+        "sink `warehouse`",
+        "PostgreSQL",
+        "correct user and password",
+    ]);
     assert!(!said.contains("hunter2"), "{said}");
-    case.program.change("hunter2", "of-the-test");
+    case.stream.program.change("hunter2", "of-the-test");
 
     server.stop().unwrap();
-    let mut run = case.program.start();
-    run.complains(&[&case.pipeline, "sink `warehouse`", "PostgreSQL", "refused", "is it running"]);
+    let mut run = case.stream.program.start();
+    run.complains(&[&case.stream.pipeline, "sink `warehouse`", "PostgreSQL", "refused", "is it running"]);
     server.restart().unwrap();
-    case.settled(&mut run);
+    case.stream.settled(&mut run);
     assert_eq!(run.troubles().len(), 1, "{:#?}", run.troubles());
 
     server.kill().unwrap();
-    case.produce(&repeated(&books(), 20));
-    run.complains_after(1, &[&case.pipeline, "sink `warehouse`", "PostgreSQL"]);
+    case.stream.produce(&repeated(&books(), 20));
+    run.complains_after(1, &[&case.stream.pipeline, "sink `warehouse`", "PostgreSQL"]);
     server.restart().unwrap();
     case.database.reconnect();
-    case.settled(&mut run);
+    case.stream.settled(&mut run);
     case.check();
     let troubles = run.stop();
     assert_eq!(troubles.len(), 2, "{troubles:#?}");

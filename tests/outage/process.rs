@@ -1,16 +1,22 @@
-//! The process itself: ended in good order or at once under load, or frozen while another replica takes over. In the
+//! The process itself: ended in good order or at once under load, or frozen while another replica takes over; and its
+//! connections, cut in the middle of a transaction. In the
 //! stores each row rises from state to state, without a gap that stays, without a step back, and nothing is written
 //! twice.
 
+mod monitor;
+
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ::redis::{Commands as _, Connection};
 use xtask::services::{Redis, Running};
 
 use super::support::{
-    BOOKSTORE, Broker, Database, Event, Folder, ORDER_CACHE, Program, Run, Topic, books, cache_of, numbered, orders,
-    service, settled, unique,
+    BOOKSTORE, Broker, Cut, Cutter, Database, Event, Folder, ORDER_CACHE, Program, Run, Topic, books, cache_of,
+    numbered, orders, service, settled, unique,
 };
+
+use self::monitor::Monitor;
 
 /// The tables, and every state of an order that was ever written, in order.
 const TABLES: &str = "
@@ -26,7 +32,8 @@ const TABLES: &str = "
 /// How many updates of each row there are at once: enough that the program is at work for a while.
 const ROUNDS: u32 = 500;
 
-/// How long an end in good order may take: the lanes have ten seconds for what is in flight, the group has five.
+/// How long an end in good order may take, half of `shutdown_seconds`; one that takes longer than that has another exit
+/// code.
 const DEADLINE: Duration = Duration::from_secs(15);
 
 /// Two pipelines of one program, into PostgreSQL and into a Redis of its own.
@@ -37,6 +44,7 @@ struct Case {
     books: (Topic, String),
     orders: (Topic, String),
     cache: Running,
+    monitor: Monitor,
     rounds: u32,
     _folder: Folder,
 }
@@ -66,7 +74,8 @@ impl Case {
         let mut program = Program::new(&broker, &config);
         // Who is gone without a word is not waited for for long.
         program.change("\"6000\"", "\"2000\"");
-        let mut case = Self { database, program, books, orders, cache, rounds: 0, _folder: folder };
+        let monitor = Monitor::of(cache.url());
+        let mut case = Self { database, program, books, orders, cache, monitor, rounds: 0, _folder: folder };
         case.load();
         case
     }
@@ -130,6 +139,14 @@ impl Case {
             keys.into_iter().map(|key| (key.clone(), cache.get(&key).unwrap())).collect();
         entries.sort();
         assert_eq!(entries, cache_of(&numbered(&orders(), last), ORDER_CACHE));
+        let statuses = self.monitor.statuses(&mut cache);
+        assert_eq!(statuses.keys().collect::<Vec<_>>(), entries.iter().map(|(key, _)| key).collect::<Vec<_>>());
+        for (key, statuses) in statuses {
+            assert!(
+                statuses.is_sorted_by(|one, next| one < next),
+                "{key} was written twice, or a step back: {statuses:?}"
+            );
+        }
         assert_eq!(self.program.dead_letters(), 0);
     }
 }
@@ -190,4 +207,33 @@ fn a_frozen_program_that_wakes_after_another_took_over_writes_nothing_of_its_own
     frozen.stop();
     case.check();
     assert_eq!(replica.dead_letters(), 0);
+}
+
+#[test]
+fn a_transaction_whose_answer_is_lost_is_known_to_be_done_and_one_that_was_lost_is_done_again() {
+    let mut case = Case::new();
+    let database: SocketAddr = case.database.url.split(['@', '/']).nth(3).unwrap().parse().unwrap();
+    // Not READ COMMITTED, which a transaction begins with.
+    let commits = Cutter::before(database, "; COMMIT", "COMMIT");
+    let executions = Cutter::before(case.cache.address(), "EXEC", "QUEUED");
+    for (cutter, server) in [(&commits, database), (&executions, case.cache.address())] {
+        case.program.change(&server.to_string(), &cutter.address.to_string());
+        let (mut cuts, mut requests) = (0, 0);
+        cutter.rule(move || {
+            requests += 1;
+            let cut = match requests % 6 {
+                2 => Cut::Behind,
+                5 => Cut::Before,
+                _ => Cut::Nowhere,
+            };
+            // The last of them are left alone, so that it comes to an end.
+            cuts += u32::from(cut != Cut::Nowhere);
+            if cuts > 20 { Cut::Nowhere } else { cut }
+        });
+    }
+    let mut run = case.program.start();
+    case.settled(&mut run);
+    run.stop();
+    case.check();
+    assert_eq!((commits.cuts(), executions.cuts()), (20, 20), "the load was too small");
 }

@@ -3,17 +3,12 @@
 use ::redis::{Commands as _, Connection, FromRedisValue, cmd};
 use xtask::services::{Redis, Running};
 
-use super::support::{
-    Broker, Event, Folder, ORDER_CACHE, Program, Run, Topic, cache_of, orders, repeated, settled, unique,
-};
+use super::support::{Broker, Folder, ORDER_CACHE, Stream, cache_of, orders, repeated};
 
 /// A pipeline into a Redis of its own.
 struct Case {
     server: Running,
-    program: Program,
-    topic: Topic,
-    pipeline: String,
-    produced: Vec<Event>,
+    stream: Stream,
     _folder: Folder,
 }
 
@@ -22,21 +17,13 @@ impl Case {
         let folder = Folder::new();
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let server = Redis { arguments, ..Redis::default() }.start(folder.path()).unwrap();
-        let (broker, pipeline) = (Broker::shared(), unique("redis"));
-        let topic = broker.topic("orders", 3, &orders());
         let config = format!(
-            "[sinks.cache.redis]\nurl = \"{}\"\n[[pipelines]]\nname = \"{pipeline}\"\ntopics = [\"{}\"]\n\
+            "[sinks.cache.redis]\nurl = \"{}\"\n[[pipelines]]\nname = \"{{pipeline}}\"\ntopics = [\"{{topic}}\"]\n\
              format = \"debezium-flattened\"\nsinks = {{ cache = \"cache\" }}\n{ORDER_CACHE}",
-            server.url(),
-            topic.name
+            server.url()
         );
-        let program = Program::new(&broker, &config);
-        Self { server, program, topic, pipeline, produced: orders(), _folder: folder }
-    }
-
-    fn produce(&mut self, events: &[Event]) {
-        self.topic.produce(events);
-        self.produced.extend_from_slice(events);
+        let stream = Stream::new(&Broker::shared(), "orders", orders(), &config);
+        Self { server, stream, _folder: folder }
     }
 
     fn connection(&self) -> Connection {
@@ -49,10 +36,6 @@ impl Case {
         command.query(&mut self.connection()).unwrap()
     }
 
-    fn settled(&self, run: &mut Run) {
-        settled(run, &self.topic, &self.pipeline);
-    }
-
     /// The cache is what it should be, and no record went elsewhere.
     fn check(&self) {
         let mut connection = self.connection();
@@ -60,20 +43,20 @@ impl Case {
         let mut entries: Vec<(String, String)> =
             keys.into_iter().map(|key| (key.clone(), connection.get(&key).unwrap())).collect();
         entries.sort();
-        assert_eq!(entries, cache_of(&self.produced, ORDER_CACHE));
-        assert_eq!(self.program.dead_letters(), 0);
+        assert_eq!(entries, cache_of(&self.stream.produced, ORDER_CACHE));
+        assert_eq!(self.stream.program.dead_letters(), 0);
     }
 
     /// The pipeline waits in mid-stream while `trouble` lasts, says so once, and goes on when `cure` is done.
     fn waits(mut self, trouble: impl FnOnce(&mut Self), parts: &[&str], cure: impl FnOnce(&mut Self)) {
-        let mut run = self.program.start();
-        self.settled(&mut run);
+        let mut run = self.stream.program.start();
+        self.stream.settled(&mut run);
         trouble(&mut self);
-        self.produce(&repeated(&orders(), 20));
-        run.complains(&[&self.pipeline, "sink `cache`"]);
+        self.stream.produce(&repeated(&orders(), 20));
+        run.complains(&[&self.stream.pipeline, "sink `cache`"]);
         run.complains(parts);
         cure(&mut self);
-        self.settled(&mut run);
+        self.stream.settled(&mut run);
         self.check();
         let troubles = run.stop();
         assert_eq!(troubles.len(), 1, "{troubles:#?}");
@@ -85,25 +68,30 @@ fn a_wrong_password_stops_the_pipeline() {
     let mut case = Case::new(&["--requirepass", "of-the-test"]);
     let open = case.server.url().to_owned();
     let with = |password: &str| open.replace("redis://", &format!("redis://:{password}@"));
-    case.program.change(&open, &with("hunter2"));
-    let said =
-        case.program.start().fails(&[&case.pipeline, "sink `cache`", "Redis at", "WRONGPASS", "password in `url`"]);
+    case.stream.program.change(&open, &with("hunter2"));
+    let said = case.stream.program.start().fails(&[
+        &case.stream.pipeline,
+        "sink `cache`",
+        "Redis at",
+        "WRONGPASS",
+        "password in `url`",
+    ]);
     assert!(!said.contains("hunter2"), "{said}");
-    case.program.change("hunter2", "of-the-test");
-    let mut run = case.program.start();
-    case.settled(&mut run);
+    case.stream.program.change("hunter2", "of-the-test");
+    let mut run = case.stream.program.start();
+    case.stream.settled(&mut run);
     assert_eq!(run.stop(), [""; 0]);
-    assert_eq!(case.program.dead_letters(), 0);
+    assert_eq!(case.stream.program.dead_letters(), 0);
 }
 
 #[test]
 fn a_server_that_is_away_at_the_start_is_waited_for() {
     let mut case = Case::new(&[]);
     case.server.stop().unwrap();
-    let mut run = case.program.start();
-    run.complains(&[&case.pipeline, "sink `cache`", "Redis at", "refused", "is it running"]);
+    let mut run = case.stream.program.start();
+    run.complains(&[&case.stream.pipeline, "sink `cache`", "Redis at", "refused", "is it running"]);
     case.server.restart().unwrap();
-    case.settled(&mut run);
+    case.stream.settled(&mut run);
     case.check();
     let troubles = run.stop();
     assert_eq!(troubles.len(), 1, "{troubles:#?}");
@@ -121,14 +109,14 @@ fn a_server_that_crashes_and_keeps_its_data_is_waited_for() {
 #[test]
 fn a_server_that_crashes_and_loses_its_data_is_filled_again() {
     let mut case = Case::new(&[]);
-    let mut run = case.program.start();
-    case.settled(&mut run);
+    let mut run = case.stream.program.start();
+    case.stream.settled(&mut run);
     case.server.kill().unwrap();
-    case.produce(&repeated(&orders(), 20));
-    run.complains(&[&case.pipeline, "sink `cache`", "waiting for the store"]);
+    case.stream.produce(&repeated(&orders(), 20));
+    run.complains(&[&case.stream.pipeline, "sink `cache`", "waiting for the store"]);
     case.server.restart().unwrap();
-    run.says(&[" WARN ", &case.pipeline, "cache", "the ledger of the cache is gone"]);
-    case.settled(&mut run);
+    run.says(&[" WARN ", &case.stream.pipeline, "cache", "the ledger of the cache is gone"]);
+    case.stream.settled(&mut run);
     case.check();
     let troubles = run.stop();
     assert_eq!(troubles.len(), 2, "{troubles:#?}");
@@ -155,12 +143,12 @@ fn a_server_without_memory_is_waited_for() {
 #[test]
 fn a_cache_that_is_emptied_in_mid_stream_is_filled_again() {
     let mut case = Case::new(&[]);
-    let mut run = case.program.start();
-    case.settled(&mut run);
+    let mut run = case.stream.program.start();
+    case.stream.settled(&mut run);
     case.command::<()>(&["FLUSHALL"]);
-    case.produce(&orders());
-    run.complains(&[&case.pipeline, "cache", "the ledger of the cache is gone", "filling it from the start"]);
-    case.settled(&mut run);
+    case.stream.produce(&orders());
+    run.complains(&[&case.stream.pipeline, "cache", "the ledger of the cache is gone", "filling it from the start"]);
+    case.stream.settled(&mut run);
     case.check();
     let troubles = run.stop();
     assert_eq!(troubles.len(), 1, "{troubles:#?}");
@@ -169,19 +157,19 @@ fn a_cache_that_is_emptied_in_mid_stream_is_filled_again() {
 #[test]
 fn a_cache_that_is_emptied_stops_the_pipeline_where_that_is_configured() {
     let mut case = Case::new(&[]);
-    case.program.change("format = ", "on_lost_cache = \"stop\"\nformat = ");
-    let mut run = case.program.start();
-    case.settled(&mut run);
+    case.stream.program.change("format = ", "on_lost_cache = \"stop\"\nformat = ");
+    let mut run = case.stream.program.start();
+    case.stream.settled(&mut run);
     case.command::<()>(&["FLUSHALL"]);
-    case.produce(&orders());
-    run.fails(&[&case.pipeline, "sink `cache`", "was emptied", "Restore it"]);
-    assert_eq!(case.program.dead_letters(), 0);
+    case.stream.produce(&orders());
+    run.fails(&[&case.stream.pipeline, "sink `cache`", "was emptied", "Restore it"]);
+    assert_eq!(case.stream.program.dead_letters(), 0);
     // As long as nobody has decided anything, it stays so.
-    case.program.start().fails(&[&case.pipeline, "sink `cache`", "is gone", "Restore it"]);
-    case.program.change("on_lost_cache = \"stop\"", "on_lost_cache = \"rebuild\"");
-    let mut run = case.program.start();
-    run.complains(&[&case.pipeline, "the ledger of the cache is gone"]);
-    case.settled(&mut run);
+    case.stream.program.start().fails(&[&case.stream.pipeline, "sink `cache`", "is gone", "Restore it"]);
+    case.stream.program.change("on_lost_cache = \"stop\"", "on_lost_cache = \"rebuild\"");
+    let mut run = case.stream.program.start();
+    run.complains(&[&case.stream.pipeline, "the ledger of the cache is gone"]);
+    case.stream.settled(&mut run);
     case.check();
     run.stop();
 }

@@ -2,6 +2,7 @@
 
 mod figures;
 mod live;
+mod sidecar;
 mod tables;
 
 use std::fs;
@@ -19,21 +20,22 @@ use crate::{console, guests};
 const ALONE: &str = "cargo xtask bench";
 /// Those of the benchmark with real servers between the lines of this one.
 const LIVE: &str = "cargo xtask bench -- live";
+/// Those of what the program takes of the machine between the lines of this one.
+const SIDECAR: &str = "cargo xtask bench -- sidecar";
 
 /// Builds the modules, runs the benchmarks of the host with these arguments, and prints the tables of what was
 /// measured. With `write` the tables also replace those in that file.
 ///
 /// Without a filter among the arguments all benchmarks run, with one that begins with `live` those alone that go from
-/// Kafka into the real stores, and with any other those of criterion that it fits. The servers are started, and ended
-/// afterwards, unless the environment names others in `TIDEGATE_SERVICES`.
+/// Kafka into the real stores, with one that begins with `sidecar` those of what the program takes of the machine, and
+/// with any other those of criterion that it fits. The servers are started, and ended afterwards, unless the environment names others in `TIDEGATE_SERVICES`.
 ///
 /// # Errors
 /// When something does not build, a server does not start, a benchmark fails, or the file has no place for the tables.
 pub fn run(workspace: &Workspace, arguments: &[String], write: Option<&Path>) -> anyhow::Result<()> {
     let filter = arguments.iter().find(|argument| !argument.starts_with('-')).map_or("", String::as_str);
-    let live = filter.starts_with("live");
-    if write.is_some() && !(arguments.is_empty() || arguments == ["live"]) {
-        bail!("--write wants all the benchmarks, or all of `live`: leave the other arguments away");
+    if write.is_some() && !(arguments.is_empty() || arguments == ["live"] || arguments == ["sidecar"]) {
+        bail!("--write wants all the benchmarks, all of `live` or all of `sidecar`: leave the other arguments away");
     }
     let modules = guests::build(workspace)?;
     // What earlier runs left would stand in the tables beside what this one measures.
@@ -41,13 +43,18 @@ pub fn run(workspace: &Workspace, arguments: &[String], write: Option<&Path>) ->
     if results.exists() {
         fs::remove_dir_all(&results).with_context(|| format!("cannot empty {}", results.display()))?;
     }
-    let measured = workspace.target.join("live.json");
-    if measured.exists() {
-        fs::remove_file(&measured).with_context(|| format!("cannot remove {}", measured.display()))?;
+    let [measured, exchanged] = ["live.json", "exchange.json"].map(|name| workspace.target.join(name));
+    for file in [&measured, &exchanged].into_iter().filter(|file| file.exists()) {
+        fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))?;
     }
 
     // A pattern, so that only our own programs run: libtest's would not know criterion's arguments.
-    let programs = ["bench", "--package", "tidegate", "--bench", if live { "live" } else { "*" }];
+    let wanted: &[&str] = match filter.split('/').next() {
+        Some("live") => &["--bench", "live"],
+        Some("sidecar") => &["--bench", "live", "--bench", "exchange"],
+        _ => &["--bench", "*"],
+    };
+    let programs = [&["bench", "--package", "tidegate"], wanted].concat();
     console::step("Benchmarks");
     let environment = |command: &mut std::process::Command| {
         command.env("TIDEGATE_GUESTS", &modules).env("CARGO_TARGET_DIR", &workspace.target);
@@ -58,17 +65,19 @@ pub fn run(workspace: &Workspace, arguments: &[String], write: Option<&Path>) ->
     console::run(&mut command)?;
     let mut command = workspace.cargo(&programs);
     environment(command.arg("--").args(arguments));
-    let servers = if live || filter.is_empty() { Some(Servers::up(workspace)?) } else { None };
+    let with_servers = wanted.contains(&"live") || filter.is_empty();
+    let servers = if with_servers { Some(Servers::up(workspace)?) } else { None };
     if let Some(servers) = &servers {
         servers.hand_on(&mut command)?;
     }
-    console::run(command.env("TIDEGATE_LIVE_FIGURES", &measured))?;
+    console::run(command.env("TIDEGATE_LIVE_FIGURES", &measured).env("TIDEGATE_EXCHANGE_FIGURES", &exchanged))?;
     drop(servers);
 
     let criterion = if results.exists() { Some(tables::write(&Figures::read(&results)?)) } else { None };
-    let live = if measured.exists() { Some(live::read(&measured)?) } else { None };
+    let live = if measured.exists() { live::read(&measured)? } else { None };
+    let sidecar = sidecar::read(&measured, &exchanged)?;
     console::step("Figures");
-    for (name, tables) in [(ALONE, criterion), (LIVE, live)] {
+    for (name, tables) in [(ALONE, criterion), (LIVE, live), (SIDECAR, sidecar)] {
         let Some(tables) = tables else { continue };
         console::say(&tables);
         if let Some(file) = write {

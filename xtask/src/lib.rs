@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod console;
 pub mod demo;
+pub mod faults;
 pub mod guests;
 mod seeds;
 pub mod services;

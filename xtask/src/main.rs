@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use xtask::workspace::Workspace;
-use xtask::{bench, console, demo, guests, services, test};
+use xtask::{bench, console, demo, faults, guests, services, test};
 
 /// Builds, tests and shows tidegate.
 #[derive(Parser)]
@@ -41,17 +41,30 @@ enum Task {
     /// Measures: runs the benchmarks, and prints their figures in tables.
     ///
     /// Without a filter all run. `cargo xtask bench -- live` runs those alone that go from Kafka into Redis, PostgreSQL,
-    /// Elasticsearch and Kafka, `-- live/redis` one of them; any other filter is for criterion's. `live` starts the
-    /// servers it needs and ends them afterwards, unless TIDEGATE_SERVICES names a file with the addresses of others.
+    /// Elasticsearch and Kafka, `-- live/redis` one of them; `-- sidecar` measures memory, start, exchanges and counters;
+    /// any other filter is for criterion's. `live` and `sidecar` start the servers they need and end them afterwards,
+    /// unless TIDEGATE_SERVICES names a file with the addresses of others.
     ///
     /// A figure is the quickest of a benchmark's samples, since other work on the machine can only add.
     Bench {
-        /// Put the tables into this file too, in place of those that stand there. Takes all benchmarks, or `-- live`.
+        /// Put the tables into this file too, in place of those that stand there. Takes all benchmarks, `-- live` or `-- sidecar`.
         #[arg(long, value_name = "FILE")]
         write: Option<PathBuf>,
         /// What follows goes to the benchmarks, for instance a filter.
         #[arg(last = true)]
         arguments: Vec<String>,
+    },
+    /// Plays random schedules of faults between the program and real stores, which are watched the whole time: what is
+    /// lost, stepped back or done twice ends it, with the seed that repeats it.
+    ///
+    /// The tests play a few of them. Starts the servers, and ends them afterwards.
+    Faults {
+        /// How many.
+        #[arg(long, default_value_t = 500)]
+        schedules: u64,
+        /// Begin with this seed, as an earlier run printed it.
+        #[arg(long)]
+        seed: Option<u64>,
     },
     /// Builds the WebAssembly modules into <target>/guests.
     ///
@@ -86,6 +99,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         }
         Task::Test => test::run(&workspace),
         Task::Bench { write, arguments } => bench::run(&workspace, &arguments, write.as_deref()),
+        Task::Faults { schedules, seed } => faults::run(&workspace, schedules, seed),
         Task::Guests => guests::build(&workspace).map(drop),
         Task::Services => services::run(&workspace),
     }

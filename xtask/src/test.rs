@@ -16,11 +16,15 @@ use crate::{console, guests};
 /// When a step failed; the steps are named. After Ctrl-C the step under way is the last.
 pub fn run(workspace: &Workspace) -> anyhow::Result<()> {
     interrupt::watch()?;
-    // What the servers need is fetched meanwhile.
-    thread::scope(|scope| steps(workspace, scope.spawn(|| services::prepare(workspace))))
+    // What the browser and the servers need is fetched meanwhile.
+    let prepare = || (services::prepare_browser(), services::prepare(workspace));
+    thread::scope(|scope| steps(workspace, scope.spawn(prepare)))
 }
 
-fn steps(workspace: &Workspace, preparation: thread::ScopedJoinHandle<'_, anyhow::Result<()>>) -> anyhow::Result<()> {
+/// What came of fetching the browser, and of fetching what the servers need.
+type Prepared = (anyhow::Result<()>, anyhow::Result<()>);
+
+fn steps(workspace: &Workspace, preparation: thread::ScopedJoinHandle<'_, Prepared>) -> anyhow::Result<()> {
     let mut failed = Vec::new();
     let mut note = |name: &'static str, result: anyhow::Result<()>| {
         if interrupt::requested() {
@@ -43,7 +47,9 @@ fn steps(workspace: &Workspace, preparation: thread::ScopedJoinHandle<'_, anyhow
     console::step("Licences and sources");
     note("licences", licences(workspace))?;
     console::step("Tests");
-    let prepared = preparation.join().unwrap_or_else(|_| Err(anyhow!("the preparation of the servers panicked")));
+    let (browser, prepared) =
+        preparation.join().unwrap_or_else(|_| (Ok(()), Err(anyhow!("the preparation of the servers panicked"))));
+    note("browser", browser)?;
     // Without them the tests still run: those that need them say so, and the others count.
     let (services, result) = match prepared.and_then(|()| Services::up(workspace, Purpose::Tests)) {
         Ok(services) => (Some(services), Ok(())),

@@ -9,6 +9,7 @@ use serde::Serialize;
 pub(crate) struct Figures {
     pub(crate) throughput: Vec<Throughput>,
     pub(crate) latency: Vec<Latency>,
+    pub(crate) footprint: Vec<Footprint>,
 }
 
 /// Events a second, the best of all turns.
@@ -32,6 +33,28 @@ pub(crate) struct Latency {
     pub(crate) direct: Quantiles,
 }
 
+/// What the program takes. Times in milliseconds from its start, memory in MiB.
+#[derive(Serialize)]
+pub(crate) struct Footprint {
+    pub(crate) store: String,
+    /// The first start, which compiles the module.
+    pub(crate) cold: f64,
+    pub(crate) starts: usize,
+    /// Of the quickest later start: when it answered, had its module, had seen its stores, and was ready.
+    pub(crate) quickest: [f64; 4],
+    pub(crate) median: f64,
+    /// The processor time of the one that took least.
+    pub(crate) processor: f64,
+    /// When it was ready.
+    pub(crate) fresh: f64,
+    /// After so many events and a rest.
+    pub(crate) events: usize,
+    pub(crate) idle: f64,
+    /// Of that, what no file holds.
+    pub(crate) anonymous: f64,
+    pub(crate) threads: u64,
+}
+
 #[derive(Serialize)]
 pub(crate) struct Quantiles {
     pub(crate) median: f64,
@@ -48,6 +71,10 @@ impl Quantiles {
 }
 
 impl Figures {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.throughput.is_empty() && self.footprint.is_empty()
+    }
+
     /// Writes them to the file that `TIDEGATE_LIVE_FIGURES` names, if it does.
     pub(crate) fn write(&self) {
         if let Some(file) = std::env::var_os("TIDEGATE_LIVE_FIGURES") {

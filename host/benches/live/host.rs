@@ -25,7 +25,8 @@ impl Host {
     /// Starts one pipeline of this name. `sink` is the block of the sink named `store`.
     pub(crate) fn start(case: &Case, brokers: &str, pipeline: &str, topic: &str, sink: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("tidegate.toml"), configuration(case, brokers, pipeline, topic, sink)).unwrap();
+        let source = from_kafka(brokers);
+        fs::write(folder.path().join("tidegate.toml"), configuration(case, &source, pipeline, topic, sink)).unwrap();
         let mut program = Command::new(env!("CARGO_BIN_EXE_tidegate"))
             .args(["run", "tidegate.toml", "--summary", "summary.json"])
             .current_dir(folder.path())
@@ -78,7 +79,13 @@ fn listen(said: ChildStderr, claimed: &OnceLock<Instant>) {
     }
 }
 
-fn configuration(case: &Case, brokers: &str, pipeline: &str, topic: &str, sink: &str) -> String {
+/// The block of a source.
+pub(crate) fn from_kafka(brokers: &str) -> String {
+    format!("[source.kafka]\nbrokers = \"{brokers}\"")
+}
+
+/// One pipeline with the transform of the case, from the source of this block into the sink `store` of that one.
+pub(crate) fn configuration(case: &Case, source: &str, pipeline: &str, topic: &str, sink: &str) -> String {
     let format = match case.format {
         Format::Flattened => "debezium-flattened",
         _ => "debezium-envelope",
@@ -91,8 +98,7 @@ fn configuration(case: &Case, brokers: &str, pipeline: &str, topic: &str, sink: 
     let grants: Vec<String> = Port::ALL.iter().map(|port| format!("{} = [\"*\"]", port.name())).collect();
     format!(
         r#"
-        [source.kafka]
-        brokers = "{brokers}"
+        {source}
         {sink}
         [sinks.nowhere.null]
         [dead_letters.file]

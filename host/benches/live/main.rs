@@ -12,7 +12,10 @@
 //!
 //! For the latency one record at a time is produced, and the store is asked over and over until it has it.
 //!
-//! `cargo xtask bench -- live`, or `-- live/redis` for one store. `TIDEGATE_SERVICES` names the file with the servers'
+//! What the program takes of the machine while it has nothing to do, and how soon it is ready, is measured here too, since
+//! it takes the same stores and the same events.
+//!
+//! `cargo xtask bench -- live`, or `-- live/redis` for one store; `-- sidecar` for what it takes. `TIDEGATE_SERVICES` names the file with the servers'
 //! addresses; database 3 of Redis is emptied.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
@@ -21,6 +24,7 @@ mod broker;
 mod commands;
 mod events;
 mod figures;
+mod footprint;
 mod host;
 mod latency;
 mod stores;
@@ -48,10 +52,23 @@ fn main() {
         return;
     }
     let filter = arguments.iter().find(|argument| !argument.starts_with('-')).map_or("", String::as_str);
-    let wanted = |case: &&Case| format!("live/{}", case.id).starts_with(filter);
-    if !stores::CASES.iter().any(|case| wanted(&case)) {
-        return;
+    let wanted = |what: &str, id: &str| format!("{what}/{id}").starts_with(filter);
+    let mut figures = Figures::default();
+    if wanted("sidecar", "sqlite") {
+        figures.footprint.push(footprint::measure_without_servers());
     }
+    let cases: Vec<_> =
+        stores::CASES.iter().map(|case| (case, wanted("live", case.id), wanted("sidecar", case.id))).collect();
+    if cases.iter().any(|(_, live, sidecar)| *live || *sidecar) {
+        measure(&cases, &mut figures);
+    }
+    if !figures.is_empty() {
+        figures.write();
+    }
+}
+
+/// Measures on real servers: of each case whether speed, and whether what the program takes, is wanted.
+fn measure(cases: &[(&Case, bool, bool)], figures: &mut Figures) {
     let Some(file) = std::env::var_os("TIDEGATE_SERVICES") else {
         println!(
             "live: skipped, since TIDEGATE_SERVICES names no file with the servers' addresses: `cargo xtask bench`"
@@ -60,18 +77,20 @@ fn main() {
     };
     let addresses = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let addresses = Addresses(serde_json::from_slice(&addresses).expect("TIDEGATE_SERVICES names a file of JSON"));
-
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let mut figures = Figures::default();
-    for case in stores::CASES.iter().filter(wanted) {
+    for (case, live, sidecar) in cases.iter().filter(|(_, live, sidecar)| *live || *sidecar) {
         runtime.block_on(async {
             let mut broker = Broker::new(addresses.get("kafka"));
             let store = (case.open)(&addresses).await;
-            figures.throughput.extend(throughput::measure(case, store.as_ref(), &mut broker).await);
-            figures.latency.push(latency::measure(case, store.as_ref(), &mut broker).await);
+            if *live {
+                figures.throughput.extend(throughput::measure(case, store.as_ref(), &mut broker).await);
+                figures.latency.push(latency::measure(case, store.as_ref(), &mut broker).await);
+            }
+            if *sidecar {
+                figures.footprint.push(footprint::measure(case, store.as_ref(), &mut broker).await);
+            }
             store.remove().await;
             broker.remove().await;
         });
     }
-    figures.write();
 }

@@ -15,14 +15,16 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::State;
 use super::answer::Refused;
+use super::{State, page};
 use crate::config::AdminAddress;
 
 /// What may be asked without a token, and then is answered with a bare yes or no.
 const PROBES: [&str; 2] = ["/livez", "/readyz"];
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +86,10 @@ impl Access {
     fn admit(&self, peer: Peer, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Who, Refused> {
         check_path(uri)?;
         let host = self.check_host(headers)?;
-        check_origin(headers, host)?;
+        let is_page = !changes(method) && page::has(uri.path());
+        if !(is_page && is_navigation(headers)) {
+            check_origin(headers, host)?;
+        }
         let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let shown =
             shown.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
@@ -96,7 +101,8 @@ impl Access {
             _ => false,
         };
         let trusted = token || self.token.is_none();
-        if !trusted && !PROBES.contains(&uri.path()) {
+        // The page holds no data; it asks for the token itself.
+        if !trusted && !is_page && !PROBES.contains(&uri.path()) {
             return Err(Refused::new(
                 StatusCode::UNAUTHORIZED,
                 "the token is missing or wrong",
@@ -152,6 +158,12 @@ fn check_path(uri: &Uri) -> Result<(), Refused> {
         return Err(Refused::new(StatusCode::BAD_REQUEST, "the path is none of this server's", remedy));
     }
     Ok(())
+}
+
+/// Whether somebody follows a link in a browser. No page can read, or frame, what comes of it.
+fn is_navigation(headers: &HeaderMap) -> bool {
+    let is = |name: HeaderName, value: &str| headers.get(name).is_some_and(|given| given == value);
+    is(SEC_FETCH_MODE, "navigate") && is(SEC_FETCH_DEST, "document") && !headers.contains_key(header::ORIGIN)
 }
 
 fn check_origin(headers: &HeaderMap, host: &str) -> Result<(), Refused> {

@@ -60,6 +60,20 @@ fn a_request_of_another_site_is_refused() {
 }
 
 #[test]
+fn a_link_of_another_site_leads_to_the_page_and_to_nothing_else() {
+    let local = access("127.0.0.1:9400", None);
+    let followed = [("host", "localhost:9400"), ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+    let followed = |dest| [followed.as_slice(), &[("sec-fetch-dest", dest)]].concat();
+    assert_eq!(asked(&local, &Method::GET, "/", &followed("document")), 200);
+    assert_eq!(asked(&local, &Method::GET, "/", &followed("iframe")), 403);
+    assert_eq!(asked(&local, &Method::GET, "/v1/pipelines", &followed("document")), 403);
+    assert_eq!(asked(&local, &Method::POST, "/", &followed("document")), 403);
+    let posted = [followed("document"), vec![("origin", "https://evil.example")]].concat();
+    assert_eq!(asked(&local, &Method::GET, "/", &posted), 403);
+    assert_eq!(asked(&local, &Method::GET, "/page/page.js", &followed("script")), 403);
+}
+
+#[test]
 fn a_change_needs_a_type_that_no_form_sends() {
     let local = access("127.0.0.1:9400", None);
     let pause = |kind| {
@@ -78,7 +92,7 @@ fn a_change_needs_a_type_that_no_form_sends() {
 }
 
 #[test]
-fn with_a_token_all_but_the_probes_need_it() {
+fn with_a_token_all_but_the_probes_and_the_page_need_it() {
     for listen in ["0.0.0.0:9400", "127.0.0.1:9400"] {
         let open = access(listen, Some(TOKEN));
         let with = |value: &str| get(&open, &[("host", "127.0.0.1:9400"), ("authorization", value)]);
@@ -87,7 +101,15 @@ fn with_a_token_all_but_the_probes_need_it() {
             assert_eq!(with(wrong), 401, "{wrong}");
         }
         assert_eq!(with(&format!("Bearer {TOKEN}0")), 401);
-        for (path, expected) in [("/livez", 200), ("/readyz", 200), ("/metrics", 401), ("/livez/x", 401), ("/", 401)] {
+        for (path, expected) in [
+            ("/livez", 200),
+            ("/readyz", 200),
+            ("/metrics", 401),
+            ("/livez/x", 401),
+            ("/", 200),
+            ("/page/page.js", 200),
+            ("/pagex", 401),
+        ] {
             assert_eq!(asked(&open, &Method::GET, path, &[("host", "127.0.0.1:9400")]), expected, "{path}");
         }
     }

@@ -7,11 +7,14 @@ mod answer;
 mod body;
 mod dead_letters;
 mod guard;
+mod history;
 mod metrics;
 mod modules;
+mod page;
 mod pipelines;
 mod probes;
 mod routes;
+mod samples;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -21,6 +24,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
 
 use self::guard::Access;
+use self::samples::Samples;
 pub use self::server::Server;
 use crate::config::Config;
 use crate::pipeline::Observed;
@@ -34,6 +38,7 @@ struct State {
     /// The modules, once they are loaded.
     registry: OnceLock<Registry>,
     access: Access,
+    samples: Samples,
     /// Held while dead letters are read: they may be many.
     reading: Arc<Semaphore>,
     /// Held while the body of a change is in memory.
@@ -50,6 +55,7 @@ pub fn start(config: &Config, observed: Arc<Observed>) -> anyhow::Result<Option<
     let access = Access::new(&admin.listen, admin.token.as_deref());
     let state = State {
         config: config.clone(),
+        samples: Samples::new(observed.pipelines().len()),
         observed,
         registry: OnceLock::new(),
         access,

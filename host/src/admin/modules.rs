@@ -242,14 +242,14 @@ fn how(asked: &Asked, configured: Option<&Shadow>) -> Result<How, Refused> {
     Ok(How::Compared(rule))
 }
 
-fn registry(state: &State) -> Result<&Registry, Refused> {
+pub(super) fn registry(state: &State) -> Result<&Registry, Refused> {
     state.registry.get().ok_or_else(|| {
         let remedy = "ask again when `/readyz` says that it is ready";
         Refused::new(StatusCode::SERVICE_UNAVAILABLE, "the modules are still being loaded", remedy)
     })
 }
 
-fn exchange<'a>(registry: &'a Registry, pipeline: &str) -> Result<&'a Exchange, Refused> {
+pub(super) fn exchange<'a>(registry: &'a Registry, pipeline: &str) -> Result<&'a Exchange, Refused> {
     let found = registry.exchanges().iter().find(|one| *one.pipeline().name == *pipeline);
     found.ok_or_else(pipelines::unknown)
 }
@@ -269,7 +269,7 @@ fn refusal(state: &State, why: &Refusal) -> Refused {
     Refused::conflict(state.config.redact(&why.to_string()), remedy)
 }
 
-fn unexpected(error: &tokio::task::JoinError) -> Refused {
+pub(super) fn unexpected(error: &tokio::task::JoinError) -> Refused {
     let remedy = "see the log, and report this";
     Refused::new(StatusCode::INTERNAL_SERVER_ERROR, format!("it failed unexpectedly: {error}"), remedy)
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::extract::{Path, State as Shared};
 use serde_json::{Map, Value, json};
 
-use super::State;
 use super::answer::{Answer, Json, Refused};
+use super::{State, samples};
 use crate::pipeline::{ObservedPipeline, State as Doing, Tally};
 
 /// Every pipeline.
@@ -52,9 +52,7 @@ fn find<'a>(state: &'a State, name: &str) -> Result<&'a ObservedPipeline, Refuse
 fn shown(state: &State, pipeline: &ObservedPipeline) -> Value {
     let doing = pipeline.state();
     let lags = pipeline.source.lags();
-    let known = |sum: Option<u64>, lag: Option<u64>| Some(sum? + lag?);
-    let lag = lags.iter().map(|lag| lag.offsets).fold(Some(0), known);
-    let behind = lags.iter().filter_map(|lag| lag.seconds).max_by(f64::total_cmp);
+    let (lag, behind) = samples::behind(&lags);
     let partitions: Vec<_> = lags
         .iter()
         .map(|lag| {

@@ -11,7 +11,7 @@ use axum::routing::{MethodRouter, get, post};
 use super::answer::Refused;
 use super::body::{Limit, change};
 use super::guard::{changes, guard};
-use super::{State, dead_letters, metrics, modules, pipelines, probes};
+use super::{State, dead_letters, history, metrics, modules, page, pipelines, probes, samples};
 
 /// The description of all routes.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
@@ -40,6 +40,8 @@ impl Route {
 /// All of them.
 pub(super) fn routes() -> Vec<Route> {
     vec![
+        Route::get("/", get(page::page)),
+        Route::get("/page/{part}", get(page::part)),
         Route::get("/livez", get(probes::livez)),
         Route::get("/readyz", get(probes::readyz)),
         Route::get("/metrics", get(metrics::metrics)),
@@ -53,6 +55,8 @@ pub(super) fn routes() -> Vec<Route> {
         Route::post("/v1/offers/{id}/promote", Limit::Small, post(modules::promote)),
         Route::post("/v1/modules/{pipeline}/{transform}", Limit::Module, post(modules::upload)),
         Route::get("/v1/pipelines", get(pipelines::list)),
+        Route::get("/v1/pipelines/{name}/history", get(history::history)),
+        Route::get("/v1/pipelines/{name}/samples", get(samples::list)),
         Route::post("/v1/pipelines/{name}/pause", Limit::Small, post(pipelines::pause)),
         Route::post("/v1/pipelines/{name}/resume", Limit::Small, post(pipelines::resume)),
         Route::post("/v1/pipelines/{name}/roll-back", Limit::Small, post(modules::roll_back)),

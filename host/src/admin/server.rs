@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::State;
 use super::guard::Peer;
 use super::routes::router;
+use super::samples;
 use crate::config::AdminAddress;
 use crate::registry::Registry;
 
@@ -60,6 +61,7 @@ impl Server {
     /// When the address cannot be listened on; the text says what to do.
     pub(super) fn start(listen: &AdminAddress, state: Arc<State>, timeout: Duration) -> anyhow::Result<Self> {
         let router = router(state.clone());
+        let sampled = state.clone();
         let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
         let (listener, address, socket) = {
             let _inside = runtime.enter();
@@ -70,6 +72,7 @@ impl Server {
             runtime.block_on(async {
                 tokio::select! {
                     () = accept(listener, router, timeout) => {}
+                    () = samples::keep(sampled) => {}
                     _ = stopped => {}
                 }
             });

@@ -4,9 +4,11 @@ mod check;
 mod client;
 mod dead_letters;
 mod exit;
+mod history;
 mod modules;
 mod new;
 mod pipelines;
+mod probe;
 mod replay;
 mod run;
 mod show;
@@ -61,6 +63,10 @@ enum Command {
     /// See which modules serve, and have others serve while the stream runs. The configuration must have [admin].
     #[command(subcommand, after_help = exit::HELP)]
     Modules(modules::Command),
+    /// Ask a running program whether it lives or is ready, and end with 0 if so, else with 1. For probes that are commands,
+    /// as of Kubernetes where the program listens on a Unix socket. It needs no token.
+    #[command(after_help = exit::HELP)]
+    Probe(probe::Arguments),
     /// Look into the records that could not be handled, where the configuration has them filed.
     ///
     /// It reads what is there, changes nothing, and may be used while a run files more. Where the configuration has
@@ -82,6 +88,7 @@ pub(crate) fn main() -> ExitCode {
             Command::Replay(arguments) => replay::replay(arguments),
             Command::Pipelines(command) => pipelines::pipelines(command),
             Command::Modules(command) => modules::modules(command),
+            Command::Probe(arguments) => probe::probe(arguments),
             Command::DeadLetters(command) => dead_letters::dead_letters(command),
             Command::New(arguments) => new::new(arguments),
         });

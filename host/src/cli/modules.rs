@@ -13,6 +13,7 @@ use tidegate::config::Config;
 
 use super::client::{Content, admin, ask, encoded, send};
 use super::exit::Exit;
+use super::history;
 use super::show::one_line;
 
 /// How often to ask what has become of an upload.
@@ -42,6 +43,13 @@ pub(super) enum Command {
     /// Drop an offered module that is being compared or waits for a word.
     #[command(after_help = super::exit::HELP)]
     Discard(Numbered),
+    /// Print from which offset on which modules made what the stores hold, a line each: pipeline, sink, partition,
+    /// offset, time, and the modules' digests in the order of the transforms. What a sink holds of an event was made
+    /// by those of the sink's last line for its partition whose offset is not above the event's.
+    ///
+    /// It is kept beside the ledgers, and outlives the program. Sinks of messages keep no ledger, and have no line.
+    #[command(after_help = super::exit::HELP)]
+    History(history::Arguments),
     /// Have the modules of a pipeline serve again that served before, at once. Once more brings back those that were left.
     #[command(after_help = super::exit::HELP)]
     RollBack(Named),
@@ -104,6 +112,7 @@ pub(super) fn modules(command: &Command) -> anyhow::Result<Exit> {
         Command::Differences(arguments) => differences(arguments),
         Command::Promote(numbered) => decide(numbered, "promote"),
         Command::Discard(numbered) => decide(numbered, "discard"),
+        Command::History(arguments) => history::history(arguments),
         Command::RollBack(named) => roll_back(named),
     }
 }

@@ -63,8 +63,7 @@ pub enum KafkaSasl {
         /// The password.
         password: Text,
     },
-    /// OAUTHBEARER: a token from a file, read again whenever the broker wants a fresh one. Whoever renews tokens
-    /// replaces the file.
+    /// OAUTHBEARER: a token from a file, read again before the token ends. Whoever renews tokens replaces the file.
     Token {
         /// The file.
         file: FilePath,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use anyhow::anyhow;
 use tokio::runtime::Handle;
 
 use super::serving::{Serving, Slot};
@@ -18,9 +19,9 @@ use crate::config;
 use crate::contract::Description;
 use crate::engine::{Engine, Limits};
 use crate::event::Decoder;
-use crate::sink::SinkError;
+use crate::sink::{HistoryRow, SinkError};
 
-/// How long a store may take to say whether it has what a candidate declares.
+/// How long a store may take to say whether it has what a candidate declares, or what its history is.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A pipeline's modules, while it runs.
@@ -252,8 +253,28 @@ impl Exchange {
         Ok(())
     }
 
+    /// Which modules made what the sinks hold, those that keep a ledger: name of the sink, and a row. It waits for the
+    /// stores, and changes nothing.
+    ///
+    /// # Errors
+    /// When a store does not answer.
+    pub fn history(&self) -> anyhow::Result<Vec<(String, HistoryRow)>> {
+        let inner = &self.inner;
+        let mut history = Vec::new();
+        for bound in inner.stores.sinks.iter().filter(|bound| bound.sink.keeps_ledger()) {
+            let rows = self.answer(bound, bound.sink.history(&inner.pipeline.name)).map_err(|cause| anyhow!(cause))?;
+            history.extend(rows.into_iter().map(|row| (bound.name.clone(), row)));
+        }
+        Ok(history)
+    }
+
     fn ask<T>(&self, bound: &BoundSink, question: impl Future<Output = Result<T, SinkError>>) -> Result<T, Refusal> {
-        let refused = |cause: String| Refusal::Declaration(format!("sink `{}`: {cause}", bound.name));
+        self.answer(bound, question).map_err(Refusal::Declaration)
+    }
+
+    /// What a store answers, or why it does not.
+    fn answer<T>(&self, bound: &BoundSink, question: impl Future<Output = Result<T, SinkError>>) -> Result<T, String> {
+        let refused = |cause: String| format!("sink `{}`: {cause}", bound.name);
         match self.inner.runtime.block_on(async { tokio::time::timeout(PATIENCE, question).await }) {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(SinkError::Retry(cause) | SinkError::Stop(cause))) => Err(refused(cause)),

@@ -58,6 +58,8 @@ struct Held {
     standing: Standing,
     /// Everything below is durable, or was nobody's to give.
     done: u64,
+    /// The modules that handled what lies before the next batch.
+    by: Arc<Serving>,
     /// Everything below has been handled once; a sink may have to take it again.
     handled: u64,
     /// What the modules before have handled, and handle again when it is given again.
@@ -255,11 +257,25 @@ impl Running {
 
     fn begin(&mut self, partition: TopicPartition, mut standing: Standing, mut batch: Prepared, patient: bool) {
         let (stores, queue) = (self.lane.stores.clone(), self.lane.queue.clone());
+        let before = self.held.get_mut(&partition).map(|held| {
+            let before = std::mem::replace(&mut held.by, batch.serving.clone());
+            (before, held.done)
+        });
         self.batches += 1;
         let number = self.batches;
         self.in_flight = Some(self.lane.runtime.spawn(async move {
             let mut summary = std::mem::take(&mut batch.summary);
-            let ended = stores.write(&mut standing, &batch, patient, &mut summary).await;
+            // A sink that had nothing to write of what other modules handled gets that under their digests.
+            let moved = match before {
+                Some((before, done)) if before.digests() != batch.serving.digests() => {
+                    stores.advance(&mut standing, done, &before).await
+                }
+                _ => Ok(Ended::Durable),
+            };
+            let ended = match moved {
+                Ok(Ended::Durable) => stores.write(&mut standing, &batch, patient, &mut summary).await,
+                other => other,
+            };
             queue.written(number);
             Finished {
                 partition,
@@ -308,7 +324,7 @@ impl Running {
         let Some(held) = self.held.get_mut(partition).filter(|held| !held.lost && held.rests_until.is_none()) else {
             return Ok(());
         };
-        match self.lane.runtime.block_on(self.lane.stores.advance(&mut held.standing, held.done, &self.serving))? {
+        match self.lane.runtime.block_on(self.lane.stores.advance(&mut held.standing, held.done, &held.by))? {
             Ended::Durable => self.tell(partition),
             Ended::ClaimAgain(why) | Ended::Rest(why) => self.claim_again(partition, &why),
         }
@@ -344,6 +360,7 @@ impl Running {
             log_start: assigned.log_start,
             standing,
             done: offset,
+            by: self.serving.clone(),
             handled: before.as_ref().map_or(0, |before| before.handled),
             by_before: before.as_ref().map_or(0..0, |before| before.by_before.clone()),
             lost: false,

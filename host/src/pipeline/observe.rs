@@ -160,7 +160,7 @@ impl ObservedTransform {
     }
 
     /// It has handled a batch.
-    pub(super) fn applied(&self, time: Duration, memory: usize) {
+    pub fn applied(&self, time: Duration, memory: usize) {
         self.time.add_time(time);
         self.memory.fetch_max(u64::try_from(memory).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
@@ -296,7 +296,7 @@ impl ObservedPipeline {
     }
 
     /// A batch is durable.
-    pub(super) fn durable(&self, batch: &PipelineSummary) {
+    pub fn durable(&self, batch: &PipelineSummary) {
         let each = [
             (&self.events, &batch.events),
             (&self.commands, &batch.commands),
@@ -310,7 +310,7 @@ impl ObservedPipeline {
     }
 
     /// Measures a write into a sink.
-    pub(super) async fn timed<T>(&self, sink: &str, write: impl Future<Output = T>) -> T {
+    pub async fn timed<T>(&self, sink: &str, write: impl Future<Output = T>) -> T {
         let begun = Instant::now();
         let written = write.await;
         if let Some((_, time)) = self.sinks.iter().find(|(name, _)| name == sink) {

@@ -125,6 +125,9 @@ impl Stage {
 
 impl Prepare for Stage {
     fn prepare(&mut self, records: Vec<Record>, by: By) -> anyhow::Result<Prepared> {
+        let (pipeline, number) = (self.work.pipeline.as_str(), records.len());
+        // By it a subscriber measures each batch, and what an exchange costs it: up to `set`, which is what serves.
+        let batch = tracing::trace_span!("batch", pipeline, records = number, set = tracing::field::Empty).entered();
         if by == By::Newest {
             let served = self.parts.current.serving.clone();
             let is_new = self.parts.renew()?;
@@ -133,6 +136,7 @@ impl Prepare for Stage {
                 self.rejects = Breaker::on_trial(self.bounds.0, self.bounds.1);
             }
         }
+        batch.record("set", self.parts.current.serving.number());
         if by == By::Before
             && let Some(before) = &mut self.parts.before
         {

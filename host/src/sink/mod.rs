@@ -14,11 +14,14 @@
 //! - **A ledger that is gone is told**, and never made up for by a sink itself: whether a store is begun afresh is the
 //!   pipeline's to say ([`Sink::knows`], [`Sink::clear_cache`]).
 //! - **Order.** Commands of one target take effect in the order given.
+//! - **A change of modules is recorded**, in the transaction that moves the ledger under other digests than it moved
+//!   before ([`Sink::history`]).
 //! - **Errors** are of two kinds: try again later, or stop and tell the operator. A bad command is no error.
 //!
 //! A sink knows partitions, offsets and commands; it never sees a module or a source.
 
 use std::borrow::Cow;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 
@@ -90,6 +93,42 @@ pub struct Standing {
     pub note: String,
 }
 
+/// From which offset on a sink holds what these modules made of a partition.
+///
+/// In the order of [`Sink::history`], what a sink holds of an offset was made under the last row whose offset is not
+/// above it: rows of a partition that was begun again below come later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryRow {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// Where the ledger stood before the first write under these digests.
+    pub offset: u64,
+    /// The digests of the modules, in the order of the pipeline's transforms.
+    pub digests: Vec<String>,
+    /// When that write was done, ms since 1970; not before the partition's earlier rows, whatever a host's clock says.
+    pub time: i64,
+}
+
+/// The most rows of a history that are read at once.
+pub const HISTORY_ROWS: usize = 10_000;
+
+impl HistoryRow {
+    /// A row from what a store keeps; `digests` as in [`Step::digest`].
+    fn new(partition: TopicPartition, offset: u64, digests: &str, time: i64) -> Self {
+        Self { partition, offset, digests: digests.split(',').map(str::to_owned).collect(), time }
+    }
+
+    /// Brings rows into the order of [`Sink::history`], and leaves the newest that are read at once.
+    fn ordered(mut rows: Vec<Self>) -> Vec<Self> {
+        rows.sort_by(|one, other| {
+            let order = |row: &Self| (row.time, row.offset);
+            order(one).cmp(&order(other)).then_with(|| one.partition.cmp(&other.partition))
+        });
+        rows.drain(..rows.len().saturating_sub(HISTORY_ROWS));
+        rows
+    }
+}
+
 /// Where a write begins and ends, and in whose name.
 #[derive(Debug, Clone)]
 pub struct Step<'a> {
@@ -103,7 +142,8 @@ pub struct Step<'a> {
     pub to: u64,
     /// The epoch of the topic, from its [`TopicHead`].
     pub epoch: u16,
-    /// The digests of the modules that made the commands, joined by a comma; kept in the ledger.
+    /// The digests of the modules that made the commands, joined by a comma, never empty; kept in the ledger, and in
+    /// its history where the ledger held others.
     pub digest: &'a str,
     /// Any text for the ledger, in place of the last write's.
     pub note: &'a str,
@@ -237,9 +277,18 @@ pub trait Sink: Send + Sync {
     /// As [`SinkError`] says. After `Retry` the write may or may not have been applied; the same call again tells.
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError>;
 
+    /// Which modules made what the sink holds of the pipeline: a row a partition at its first write, and at each write
+    /// under other digests than the one before. By time, then by offset; of more than [`HISTORY_ROWS`] the newest. A
+    /// later change at the same offset replaces its row, since nothing is left of what that one said.
+    ///
+    /// # Errors
+    /// As [`SinkError`] says.
+    async fn history(&self, pipeline: &str) -> Result<Vec<HistoryRow>, SinkError>;
+
     /// Has a cache whose ledger is gone begin afresh: deletes the entries under `keys`, then the pipeline's rows of
     /// the ledger, then enters its head. Whatever is written meanwhile under an older claim is fenced by that, and
-    /// written again from the start.
+    /// written again from the start. The history stays: it says what had run, and the rows of the new beginning come
+    /// after it.
     ///
     /// # Errors
     /// As [`SinkError`] says; `Stop` where the sink is no cache.
@@ -251,6 +300,12 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// As [`SinkError`] says; a wrong password is a fault by that.
     async fn inspect(&self, declared: &Declared) -> Result<Inspection, SinkError>;
+}
+
+/// Milliseconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Runs what blocks for a while (a file, a lock) so that the runtime's other tasks go on.

@@ -1,13 +1,13 @@
 //! A sink that counts commands and forgets them, to measure everything else. Its ledger is real, and lasts as long as
 //! the process.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
+use super::{Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written, now};
 use crate::command::Command;
 use crate::inspection::Inspection;
 
@@ -24,12 +24,14 @@ struct Ledger {
     /// By pipeline and topic.
     topics: HashMap<(String, String), TopicHead>,
     rows: HashMap<LedgerKey, Row>,
+    history: HashMap<LedgerKey, BTreeMap<u64, HistoryRow>>,
 }
 
 #[derive(Debug)]
 struct Row {
     token: Token,
     next: u64,
+    digest: String,
     note: String,
 }
 
@@ -48,6 +50,24 @@ impl Null {
     fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
         // Nothing is left half-done under this lock.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ledger {
+    fn advance(&mut self, step: &Step<'_>) -> Written {
+        let row = match self.rows.get_mut(step.key) {
+            None => return Written::LedgerMissing,
+            Some(row) if row.token == step.token && row.next == step.from => row,
+            Some(row) => return step.refused(row.token, row.next),
+        };
+        row.next = step.to;
+        step.note.clone_into(&mut row.note);
+        if row.digest != step.digest {
+            step.digest.clone_into(&mut row.digest);
+            let entry = HistoryRow::new(step.key.partition.clone(), step.from, step.digest, now());
+            self.history.entry(step.key.clone()).or_default().insert(step.from, entry);
+        }
+        Written::Applied
     }
 }
 
@@ -86,19 +106,15 @@ impl Sink for Null {
             row.token = token;
             return Ok(Standing { next: row.next, known: true, note: row.note.clone() });
         }
-        ledger.rows.insert(key.clone(), Row { token, next: start, note: String::new() });
+        ledger.rows.insert(key.clone(), Row { token, next: start, digest: String::new(), note: String::new() });
         Ok(Standing { next: start, known: false, note: String::new() })
     }
 
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
         step.check()?;
-        match self.ledger().rows.get_mut(step.key) {
-            None => return Ok(Written::LedgerMissing),
-            Some(row) if row.token == step.token && row.next == step.from => {
-                row.next = step.to;
-                step.note.clone_into(&mut row.note);
-            }
-            Some(row) => return Ok(step.refused(row.token, row.next)),
+        match self.ledger().advance(step) {
+            Written::Applied => {}
+            refused => return Ok(refused),
         }
         let mut counts = [0; Command::KINDS.len()];
         for write in writes {
@@ -108,6 +124,12 @@ impl Sink for Null {
             total.fetch_add(count, Ordering::Relaxed);
         }
         Ok(Written::Applied)
+    }
+
+    async fn history(&self, pipeline: &str) -> Result<Vec<HistoryRow>, SinkError> {
+        let ledger = self.ledger();
+        let of = ledger.history.iter().filter(|(key, _)| key.pipeline == pipeline);
+        Ok(HistoryRow::ordered(of.flat_map(|(_, rows)| rows.values().cloned()).collect()))
     }
 
     async fn clear_cache(&self, pipeline: &str, _keys: &[String]) -> Result<(), SinkError> {

@@ -1,6 +1,8 @@
-//! For tests: where the real servers are that the stores are tried on.
+//! For tests: where the real servers are that the stores are tried on, and a proxy before one.
 
 #![allow(clippy::expect_used, clippy::panic)]
+
+pub(crate) mod proxy;
 
 use std::path::PathBuf;
 

@@ -5,9 +5,14 @@ use crate::harness::Folder;
 #[test]
 fn every_command_explains_itself_and_the_exit_codes() {
     let folder = Folder::new();
-    for (command, word) in
-        [("run", "--preview"), ("check", "CONFIG"), ("replay", "--module"), ("dead-letters", "list"), ("new", "--sdk")]
-    {
+    for (command, word) in [
+        ("run", "--preview"),
+        ("check", "CONFIG"),
+        ("probe", "LISTEN"),
+        ("replay", "--module"),
+        ("dead-letters", "list"),
+        ("new", "--sdk"),
+    ] {
         let help = folder.tidegate(&[command, "--help"]);
         assert!(help.done().contains(word) && help.output.contains("Exit codes:"), "{}", help.output);
         assert!(folder.tidegate(&["--help"]).done().contains(&format!("  {command} ")));

@@ -12,6 +12,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tidegate::config::Config;
 use tidegate::pipeline::{Exchange, Observed, Outcome, Pipelines, Stops};
@@ -196,6 +197,7 @@ fn brokers() -> String {
 #[test]
 fn two_hundred_exchanges_under_load_leave_every_event_stamped_once_and_in_order() {
     let mut stream = Stream::new();
+    let mut history = Vec::new();
     let outcome = stream.run("", |stream, registry, exchange| {
         for number in 1..=200 {
             stream.produce(500);
@@ -204,10 +206,22 @@ fn two_hundred_exchanges_under_load_leave_every_event_stamped_once_and_in_order(
         }
         stream.produce(500);
         stream.settle();
+        history = exchange.history().unwrap();
     });
     assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+    let digest = |stamp: &str| -> String {
+        Sha256::digest(patched(&json!({ "stamp": stamp }))).iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let digests: BTreeMap<String, String> =
+        (0..=200).map(|stamp: u32| (stamp.to_string(), digest(&stamp.to_string()))).collect();
     let mut met = Vec::new();
-    for stamps in stream.in_order().into_values() {
+    for (partition, stamps) in stream.in_order() {
+        let made_by = |(offset, stamp): (u64, &String)| {
+            let rows = history.iter().filter(|(_, row)| row.partition.partition.to_string() == partition);
+            let (sink, row) = rows.rev().find(|(_, row)| row.offset <= offset).unwrap();
+            assert_eq!((&**sink, &row.digests[0]), ("out", &digests[stamp]), "{partition}@{offset}");
+        };
+        (0..).zip(&stamps).for_each(made_by);
         let stamps: Vec<u32> = stamps.iter().map(|stamp| stamp.parse().unwrap()).collect();
         assert!(stamps.is_sorted(), "a module served again that had been exchanged");
         met.extend(stamps);

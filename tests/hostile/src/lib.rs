@@ -18,10 +18,10 @@ use std::hint::black_box;
 
 use bindings::exports::tidegate::transform::transformer::{
     Batch, CacheEntry, Change, Command, Description, Fault, Guest, Index, Inputs, Message, Outcome, Outcomes,
-    Rejection, Table,
+    Rejection, Row, Table,
 };
 use bindings::tidegate::transform::log::{Level, write};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 struct Hostile;
 
@@ -114,6 +114,7 @@ fn misbehave((deed, stamp): (&str, &str), calls: u64, batch: &Batch, change: Cha
         "nothing" | "reject" => vec![],
         "many" => vec![Command::CacheDelete("k".into()); 3],
         "big" => vec![Command::CacheDelete("k".repeat(1 << 20))],
+        "mirror" => vec![mirror(&change)],
         "echo" => vec![echo::batch(batch), echo::change(change)],
         // What it does at other offsets than those where it misbehaves.
         _ if !stamp.is_empty() => vec![Command::Publish(Message {
@@ -144,6 +145,16 @@ fn misbehave((deed, stamp): (&str, &str), calls: u64, batch: &Batch, change: Cha
         _ => answer.outcomes.push(outcome),
     }
     answer.commands.extend(commands);
+}
+
+/// `id` and `status` of the row into the table `mirrored`, or out of it.
+fn mirror(change: &Change) -> Command {
+    let values = |values: Value| Row { table: "mirrored".into(), values: values.to_string() };
+    let parsed = |text: &Option<String>| serde_json::from_str::<Value>(text.as_deref().unwrap_or_default()).ok();
+    match parsed(&change.after) {
+        Some(row) => Command::RowUpsert(values(json!({ "id": row["id"], "status": row["status"] }))),
+        None => Command::RowDelete(values(parsed(&change.key).unwrap_or_default())),
+    }
 }
 
 fn describe(given: &Value) -> Description {

@@ -14,11 +14,11 @@ use super::{Event, PATIENCE, service, unique, until};
 
 /// A cluster, by the address of a broker.
 #[derive(Debug, Clone)]
-pub(in crate::outage) struct Broker(pub(in crate::outage) String);
+pub(crate) struct Broker(pub(crate) String);
 
 impl Broker {
     /// The one that the tests share.
-    pub(in crate::outage) fn shared() -> Self {
+    pub(crate) fn shared() -> Self {
         Self(service("kafka"))
     }
 
@@ -29,19 +29,19 @@ impl Broker {
     }
 
     /// A name for a topic: its last part is the table that the transforms know.
-    pub(in crate::outage) fn name(table: &str) -> String {
+    pub(crate) fn name(table: &str) -> String {
         format!("{}.public.{table}", unique("t"))
     }
 
     /// A topic with these events, each on the partition on which it was captured.
-    pub(in crate::outage) fn topic(&self, table: &str, partitions: i32, events: &[Event]) -> Topic {
+    pub(crate) fn topic(&self, table: &str, partitions: i32, events: &[Event]) -> Topic {
         let topic = self.create(&Self::name(table), partitions);
         topic.produce(events);
         topic
     }
 
     /// A topic of this name.
-    pub(in crate::outage) fn create(&self, name: &str, partitions: i32) -> Topic {
+    pub(crate) fn create(&self, name: &str, partitions: i32) -> Topic {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let admin: AdminClient<_> = self.config().create().unwrap();
         let topic = Topic { broker: self.clone(), name: name.to_owned(), admin, runtime };
@@ -51,16 +51,16 @@ impl Broker {
 }
 
 /// A topic, deleted when the test ends.
-pub(in crate::outage) struct Topic {
+pub(crate) struct Topic {
     broker: Broker,
-    pub(in crate::outage) name: String,
+    pub(crate) name: String,
     admin: AdminClient<DefaultClientContext>,
     runtime: Runtime,
 }
 
 impl Topic {
     /// Makes it, or makes it anew.
-    pub(in crate::outage) fn make(&self, partitions: i32) {
+    pub(crate) fn make(&self, partitions: i32) {
         let topic = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1));
         // One that was deleted this instant may still be in the way.
         until("the topic can be made", || {
@@ -81,7 +81,7 @@ impl Topic {
         }
     }
 
-    pub(in crate::outage) fn produce(&self, events: &[Event]) {
+    pub(crate) fn produce(&self, events: &[Event]) {
         let producer: BaseProducer = self.broker.config().create().unwrap();
         for event in events {
             let mut record = BaseRecord::<str, str>::to(&self.name).partition(event.partition);
@@ -95,7 +95,7 @@ impl Topic {
         producer.flush(PATIENCE).unwrap();
     }
 
-    pub(in crate::outage) fn grow(&self, partitions: usize) {
+    pub(crate) fn grow(&self, partitions: usize) {
         let grown = NewPartitions::new(&self.name, partitions);
         let made = self.runtime.block_on(self.admin.create_partitions([&grown], &AdminOptions::new())).unwrap();
         made.into_iter().for_each(|one| drop(one.unwrap()));
@@ -103,19 +103,19 @@ impl Topic {
     }
 
     /// Deletes the records of a partition below this offset.
-    pub(in crate::outage) fn delete_below(&self, partition: i32, offset: i64) {
+    pub(crate) fn delete_below(&self, partition: i32, offset: i64) {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.name, partition, Offset::Offset(offset)).unwrap();
         self.runtime.block_on(self.admin.delete_records(&list, &AdminOptions::new())).unwrap();
     }
 
-    pub(in crate::outage) fn delete(&self) {
+    pub(crate) fn delete(&self) {
         let deleted = self.runtime.block_on(self.admin.delete_topics(&[&self.name], &AdminOptions::new())).unwrap();
         deleted.into_iter().for_each(|one| drop(one.unwrap()));
     }
 
     /// Where each partition ends.
-    pub(in crate::outage) fn ends(&self) -> Vec<i64> {
+    pub(crate) fn ends(&self) -> Vec<i64> {
         let consumer: BaseConsumer = self.broker.config().create().unwrap();
         until("the broker tells where the topic ends", || {
             let metadata = consumer.fetch_metadata(Some(&self.name), PATIENCE).ok()?;
@@ -128,7 +128,7 @@ impl Topic {
     }
 
     /// What the group of a pipeline has committed of each partition; nothing while the broker cannot tell.
-    pub(in crate::outage) fn committed(&self, pipeline: &str) -> Vec<Option<i64>> {
+    pub(crate) fn committed(&self, pipeline: &str) -> Vec<Option<i64>> {
         let mut config = self.broker.config();
         let consumer: BaseConsumer = config.set("group.id", format!("tidegate.{pipeline}")).create().unwrap();
         let mut list = TopicPartitionList::new();
@@ -141,11 +141,12 @@ impl Topic {
     }
 
     /// Reads all of it, in the order of each partition, by `take`.
-    pub(in crate::outage) fn read<T>(&self, mut take: impl FnMut(&BorrowedMessage<'_>) -> T) -> Vec<T> {
+    pub(crate) fn read<T>(&self, mut take: impl FnMut(&BorrowedMessage<'_>) -> T) -> Vec<T> {
         let mut config = self.broker.config();
-        let consumer: BaseConsumer = config.set("group.id", unique("reader")).create().unwrap();
+        config.set("group.id", unique("reader"));
         let mut read = Vec::new();
         for (partition, end) in (0..).zip(self.ends()) {
+            let consumer: BaseConsumer = config.create().unwrap();
             let mut list = TopicPartitionList::new();
             list.add_partition_offset(&self.name, partition, Offset::Beginning).unwrap();
             consumer.assign(&list).unwrap();
@@ -160,7 +161,7 @@ impl Topic {
     }
 
     /// The identities of the dead letters that it holds, each once.
-    pub(in crate::outage) fn dead_letters(&self) -> Vec<String> {
+    pub(crate) fn dead_letters(&self) -> Vec<String> {
         let mut ids = self.read(|message| {
             let headers = message.headers().unwrap();
             let id = headers.iter().find(|header| header.key == "tidegate.id").unwrap();

@@ -8,14 +8,14 @@ use tidegate_tests::corpus;
 
 /// A record as it was captured, or made of one.
 #[derive(Debug, Clone)]
-pub(in crate::outage) struct Event {
-    pub(in crate::outage) partition: i32,
-    pub(in crate::outage) key: Option<String>,
-    pub(in crate::outage) value: Option<String>,
+pub(crate) struct Event {
+    pub(crate) partition: i32,
+    pub(crate) key: Option<String>,
+    pub(crate) value: Option<String>,
 }
 
 /// The transform that keeps the bookstore's tables.
-pub(in crate::outage) const BOOKSTORE: &str = r#"
+pub(crate) const BOOKSTORE: &str = r#"
 [[pipelines.transforms]]
 name = "bookstore"
 module = "{guests}/bookstore_analytics.wasm"
@@ -23,28 +23,28 @@ grants = { tables = ["fact_*", "dim_books"] }
 "#;
 
 /// The captured records of the orders table of the order cache: flattened, on three partitions.
-pub(in crate::outage) fn orders() -> Vec<Event> {
+pub(crate) fn orders() -> Vec<Event> {
     read("order-cache/dbserver1.public.orders.jsonl")
 }
 
 /// Those of the bookstore's orders: envelopes, on three partitions.
-pub(in crate::outage) fn books() -> Vec<Event> {
+pub(crate) fn books() -> Vec<Event> {
     read("bookstore-analytics/ecom-connector.public.orders.jsonl")
 }
 
 /// Those of the contacts of companies: envelopes, on three partitions.
-pub(in crate::outage) fn documents() -> Vec<Event> {
+pub(crate) fn documents() -> Vec<Event> {
     read("company-search/app.public.contact.jsonl")
 }
 
 /// The same again and again, for a stream that lasts.
-pub(in crate::outage) fn repeated(events: &[Event], rounds: usize) -> Vec<Event> {
+pub(crate) fn repeated(events: &[Event], rounds: usize) -> Vec<Event> {
     (0..rounds).flat_map(|_| events.iter().cloned()).collect()
 }
 
 /// States of every row that these events create, whole, in so many rounds: the status is the number of the round, in six
 /// digits.
-pub(in crate::outage) fn numbered(events: &[Event], rounds: std::ops::Range<u32>) -> Vec<Event> {
+pub(crate) fn numbered(events: &[Event], rounds: std::ops::Range<u32>) -> Vec<Event> {
     let mut rows: BTreeMap<String, (i32, Value)> = BTreeMap::new();
     for event in events {
         let (Some(key), Some(value)) = (&event.key, &event.value) else { continue };

@@ -1,9 +1,9 @@
 //! The pipeline that keeps the captured orders in a SQLite file: a store that gives no trouble of its own.
 
-use super::{Broker, Event, Program, Run, Topic, cache_of, orders, settled, unique};
+use super::{Broker, Stream, cache_of, orders, unique};
 
 /// Its transform.
-pub(in crate::outage) const ORDER_CACHE: &str = r#"
+pub(crate) const ORDER_CACHE: &str = r#"
 [[pipelines.transforms]]
 name = "order-cache"
 module = "{guests}/order_cache.wasm"
@@ -11,56 +11,33 @@ settings = { ttl_seconds = 600 }
 grants = { cache = ["order:*"] }
 "#;
 
-/// The pipeline, its topic and what was produced there.
-pub(in crate::outage) struct Orders {
-    pub(in crate::outage) program: Program,
-    pub(in crate::outage) topic: Topic,
-    pub(in crate::outage) pipeline: String,
-    pub(in crate::outage) produced: Vec<Event>,
+/// The pipeline, with its store.
+pub(crate) struct Orders {
+    pub(crate) stream: Stream,
     store: String,
 }
 
 impl Orders {
     /// On this cluster, with the captured orders in a topic of three partitions.
-    pub(in crate::outage) fn on(broker: &Broker) -> Self {
-        let (pipeline, store) = (unique("orders"), format!("{}.db", unique("store")));
-        let topic = broker.topic("orders", 3, &orders());
+    pub(crate) fn on(broker: &Broker) -> Self {
+        let store = format!("{}.db", unique("store"));
         let config = format!(
-            "[sinks.cache.sqlite]\npath = \"{store}\"\n[[pipelines]]\nname = \"{pipeline}\"\ntopics = [\"{}\"]\n\
-             format = \"debezium-flattened\"\nsinks = {{ cache = \"cache\" }}\n{ORDER_CACHE}",
-            topic.name
+            "[sinks.cache.sqlite]\npath = \"{store}\"\n[[pipelines]]\nname = \"{{pipeline}}\"\ntopics = [\"{{topic}}\"]\n\
+             format = \"debezium-flattened\"\nsinks = {{ cache = \"cache\" }}\n{ORDER_CACHE}"
         );
-        Self { program: Program::new(broker, &config), topic, pipeline, produced: orders(), store }
-    }
-
-    /// Produces events that the store shall have in the end.
-    pub(in crate::outage) fn produce(&mut self, events: &[Event]) {
-        self.topic.produce(events);
-        self.produced.extend_from_slice(events);
-    }
-
-    /// Waits until all is done.
-    pub(in crate::outage) fn settled(&self, run: &mut Run) {
-        settled(run, &self.topic, &self.pipeline);
-    }
-
-    /// Starts it, and waits until all is done.
-    pub(in crate::outage) fn running(&self) -> Run {
-        let mut run = self.program.start();
-        self.settled(&mut run);
-        run
+        Self { stream: Stream::new(broker, "orders", orders(), &config), store }
     }
 
     /// Gives the pipeline another name and its sink a fresh target.
-    pub(in crate::outage) fn begin_anew(&mut self) {
+    pub(crate) fn begin_anew(&mut self) {
         let (pipeline, store) = (unique("orders"), format!("{}.db", unique("store")));
-        self.program.change(&self.pipeline, &pipeline);
-        self.program.change(&self.store, &store);
-        (self.pipeline, self.store) = (pipeline, store);
+        self.stream.program.change(&self.stream.pipeline, &pipeline);
+        self.stream.program.change(&self.store, &store);
+        (self.stream.pipeline, self.store) = (pipeline, store);
     }
 
     /// The store is what it should be.
-    pub(in crate::outage) fn check(&self) {
-        assert_eq!(self.program.cache(&self.store), cache_of(&self.produced, ORDER_CACHE));
+    pub(crate) fn check(&self) {
+        assert_eq!(self.stream.program.cache(&self.store), cache_of(&self.stream.produced, ORDER_CACHE));
     }
 }

@@ -14,14 +14,14 @@ const ENTRIES: &str = "SELECT key, CAST(value AS TEXT) AS value FROM tidegate_ca
 
 /// A pipeline's configuration in a folder of its own. Its dead letters go to a file there, unless the text says
 /// otherwise.
-pub(in crate::outage) struct Program {
+pub(crate) struct Program {
     site: Site,
     config: String,
 }
 
 impl Program {
     /// `config` is the whole file but for the source's block, which reads from this broker.
-    pub(in crate::outage) fn new(broker: &Broker, config: &str) -> Self {
+    pub(crate) fn new(broker: &Broker, config: &str) -> Self {
         let source = format!(
             "[source.kafka]\nbrokers = \"{}\"\n[source.kafka.properties]\n\"session.timeout.ms\" = \"6000\"\n\
              \"heartbeat.interval.ms\" = \"500\"\n\"topic.metadata.refresh.interval.ms\" = \"500\"\n\
@@ -35,35 +35,35 @@ impl Program {
     }
 
     /// Another replica: the same in a folder of its own.
-    pub(in crate::outage) fn replica(&self) -> Self {
+    pub(crate) fn replica(&self) -> Self {
         Self { site: Site::new(&self.config), config: self.config.clone() }
     }
 
     /// Has the next start find another text in place of this one, which must be there.
-    pub(in crate::outage) fn change(&mut self, from: &str, to: &str) {
+    pub(crate) fn change(&mut self, from: &str, to: &str) {
         assert!(self.config.contains(from), "{from:?} is not in {}", self.config);
         self.config = self.config.replace(from, to);
         self.site.configure(&self.config);
     }
 
-    pub(in crate::outage) fn start(&self) -> Run {
+    pub(crate) fn start(&self) -> Run {
         self.launch(&["run", "tidegate.toml"])
     }
 
     /// Starts it with a file in place of its stores.
-    pub(in crate::outage) fn preview(&self, file: &str) -> Run {
+    pub(crate) fn preview(&self, file: &str) -> Run {
         self.launch(&["run", "tidegate.toml", "--preview", file])
     }
 
     /// What `check --connect` says, and its exit code.
-    pub(in crate::outage) fn check(&self) -> (i32, Vec<String>) {
+    pub(crate) fn check(&self) -> (i32, Vec<String>) {
         let output = self.site.start(&["check", "--connect", "tidegate.toml"]).wait_with_output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
         (output.status.code().unwrap(), said.lines().map(ToOwned::to_owned).collect())
     }
 
     /// The rows of a query on a SQLite file that the program makes; none while its tables are not there.
-    pub(in crate::outage) fn rows(&self, file: &str, query: &str) -> Option<Vec<Row>> {
+    pub(crate) fn rows(&self, file: &str, query: &str) -> Option<Vec<Row>> {
         self.site.try_query(file, query)
     }
 
@@ -79,23 +79,27 @@ impl Program {
     }
 
     /// What a cache holds that is this SQLite file. Key and value.
-    pub(in crate::outage) fn cache(&self, file: &str) -> Vec<(String, String)> {
+    pub(crate) fn cache(&self, file: &str) -> Vec<(String, String)> {
         entries(self.site.query(file, ENTRIES))
     }
 
-    pub(in crate::outage) fn dead_letters(&self) -> usize {
-        self.site.dead_letters().len()
+    pub(crate) fn dead_letters(&self) -> usize {
+        self.letters().len()
+    }
+
+    pub(crate) fn letters(&self) -> Vec<serde_json::Value> {
+        self.site.dead_letters()
     }
 }
 
 /// Waits until the group of a pipeline has committed all that the topic holds: then every store has it.
-pub(in crate::outage) fn settled(run: &mut Run, topic: &Topic, pipeline: &str) {
+pub(crate) fn settled(run: &mut Run, topic: &Topic, pipeline: &str) {
     let ends: Vec<_> = topic.ends().into_iter().map(Some).collect();
     run.until("everything to be durable", || (topic.committed(pipeline) == ends).then_some(()));
 }
 
 /// What the cache of an untroubled run holds: the same events read from a file, by SQLite. Key and value.
-pub(in crate::outage) fn cache_of(events: &[Event], transform: &str) -> Vec<(String, String)> {
+pub(crate) fn cache_of(events: &[Event], transform: &str) -> Vec<(String, String)> {
     entries(rows_of(events, "orders", "cache", transform, ENTRIES))
 }
 
@@ -104,7 +108,7 @@ fn entries(rows: Vec<Row>) -> Vec<(String, String)> {
 }
 
 /// What a query finds after an untroubled run: the same events read from a file, into SQLite at this port.
-pub(in crate::outage) fn rows_of(events: &[Event], table: &str, port: &str, transform: &str, query: &str) -> Vec<Row> {
+pub(crate) fn rows_of(events: &[Event], table: &str, port: &str, transform: &str, query: &str) -> Vec<Row> {
     let topic = format!("untroubled.public.{table}");
     let mut next = [0_u64; 8];
     let mut lines = String::new();
@@ -128,7 +132,7 @@ pub(in crate::outage) fn rows_of(events: &[Event], table: &str, port: &str, tran
 }
 
 /// A running program; it is killed when the test ends.
-pub(in crate::outage) struct Run {
+pub(crate) struct Run {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
@@ -136,28 +140,28 @@ pub(in crate::outage) struct Run {
 
 impl Run {
     /// What it has said so far.
-    pub(in crate::outage) fn said(&self) -> Vec<String> {
+    pub(crate) fn said(&self) -> Vec<String> {
         self.said.lock().unwrap().clone()
     }
 
     /// Its warnings and errors so far.
-    pub(in crate::outage) fn troubles(&self) -> Vec<String> {
+    pub(crate) fn troubles(&self) -> Vec<String> {
         troubles(self.said())
     }
 
     /// Waits for a line that has all of these parts.
-    pub(in crate::outage) fn says(&mut self, parts: &[&str]) -> String {
+    pub(crate) fn says(&mut self, parts: &[&str]) -> String {
         let has = |line: &String| parts.iter().all(|part| line.contains(part));
         self.says_of(|said| said.iter().find(|line| has(line)).cloned(), &format!("{parts:?}"))
     }
 
     /// Waits for its first warning or error, and holds it to these parts.
-    pub(in crate::outage) fn complains(&mut self, parts: &[&str]) -> String {
+    pub(crate) fn complains(&mut self, parts: &[&str]) -> String {
         self.complains_after(0, parts)
     }
 
     /// The same for the warning or error that comes after so many others.
-    pub(in crate::outage) fn complains_after(&mut self, others: usize, parts: &[&str]) -> String {
+    pub(crate) fn complains_after(&mut self, others: usize, parts: &[&str]) -> String {
         let what = format!("complaint {} ({parts:?})", others + 1);
         let line = self.says_of(|said| troubles(said.to_vec()).get(others).cloned(), &what);
         assert!(parts.iter().all(|part| line.contains(part)), "{parts:?} is not what it says: {line}");
@@ -184,7 +188,7 @@ impl Run {
     }
 
     /// Waits for a condition while the program runs.
-    pub(in crate::outage) fn until<T>(&mut self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    pub(crate) fn until<T>(&mut self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         let said = self.said.clone();
         let begin = std::time::Instant::now();
         until(what, || {
@@ -202,13 +206,18 @@ impl Run {
         })
     }
 
-    pub(in crate::outage) fn signal(&self, name: &str) {
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
     /// Waits for its end, and answers its exit code (none after SIGKILL) and its warnings and errors.
-    pub(in crate::outage) fn ended(mut self) -> (Option<i32>, Vec<String>) {
+    pub(crate) fn ended(mut self) -> (Option<i32>, Vec<String>) {
         let status = until("the program ends", || self.child.try_wait().unwrap());
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();
@@ -217,7 +226,7 @@ impl Run {
     }
 
     /// Asks it to end, and expects that it ends well. Answers its warnings and errors.
-    pub(in crate::outage) fn stop(self) -> Vec<String> {
+    pub(crate) fn stop(self) -> Vec<String> {
         self.signal("TERM");
         let said = self.said.clone();
         let (code, troubles) = self.ended();
@@ -226,7 +235,7 @@ impl Run {
     }
 
     /// Expects that it ends by itself, with one error and exit code 1, and holds that to these parts.
-    pub(in crate::outage) fn fails(self, parts: &[&str]) -> String {
+    pub(crate) fn fails(self, parts: &[&str]) -> String {
         let said = self.said.clone();
         let (code, troubles) = self.ended();
         assert_eq!((code, troubles.len()), (Some(1), 1), "{:#?}", said.lock().unwrap());

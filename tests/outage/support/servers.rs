@@ -15,7 +15,7 @@ use xtask::workspace::Workspace;
 use super::{unique, until};
 
 /// The address of a shared server.
-pub(in crate::outage) fn service(name: &str) -> String {
+pub(crate) fn service(name: &str) -> String {
     let file = std::env::var_os("TIDEGATE_SERVICES").map_or_else(
         || std::env::current_exe().unwrap().ancestors().nth(3).unwrap().join("services/addresses.json"),
         PathBuf::from,
@@ -27,37 +27,37 @@ pub(in crate::outage) fn service(name: &str) -> String {
 }
 
 /// The jars of the Java servers.
-pub(in crate::outage) fn jars() -> &'static Jars {
+pub(crate) fn jars() -> &'static Jars {
     static JARS: OnceLock<Jars> = OnceLock::new();
     JARS.get_or_init(|| Jars::resolve(&Workspace::load().unwrap()).unwrap())
 }
 
 /// A folder for the data of a server of the test's own, which other users may enter.
-pub(in crate::outage) struct Folder(TempDir);
+pub(crate) struct Folder(TempDir);
 
 impl Folder {
-    pub(in crate::outage) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    pub(in crate::outage) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }
 
 /// A session with a PostgreSQL server, in a database that was made for it.
-pub(in crate::outage) struct Database {
+pub(crate) struct Database {
     runtime: Runtime,
     client: Client,
     /// The address of the database.
-    pub(in crate::outage) url: String,
+    pub(crate) url: String,
     server: String,
     name: String,
 }
 
 impl Database {
     /// A new database on a server.
-    pub(in crate::outage) fn new(server: &str) -> Self {
+    pub(crate) fn new(server: &str) -> Self {
         let name = unique("db");
         let (runtime, client) = connect(&format!("{server}/postgres"));
         runtime.block_on(client.batch_execute(&format!("CREATE DATABASE {name}"))).unwrap();
@@ -67,20 +67,20 @@ impl Database {
     }
 
     /// Connects again, after a restart of the server.
-    pub(in crate::outage) fn reconnect(&mut self) {
+    pub(crate) fn reconnect(&mut self) {
         (self.runtime, self.client) = connect(&self.url);
     }
 
-    pub(in crate::outage) fn run(&self, sql: &str) {
+    pub(crate) fn run(&self, sql: &str) {
         self.runtime.block_on(self.client.batch_execute(sql)).unwrap();
     }
 
     /// A query's rows, each as its columns' texts.
-    pub(in crate::outage) fn rows(&self, sql: &str) -> Vec<Vec<String>> {
+    pub(crate) fn rows(&self, sql: &str) -> Vec<Vec<String>> {
         self.try_rows(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    pub(in crate::outage) fn try_rows(&self, sql: &str) -> Result<Vec<Vec<String>>, tokio_postgres::Error> {
+    pub(crate) fn try_rows(&self, sql: &str) -> Result<Vec<Vec<String>>, tokio_postgres::Error> {
         let answers = self.runtime.block_on(self.client.simple_query(sql))?;
         let text = |row: &tokio_postgres::SimpleQueryRow| -> Vec<String> {
             (0..row.len()).map(|column| row.get(column).unwrap_or("null").to_owned()).collect()
@@ -108,7 +108,8 @@ impl Drop for Database {
     }
 }
 
-fn connect(url: &str) -> (Runtime, Client) {
+/// A session, and what drives it.
+pub(crate) fn connect(url: &str) -> (Runtime, Client) {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let client = until("PostgreSQL answers", || {
         let (client, connection) = runtime.block_on(tokio_postgres::connect(url, NoTls)).ok()?;
@@ -119,11 +120,11 @@ fn connect(url: &str) -> (Runtime, Client) {
 }
 
 /// A server that speaks JSON over HTTP.
-pub(in crate::outage) struct Http(pub(in crate::outage) String);
+pub(crate) struct Http(pub(crate) String);
 
 impl Http {
     /// Sends a request and answers its status and body; none while nobody answers.
-    pub(in crate::outage) fn try_send(&self, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
+    pub(crate) fn try_send(&self, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
         let host = self.0.strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(host).ok()?;
         let length = body.len();
@@ -140,7 +141,7 @@ impl Http {
     }
 
     /// The same where it must go well.
-    pub(in crate::outage) fn send(&self, method: &str, path: &str, body: &str) -> Value {
+    pub(crate) fn send(&self, method: &str, path: &str, body: &str) -> Value {
         let (status, answer) = self.try_send(method, path, body).unwrap();
         assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
         answer

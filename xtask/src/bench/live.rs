@@ -39,13 +39,13 @@ struct Quantiles {
     most: f64,
 }
 
-/// The tables of the figures in this file.
-pub(super) fn read(file: &Path) -> anyhow::Result<String> {
+/// The tables of the figures in this file; none where the speed was not measured.
+pub(super) fn read(file: &Path) -> anyhow::Result<Option<String>> {
     let shown = file.display();
     let text = fs::read(file).with_context(|| format!("cannot read {shown}"))?;
     let figures: Figures =
         serde_json::from_slice(&text).with_context(|| format!("{shown} is not what the benchmark writes"))?;
-    Ok(tables(&figures))
+    Ok((!figures.throughput.is_empty()).then(|| tables(&figures)))
 }
 
 fn tables(figures: &Figures) -> String {

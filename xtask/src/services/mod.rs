@@ -47,7 +47,7 @@ pub use self::kafka::{Connect, Kafka};
 pub use self::postgres::{Identity, Postgres};
 pub use self::process::Running;
 pub use self::redis::Redis;
-pub use self::shared::{Addresses, Purpose, Services, prepare, run};
+pub use self::shared::{Addresses, Purpose, Services, prepare, prepare_browser, run};
 
 /// Runs a command to its end; what it prints is seen only when it fails.
 ///

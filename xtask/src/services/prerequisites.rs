@@ -1,4 +1,4 @@
-//! What must be installed for the servers to run: looked for, installed where that is ours to do, else named.
+//! What must be installed for the servers to run, and the browser: looked for, installed where that is ours to do, else named.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,7 +11,7 @@ use super::process::is_root;
 use super::quietly;
 use crate::console;
 
-/// A program that a server needs.
+/// A program that a server or a test needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Program {
     /// `setpriv`, which every server is started by.
@@ -21,11 +21,16 @@ pub(super) enum Program {
     /// A JDK: the nodes' launchers are compiled.
     Java,
     Maven,
+    /// The browser that the page of the admin API is tried in.
+    Chromium,
 }
 
 /// All of them.
-pub(super) const ALL: [Program; 5] =
-    [Program::Setpriv, Program::Redis, Program::Postgres, Program::Java, Program::Maven];
+const ALL: [Program; 6] =
+    [Program::Setpriv, Program::Redis, Program::Postgres, Program::Java, Program::Maven, Program::Chromium];
+
+/// Those that servers need.
+pub(super) const SERVERS: [Program; 4] = [Program::Redis, Program::Postgres, Program::Java, Program::Maven];
 
 /// What is not here.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,6 +49,7 @@ impl Program {
             Self::Postgres => "postgresql",
             Self::Java => "default-jdk-headless",
             Self::Maven => "maven",
+            Self::Chromium => "chromium",
         }
     }
 
@@ -55,6 +61,7 @@ impl Program {
             Self::Postgres => ("PostgreSQL", Some(15)),
             Self::Java => ("a JDK", Some(17)),
             Self::Maven => ("Maven", None),
+            Self::Chromium => ("Chromium", None),
         }
     }
 
@@ -66,6 +73,7 @@ impl Program {
             Self::Postgres => (postgres_programs()?.join("postgres"), "--version"),
             Self::Java => (PathBuf::from("javac"), "-version"),
             Self::Maven => (PathBuf::from("mvn"), "--version"),
+            Self::Chromium => (PathBuf::from("chromium"), "--version"),
         };
         let output = Command::new(program).arg(argument).output().ok().filter(|output| output.status.success())?;
         Some(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
@@ -156,7 +164,7 @@ fn missing(programs: &[Program]) -> Vec<Missing> {
 }
 
 fn message(missing: &[Missing]) -> String {
-    let mut text = "the servers of the tests need what is not installed:".to_owned();
+    let mut text = "the tests need what is not installed:".to_owned();
     for Missing { program, found } in missing {
         let (name, least) = program.wanted();
         // Writing to a string does not fail.
@@ -197,7 +205,7 @@ mod tests {
             Missing { program: Program::Postgres, found: Some(13) },
             Missing { program: Program::Java, found: None },
         ];
-        let expected = "the servers of the tests need what is not installed:\
+        let expected = "the tests need what is not installed:\
             \n  Redis\
             \n  PostgreSQL 15 or later (here is 13)\
             \n  a JDK 17 or later\

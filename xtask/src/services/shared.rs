@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow, bail};
 use serde::Serialize;
 
 use super::docker::{self, Containers};
+use super::prerequisites::Program;
 use super::process::Running;
 use super::{Connect, Elasticsearch, Flavour, Jars, Kafka, Pace, Postgres, Redis, interrupt, prerequisites};
 use crate::console;
@@ -64,8 +65,17 @@ pub fn prepare(workspace: &Workspace) -> anyhow::Result<()> {
     if docker::answers() {
         return Ok(());
     }
-    prerequisites::install(&prerequisites::ALL)?;
+    prerequisites::install(&prerequisites::SERVERS)?;
     Jars::resolve(workspace).map(drop)
+}
+
+/// Installs the browser that the page of the admin API is tried in, where it is missing. It is no container: it runs
+/// beside the tests.
+///
+/// # Errors
+/// When it is missing and cannot be installed.
+pub fn prepare_browser() -> anyhow::Result<()> {
+    prerequisites::install(&[Program::Chromium])
 }
 
 impl Services {

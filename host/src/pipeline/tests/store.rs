@@ -8,7 +8,9 @@ use async_trait::async_trait;
 
 use crate::inspection::Inspection;
 use crate::sink::model::Model;
-use crate::sink::{BadWrite, Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
+use crate::sink::{
+    BadWrite, Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written,
+};
 
 /// What goes wrong with one write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +175,10 @@ impl Sink for Store {
             held.clone_from(head);
         }
         Ok(held.clone())
+    }
+
+    async fn history(&self, _pipeline: &str) -> Result<Vec<HistoryRow>, SinkError> {
+        Ok(Vec::new())
     }
 
     async fn clear_cache(&self, _pipeline: &str, _keys: &[String]) -> Result<(), SinkError> {

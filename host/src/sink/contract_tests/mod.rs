@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod history;
 mod run;
 mod stores;
 
@@ -261,4 +262,13 @@ async fn a_cleared_cache_begins_afresh(bench: &dyn Bench) {
     assert!(sink.knows("p").await.unwrap());
     assert_eq!(Owner::claim(sink.as_ref(), 2).await.1, stands(0, false));
     assert_eq!(sink.claim(&other, Token(8), 0).await.unwrap(), stands(3, true), "another pipeline's ledger");
+
+    // What had run stays on record; a new beginning at the same offset takes the old one's place.
+    let key = key("p", 0);
+    let step = Step { key: &key, token: Token(2), from: 0, to: 2, epoch: 0, digest: "e", note: "" };
+    let before = sink.history("p").await.unwrap();
+    assert_eq!((before.len(), before[0].offset, &*before[0].digests), (1, 0, &["d".to_owned()][..]));
+    assert_eq!(sink.write(&step, &[]).await.unwrap(), Written::Applied);
+    let after = sink.history("p").await.unwrap();
+    assert_eq!((after.len(), after[0].offset, &*after[0].digests), (1, 0, &["e".to_owned()][..]));
 }

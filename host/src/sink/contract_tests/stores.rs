@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::history::{a_history_that_begins_again_comes_after, the_history_follows_the_digests};
 use super::run::{a_run_ends_as_the_model, plan};
 use super::*;
 use crate::command::collapse::Tagged;
@@ -12,9 +13,31 @@ use crate::sink::postgres::testing::PostgresBench;
 use crate::sink::redis::testing::{Server, TTL_STEP};
 use crate::sink::sqlite::testing::SqliteBench;
 
+/// Waits until the clock is past a time.
+fn later(time: i64) {
+    while crate::sink::now() <= time {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn the_null_sinks_ledger_is_compared_and_set() {
     runtime().block_on(the_ledger_is_compared_and_set(&Null::new(), Port::Cache));
+}
+
+#[test]
+fn the_history_of_the_null_sink_follows_the_digests() {
+    runtime().block_on(the_history_follows_the_digests(&Null::new(), Port::Cache));
+    runtime().block_on(a_history_that_begins_again_comes_after(&Null::new(), later));
+}
+
+#[test]
+fn the_history_in_sqlite_follows_the_digests() {
+    for port in Port::ALL {
+        runtime().block_on(the_history_follows_the_digests(SqliteBench::new().open().as_ref(), port));
+    }
+    let bench = SqliteBench::new();
+    runtime().block_on(a_history_that_begins_again_comes_after(bench.open().as_ref(), |_| bench.pass(1)));
 }
 
 #[test]
@@ -49,6 +72,12 @@ fn lanes_do_not_disturb_each_other_in_sqlite() {
 #[test]
 fn the_ledger_in_redis_is_compared_and_set() {
     runtime().block_on(the_ledger_is_compared_and_set(Server::start(&[]).open().as_ref(), Port::Cache));
+}
+
+#[test]
+fn the_history_in_redis_follows_the_digests() {
+    runtime().block_on(the_history_follows_the_digests(Server::start(&[]).open().as_ref(), Port::Cache));
+    runtime().block_on(a_history_that_begins_again_comes_after(Server::start(&[]).open().as_ref(), later));
 }
 
 #[test]
@@ -111,6 +140,13 @@ fn elasticsearchs_ledger_is_compared_and_set() {
 }
 
 #[test]
+fn the_history_in_elasticsearch_follows_the_digests() {
+    for_each_server(|bench| {
+        runtime().block_on(the_history_follows_the_digests(bench.open().as_ref(), Port::Documents));
+    });
+}
+
+#[test]
 fn elasticsearchs_contents_follow_the_contract() {
     for_each_server(|bench| runtime().block_on(contents_follow_the_contract(bench)));
 }
@@ -136,6 +172,11 @@ proptest! {
 #[test]
 fn postgresqls_ledger_is_compared_and_set() {
     runtime().block_on(the_ledger_is_compared_and_set(PostgresBench::new().open().as_ref(), Port::Tables));
+}
+
+#[test]
+fn the_history_in_postgresql_follows_the_digests() {
+    runtime().block_on(the_history_follows_the_digests(PostgresBench::new().open().as_ref(), Port::Tables));
 }
 
 #[test]

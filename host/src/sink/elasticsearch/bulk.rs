@@ -99,9 +99,8 @@ impl Bulk<'_> {
                         why = format!("the store has too much to do ({}: {})", cause.kind, cause.reason);
                         again.extend(chunk);
                     } else {
-                        bad.extend(
-                            chunk.iter().map(|line| refused(line, &format!("HTTP {}: {}", reply.status, cause.reason))),
-                        );
+                        let reason = whole(&reply, &cause);
+                        bad.extend(chunk.iter().map(|line| refused(line, &reason)));
                     }
                 }
             }
@@ -221,6 +220,17 @@ impl Line<'_> {
 /// About what a line takes in a request.
 fn size(line: &Line<'_>) -> usize {
     100 + line.alias.len() + line.id.len() + line.body.as_ref().map_or(0, |body| body.len())
+}
+
+/// Why a request with one line alone is refused.
+fn whole(reply: &Reply, cause: &Cause) -> String {
+    match (reply.status, cause.reason.as_str()) {
+        // A node says no more than that.
+        (413, _) => "HTTP 413: it is larger than the server takes: make it smaller, or raise http.max_content_length, \
+                     or what a proxy between allows"
+            .to_owned(),
+        (status, reason) => format!("HTTP {status}: {reason}"),
+    }
 }
 
 fn refused(line: &Line<'_>, reason: &str) -> BadWrite {

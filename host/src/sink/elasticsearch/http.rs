@@ -2,9 +2,9 @@
 
 use std::error::Error as _;
 use std::fmt;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -13,6 +13,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Method, Url};
+use rustls::CertificateError;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
@@ -30,6 +31,8 @@ pub(super) struct Http {
     urls: Vec<Url>,
     /// The address that answered last.
     current: AtomicUsize,
+    /// Whether any answer has come.
+    answered: AtomicBool,
     authorization: Option<HeaderValue>,
     compress: bool,
 }
@@ -92,7 +95,8 @@ impl Http {
             .build()
             .map_err(|e| stop(format!("the HTTP client cannot be made: {}", chain(&e))))?;
         let authorization = options.credentials.as_ref().map(authorization).transpose()?;
-        Ok(Self { client, urls, current: AtomicUsize::new(0), authorization, compress: options.compress })
+        let (current, answered) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Ok(Self { client, urls, current, answered, authorization, compress: options.compress })
     }
 
     pub(super) async fn get(&self, path: &[&str], query: &str) -> Result<Reply, SinkError> {
@@ -139,12 +143,15 @@ impl Http {
                 request = request.body(if left == 0 { std::mem::take(&mut body) } else { body.clone() });
             }
             match exchange(request).await {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => {
+                    self.answered.store(true, Ordering::Relaxed);
+                    return Ok(reply);
+                }
                 Err(e) => {
                     // Another address may do better next time, in any case.
                     self.current.store((at + 1) % self.urls.len(), Ordering::Relaxed);
                     let again = e.is_connect();
-                    error = Some(unanswered(base, &e));
+                    error = Some(unanswered(base, &e, self.answered.load(Ordering::Relaxed)));
                     if !again {
                         break;
                     }
@@ -174,21 +181,42 @@ async fn exchange(request: reqwest::RequestBuilder) -> Result<Reply, reqwest::Er
 }
 
 /// Why no answer came. A certificate that is not trusted today will not be trusted tomorrow.
-fn unanswered(url: &Url, error: &reqwest::Error) -> SinkError {
+fn unanswered(url: &Url, error: &reqwest::Error, answered: bool) -> SinkError {
+    let mut hangs_up = false;
     let mut source = error.source();
     while let Some(cause) = source {
-        let tls = cause.downcast_ref::<rustls::Error>().or_else(|| {
-            cause.downcast_ref::<std::io::Error>().and_then(|e| e.get_ref()?.downcast_ref::<rustls::Error>())
-        });
-        if let Some(rustls::Error::InvalidCertificate(problem)) = tls {
-            return SinkError::Stop(format!(
-                "{url} shows a certificate that is not trusted ({problem}): name the authority that signed it as `ca`"
-            ));
+        if let Some(rustls::Error::InvalidCertificate(problem)) = cause.downcast_ref() {
+            return SinkError::Stop(untrusted(url, problem));
         }
-        source = cause.source();
+        let http = cause.downcast_ref::<hyper::Error>();
+        hangs_up |= http.is_some_and(|e| e.is_incomplete_message() || e.is_parse());
+        let io = cause.downcast_ref::<io::Error>();
+        hangs_up |= io.is_some_and(|e| e.kind() == io::ErrorKind::ConnectionReset);
+        // What an error of I/O wraps is no source of it, and may be another one.
+        source = match io.and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => cause.source(),
+        };
     }
-    let remedy = if error.is_connect() { ": is it running, and is `url` right?" } else { "" };
+    let remedy = if error.is_connect() {
+        ": is it running, and is `url` right?"
+    } else if hangs_up && !answered && url.scheme() == "http" {
+        ": does it want TLS? Then write `url` with https://"
+    } else {
+        ""
+    };
     SinkError::Retry(format!("{url} gives no answer: {}{remedy}", chain(error)))
+}
+
+fn untrusted(url: &Url, problem: &CertificateError) -> String {
+    let remedy = match problem {
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "give `url` a name that it bears"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "have it renewed",
+        _ => "name the authority that signed it as `ca`",
+    };
+    format!("{url} shows a certificate that is not trusted ({problem}): {remedy}")
 }
 
 /// The causes of an error, without the address, which stands in the message already.

@@ -20,6 +20,7 @@ pub(super) fn definition() -> Value {
         "mappings": {"dynamic": false, "properties": {
             "kind": {"type": "keyword"}, "pipeline": {"type": "keyword"}, "sink": {"type": "keyword"},
             "topic": {"type": "keyword"}, "partition": {"type": "long"}, "next": {"type": "long"},
+            "since": {"type": "long"}, "changed_at": {"type": "long"},
         }},
     })
 }
@@ -46,8 +47,12 @@ pub(super) struct Row {
     pub(super) refused: Vec<Refused>,
     /// The digests of the modules that made `deleting` and `refused`; empty where they differ.
     pub(super) open_digest: String,
-    /// The digests of the modules that made the last commands.
+    /// The digests of the modules that made the last commands; empty before the first.
     pub(super) digest: String,
+    /// Where the first write under these digests began.
+    pub(super) since: u64,
+    /// When that was, ms since 1970.
+    pub(super) changed_at: i64,
     /// The epoch of the last write.
     pub(super) epoch: u16,
     /// The note of the last write.
@@ -91,6 +96,8 @@ impl Row {
             refused: Vec::new(),
             open_digest: String::new(),
             digest: String::new(),
+            since: start,
+            changed_at: 0,
             epoch: 0,
             note: String::new(),
         }
@@ -221,7 +228,7 @@ impl Ledger {
     }
 
     /// Names have no slash in them.
-    fn id(&self, kind: &str, names: &[&str]) -> String {
+    pub(super) fn id(&self, kind: &str, names: &[&str]) -> String {
         format!("{kind}/{}/{}", self.sink, names.join("/"))
     }
 
@@ -266,6 +273,22 @@ impl Ledger {
         value: &T,
         place: Option<Place>,
     ) -> Result<Changed, SinkError> {
+        let condition = match place {
+            Some(Place { seq_no, primary_term }) => format!("if_seq_no={seq_no}&if_primary_term={primary_term}"),
+            None => "op_type=create".to_owned(),
+        };
+        self.put(http, id, names, value, &format!("&{condition}")).await
+    }
+
+    /// Writes a document under this condition, a further parameter of the request.
+    pub(super) async fn put<T: Serialize>(
+        &self,
+        http: &Http,
+        id: &str,
+        names: Value,
+        value: &T,
+        condition: &str,
+    ) -> Result<Changed, SinkError> {
         let asked = format!("writing {id} of the ledger {}", self.index);
         let broken = |e: serde_json::Error| SinkError::Stop(format!("{asked}: {e}; please report this"));
         let mut body = serde_json::to_value(value).map_err(broken)?;
@@ -273,12 +296,8 @@ impl Ledger {
             body.insert("sink".into(), self.sink.as_str().into());
             body.extend(names);
         }
-        let condition = match place {
-            Some(Place { seq_no, primary_term }) => format!("if_seq_no={seq_no}&if_primary_term={primary_term}"),
-            None => "op_type=create".to_owned(),
-        };
         // An index that was deleted must not be made again by writing to it.
-        let reply = http.put(&[&self.index, "_doc", id], &format!("require_alias=true&{condition}"), &body).await?;
+        let reply = http.put(&[&self.index, "_doc", id], &format!("require_alias=true{condition}"), &body).await?;
         if reply.status == 409 {
             return Ok(Changed::Otherwise);
         }

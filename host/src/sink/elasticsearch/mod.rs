@@ -53,11 +53,12 @@ use self::http::Http;
 use self::indexes::Made;
 use self::ledger::{Changed, Deleting, Ledger, Place, Refused, Row};
 use self::plan::{Plan, Versions, plan};
-use super::{Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
+use super::{Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written, now};
 use crate::inspection::Inspection;
 
 mod bulk;
 mod error;
+mod history;
 mod http;
 mod indexes;
 mod inspect;
@@ -284,7 +285,13 @@ impl Elasticsearch {
         row.until = row.until.max(step.to.saturating_add(ahead));
         row.deleting.retain(|deleting| deleting.offset >= step.to);
         row.refused.retain(|refused| refused.offset >= step.to);
-        step.digest.clone_into(&mut row.digest);
+        if row.digest != step.digest {
+            if !row.digest.is_empty() {
+                self.ledger.keep_stretch(&self.http, step.key, &row).await?;
+            }
+            step.digest.clone_into(&mut row.digest);
+            (row.since, row.changed_at) = (step.from, now().max(row.changed_at));
+        }
         step.note.clone_into(&mut row.note);
         row.epoch = step.epoch;
         match self.ledger.set_row(&self.http, step.key, &row, Some(place)).await? {
@@ -369,6 +376,10 @@ impl Sink for Elasticsearch {
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
         step.check()?;
         self.write_batch(step, writes).await
+    }
+
+    async fn history(&self, pipeline: &str) -> Result<Vec<HistoryRow>, SinkError> {
+        self.ledger.history(&self.http, pipeline).await
     }
 
     async fn clear_cache(&self, _pipeline: &str, _keys: &[String]) -> Result<(), SinkError> {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod documents;
+mod history;
 mod indexes;
 mod replay;
 

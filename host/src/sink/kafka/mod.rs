@@ -24,7 +24,9 @@ use rdkafka::message::Header;
 
 use self::failure::Failure;
 use self::producer::{Outgoing, Producer, headers_of};
-use super::{BadWrite, Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
+use super::{
+    BadWrite, Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written,
+};
 use crate::command::Command;
 use crate::command::collapse::Origin;
 use crate::config::KafkaClient;
@@ -250,6 +252,10 @@ impl Sink for Kafka {
         }
         self.keep(step, done.published);
         Ok(Written::Rejected(done.bad))
+    }
+
+    async fn history(&self, _pipeline: &str) -> Result<Vec<HistoryRow>, SinkError> {
+        Err(self.no_ledger())
     }
 
     async fn clear_cache(&self, _pipeline: &str, _keys: &[String]) -> Result<(), SinkError> {

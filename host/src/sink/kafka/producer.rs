@@ -40,6 +40,9 @@ const METADATA_WITHIN: Duration = Duration::from_secs(10);
 /// How long to wait before trying again when the queue is full.
 const FULL: Duration = Duration::from_millis(2);
 
+/// What to ask where no broker answers and librdkafka knows no cause.
+const SILENT: &str = "is it running, and does it ask for `tls`?";
+
 /// A message to send.
 #[derive(Debug)]
 pub(crate) struct Outgoing<'a> {
@@ -173,7 +176,8 @@ impl Producer {
                 Ok(Some(code)) => code,
                 Err(error) => {
                     let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-                    return Err(Failure::new(code, inner.client().context().last().as_ref()).about(topic));
+                    let last = inner.client().context().last().unwrap_or_else(|| (code, SILENT.to_owned()));
+                    return Err(Failure::new(code, Some(&last)).about(topic));
                 }
             };
             match Failure::new(code, None).about(topic) {
@@ -274,9 +278,12 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         let Some(code) = error.rdkafka_error_code() else { return };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        // That all brokers are down says less than why one is.
-        if last.is_none() || code != RDKafkaErrorCode::AllBrokersDown {
-            *last = Some((code, reason.to_owned()));
+        match code {
+            // That all brokers are down says less than why one is. When a broker hangs up at once it is all there is.
+            RDKafkaErrorCode::AllBrokersDown => {
+                last.get_or_insert_with(|| (code, format!("{reason}: {SILENT}")));
+            }
+            code => *last = Some((client::meaning(code, reason), reason.to_owned())),
         }
     }
 }

@@ -227,6 +227,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sent_into_a_network_that_swallows_it_is_given_up_before_a_group_gives_the_partition_away() {
+        // Kafka's own default of session.timeout.ms.
+        let session = Duration::from_secs(45);
+        let Ok(address) = address("postgres://host/db") else { panic!("not read") };
+        assert!(address.config.get_tcp_user_timeout().is_some_and(|time| *time < session));
+        assert!(address.config.get_keepalives());
+        let silent =
+            address.config.get_keepalives_idle() + GRACE * address.config.get_keepalives_retries().unwrap_or(9);
+        assert!(silent < session, "{silent:?}");
+    }
+
+    #[test]
     fn an_address_that_cannot_be_read_is_told_without_its_secrets() {
         for url in ["postgres://u:se/cret@host:x/db", "http://u:secret@host"] {
             let Err(Problem::Stop(told)) = address(url) else { panic!("{url} was read") };

@@ -124,6 +124,9 @@ fn class(code: &str, message: &str, text: String) -> Problem {
             "the server takes no writes: give the address of the primary (`target_session_attrs=read-write` in the url \
              picks it), or end its read-only mode",
         ),
+        "28000" if message.contains("no encryption") || message.contains("SSL off") => {
+            stop("where the server wants TLS, write sslmode=require in the url; else correct pg_hba.conf on the server")
+        }
         "28P01" | "28000" => stop("correct user and password in the url, or pg_hba.conf on the server"),
         "3D000" => stop("correct the database in the url, or create it"),
         "3F000" => stop("create the schema, or correct its name"),

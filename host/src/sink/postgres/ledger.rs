@@ -1,15 +1,15 @@
-//! The ledger's tables and rows, compared and set.
+//! The ledger's tables and rows, compared and set, and their history.
 
 use tokio_postgres::Row;
 
 use super::error::Problem;
 use super::name::quoted;
 use super::session::Session;
-use crate::sink::{LedgerKey, Standing, Step, Token, TopicHead, Written};
-use crate::source::TopicFacts;
+use crate::sink::{HISTORY_ROWS, HistoryRow, LedgerKey, Standing, Step, Token, TopicHead, Written};
+use crate::source::{TopicFacts, TopicPartition};
 
 /// The version of these tables.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 /// The advisory lock under which the tables are made and heads are entered: two replicas may start at once.
 const LOCK: i64 = 0x7469_6465_6761_7465;
 
@@ -127,6 +127,10 @@ impl Ledger {
                      pipeline text, sink text, topic text,
                      partitions bigint NOT NULL, topic_id text, epoch integer NOT NULL,
                      PRIMARY KEY (pipeline, sink, topic));
+                 CREATE TABLE {0}.history (
+                     pipeline text, sink text, topic text, partition bigint, from_offset bigint,
+                     digests text NOT NULL, changed_at timestamptz NOT NULL,
+                     PRIMARY KEY (pipeline, sink, topic, partition, from_offset));
                  CREATE TABLE {0}.ledger (
                      pipeline text, sink text, topic text, partition bigint,
                      token text NOT NULL, next_offset bigint NOT NULL,
@@ -228,7 +232,7 @@ impl Ledger {
 
     /// Moves the ledger: where the row lies then, or why it was not moved. `ctid` is where it lay; by key it is only
     /// looked for when it is not there any more, since old versions of a row that a long report still sees make that
-    /// slow.
+    /// slow. So it is when the digests change, which goes into the history.
     pub(super) async fn advance(
         &self,
         session: &mut Session,
@@ -237,16 +241,60 @@ impl Ledger {
     ) -> Result<Result<String, Written>, Problem> {
         match self.try_advance(session, step, ctid).await {
             Err(Problem::NoTable(_)) => Ok(Err(Written::LedgerMissing)),
-            other => other,
+            Ok(Ok((ctid, changed))) => {
+                if changed {
+                    self.enter_change(session, step).await?;
+                }
+                Ok(Ok(ctid))
+            }
+            Ok(Err(refused)) => Ok(Err(refused)),
+            Err(other) => Err(other),
         }
     }
 
+    async fn enter_change(&self, session: &mut Session, step: &Step<'_>) -> Result<(), Problem> {
+        let sql = format!(
+            "INSERT INTO {0}.history (pipeline, sink, topic, partition, from_offset, digests, changed_at)
+             SELECT $1, $2, $3, $4, $5, $6, greatest(now(), max(changed_at)) FROM {0}.history
+             WHERE pipeline = $1 AND sink = $2 AND topic = $3 AND partition = $4
+             ON CONFLICT (pipeline, sink, topic, partition, from_offset)
+             DO UPDATE SET digests = excluded.digests, changed_at = excluded.changed_at",
+            self.schema
+        );
+        let LedgerKey { pipeline, partition } = step.key;
+        let (topic, number, from) = (&*partition.topic, i64::from(partition.partition), signed(step.from)?);
+        session.execute(&sql, &[pipeline, &self.sink, &topic, &number, &from, &step.digest]).await?;
+        Ok(())
+    }
+
+    /// The history of a pipeline's rows.
+    pub(super) async fn history(&self, session: &mut Session, pipeline: &str) -> Result<Vec<HistoryRow>, Problem> {
+        let sql = format!(
+            "SELECT topic, partition, from_offset, digests, floor(extract(epoch FROM changed_at) * 1000)::bigint
+             FROM {}.history WHERE pipeline = $1 AND sink = $2
+             ORDER BY changed_at DESC, from_offset DESC LIMIT {HISTORY_ROWS}",
+            self.schema
+        );
+        let rows = session.query(&sql, &[&pipeline, &self.sink]).await?;
+        let tampered =
+            |_| Problem::Stop(format!("{}.history holds numbers that are none: restore it", self.schema_name));
+        let rows = rows.iter().map(|row| {
+            let (topic, digests): (&str, &str) = (row.try_get(0)?, row.try_get(3)?);
+            let partition = u32::try_from(row.try_get::<_, i64>(1)?).map_err(tampered)?;
+            let offset = u64::try_from(row.try_get::<_, i64>(2)?).map_err(tampered)?;
+            let partition = TopicPartition { topic: topic.into(), partition };
+            Ok(HistoryRow::new(partition, offset, digests, row.try_get(4)?))
+        });
+        Ok(HistoryRow::ordered(rows.collect::<Result<_, Problem>>()?))
+    }
+
+    /// As [`Ledger::advance`], and whether the digests are others than before.
     async fn try_advance(
         &self,
         session: &mut Session,
         step: &Step<'_>,
         ctid: Option<&String>,
-    ) -> Result<Result<String, Written>, Problem> {
+    ) -> Result<Result<(String, bool), Written>, Problem> {
         let update = format!(
             "UPDATE {}.ledger SET next_offset = $1, digest = $2, note = $3, updated_at = now()
              WHERE pipeline = $4 AND sink = $5 AND topic = $6 AND partition = $7 AND token = $8 AND next_offset = $9",
@@ -257,7 +305,7 @@ impl Ledger {
         let (topic, number) = (&*partition.topic, i64::from(partition.partition));
         let token = text(step.token);
         if let Some(ctid) = ctid {
-            let sql = format!("{update} AND ctid = $10::text::tid RETURNING ctid::text");
+            let sql = format!("{update} AND ctid = $10::text::tid AND digest = $2 RETURNING ctid::text");
             let rows = session
                 .query(
                     &sql,
@@ -265,15 +313,24 @@ impl Ledger {
                 )
                 .await?;
             if let Some(row) = rows.first() {
-                return Ok(Ok(row.try_get(0)?));
+                return Ok(Ok((row.try_get(0)?, false)));
             }
         }
-        let sql = format!("{update} RETURNING ctid::text");
-        let rows = session
-            .query(&sql, &[&to, &step.digest, &step.note, pipeline, &self.sink, &topic, &number, &token, &from])
-            .await?;
-        if let Some(row) = rows.first() {
-            return Ok(Ok(row.try_get(0)?));
+        let sql = format!(
+            "SELECT digest <> $7 FROM {}.ledger
+             WHERE pipeline = $1 AND sink = $2 AND topic = $3 AND partition = $4 AND token = $5 AND next_offset = $6
+             FOR UPDATE",
+            self.schema
+        );
+        let stands = session.query(&sql, &[pipeline, &self.sink, &topic, &number, &token, &from, &step.digest]).await?;
+        if let Some(stands) = stands.first() {
+            let sql = format!("{update} RETURNING ctid::text");
+            let rows = session
+                .query(&sql, &[&to, &step.digest, &step.note, pipeline, &self.sink, &topic, &number, &token, &from])
+                .await?;
+            if let Some(row) = rows.first() {
+                return Ok(Ok((row.try_get(0)?, stands.try_get(0)?)));
+            }
         }
         let sql = format!(
             "SELECT token, next_offset FROM {}.ledger

@@ -30,7 +30,7 @@ use self::error::Problem;
 use self::ledger::Ledger;
 use self::session::{Pool, Session};
 use self::write::Writer;
-use super::{Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
+use super::{Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
 use crate::inspection::Inspection;
 use crate::source::TopicPartition;
 
@@ -165,6 +165,10 @@ impl Sink for Postgres {
             self.remember(step.key, ctid);
         }
         Ok(written)
+    }
+
+    async fn history(&self, pipeline: &str) -> Result<Vec<HistoryRow>, SinkError> {
+        self.run(None, async |session| self.ledger.history(session, pipeline).await).await
     }
 
     async fn clear_cache(&self, _pipeline: &str, _keys: &[String]) -> Result<(), SinkError> {

@@ -30,7 +30,8 @@ impl Connection {
             // One request at a time is all there ever is.
             .set_pipeline_buffer_size(1);
         let inner = client.get_multiplexed_async_connection_with_config(&config).await;
-        Ok(Self { inner: inner.map_err(|e| error::classify(&e))?, watched: None })
+        let inner = inner.map_err(|e| error::connecting(&e, client.get_connection_info().addr()))?;
+        Ok(Self { inner, watched: None })
     }
 
     /// Sends the commands in one go. The answers come in order, errors of the server among them.
@@ -52,7 +53,7 @@ impl Connection {
 
     /// What the row held when its watch began, if this connection watches it.
     pub(super) fn watched(&self, row: &str) -> Option<Option<Row>> {
-        self.watched.as_ref().filter(|(key, _)| key == row).map(|(_, held)| *held)
+        self.watched.as_ref().filter(|(key, _)| key == row).map(|(_, held)| held.clone())
     }
 
     /// Notes that the row is watched from now on, by a command just answered.

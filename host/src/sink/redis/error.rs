@@ -1,12 +1,12 @@
 //! What Redis or the way to it answers, and whether it passes.
 
-use ::redis::{ErrorKind, RedisError, ServerError, Value};
+use ::redis::{ConnectionAddr, ErrorKind, RedisError, ServerError, Value};
 
 use crate::sink::SinkError;
 
 /// The commands that the sink uses, as an access list names them.
 pub(super) const COMMANDS: &str = "+info +watch +unwatch +multi +exec +discard +get +set +mset +unlink +type +exists \
-                                   +scan +hmget +hset +hsetnx";
+                                   +scan +hmget +hset +hsetnx +rpush +ltrim +lrange +sadd +smembers";
 
 /// The class of an error of the client or of a connection's first commands.
 pub(super) fn classify(error: &RedisError) -> SinkError {
@@ -31,6 +31,20 @@ pub(super) fn classify(error: &RedisError) -> SinkError {
         }
         _ if text.contains("Parse error") => SinkError::Retry(format!("{text}: is `url` the address of a Redis?")),
         _ => SinkError::Retry(text),
+    }
+}
+
+/// The class of an error as a connection is made. A server with TLS hangs up on a client without.
+pub(super) fn connecting(error: &RedisError, address: &ConnectionAddr) -> SinkError {
+    match classify(error) {
+        SinkError::Retry(told)
+            if matches!(address, ConnectionAddr::Tcp(..))
+                && error.is_connection_dropped()
+                && !error.is_connection_refusal() =>
+        {
+            SinkError::Retry(format!("{told} Where it wants TLS, write `url` with rediss://"))
+        }
+        other => other,
     }
 }
 

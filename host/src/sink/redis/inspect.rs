@@ -68,6 +68,10 @@ pub(super) async fn rehearse(
     commands.cmd("HMGET").arg(&row).arg("token").cmd("HSET").arg(&row).arg("token").arg("");
     commands.cmd("HSETNX").arg(&row).arg("token").arg("").cmd("EXISTS").arg(&row).cmd("UNLINK").arg(&row);
     commands.cmd("SCAN").arg(0);
+    let history = names.histories("tidegate");
+    commands.cmd("RPUSH").arg(&history).arg("").cmd("LTRIM").arg(&history).arg(0).arg(0);
+    commands.cmd("LRANGE").arg(&history).arg(0).arg(0);
+    commands.cmd("SADD").arg(&history).arg("").cmd("SMEMBERS").arg(&history);
     for pattern in &declared.cache_keys {
         let key = match pattern.strip_suffix('*') {
             Some(beginning) => format!("{beginning}tidegate"),

@@ -29,6 +29,11 @@ impl Names {
         format!("{}{}:{}", self.rows(&key.pipeline), key.partition.topic, key.partition.partition)
     }
 
+    /// Names the partitions that have a history.
+    pub(super) fn histories(&self, pipeline: &str) -> String {
+        format!("{}{pipeline}:history:{}", self.prefix, self.sink)
+    }
+
     /// What the keys of a pipeline's topics begin with.
     pub(super) fn topics(&self, pipeline: &str) -> String {
         format!("{}{pipeline}:topic:{}:", self.prefix, self.sink)
@@ -40,41 +45,42 @@ impl Names {
 }
 
 /// What a write compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) token: Token,
     pub(super) next: u64,
+    pub(super) digest: String,
 }
 
 pub(super) fn read(commands: &mut Pipeline, row: &str) {
-    commands.cmd("HMGET").arg(row).arg("token").arg("next");
+    commands.cmd("HMGET").arg(row).arg("token").arg("next").arg("digest");
 }
 
 /// The answer to [`read`]; none when there is no such row.
 pub(super) fn row(answer: &Value, key: &str) -> Result<Option<Row>, SinkError> {
-    let (token, next) = match fields::<(Option<String>, Option<String>)>(answer, key)? {
-        (None, None) => return Ok(None),
-        (token, next) => (token.unwrap_or_default(), next.unwrap_or_default()),
+    let (token, next, digest) = match fields::<(Option<String>, Option<String>, Option<String>)>(answer, key)? {
+        (None, None, _) => return Ok(None),
+        (token, next, digest) => (token.unwrap_or_default(), next.unwrap_or_default(), digest.unwrap_or_default()),
     };
     match (u128::from_str_radix(&token, 16), next.parse()) {
-        (Ok(token), Ok(next)) => Ok(Some(Row { token: Token(token), next })),
+        (Ok(token), Ok(next)) => Ok(Some(Row { token: Token(token), next, digest })),
         _ => Err(broken(key)),
     }
 }
 
 /// Enters a row.
-pub(super) fn enter(commands: &mut Pipeline, row: &str, token: Token, next: u64, now: u64) {
+pub(super) fn enter(commands: &mut Pipeline, row: &str, token: Token, next: u64, now: i64) {
     let command = commands.cmd("HSET").arg(row).arg("token").arg(text(token)).arg("next").arg(next);
     command.arg("digest").arg("").arg("note").arg("").arg("updated_at").arg(now);
 }
 
 /// Changes a row's owner.
-pub(super) fn take_over(commands: &mut Pipeline, row: &str, token: Token, now: u64) {
+pub(super) fn take_over(commands: &mut Pipeline, row: &str, token: Token, now: i64) {
     commands.cmd("HSET").arg(row).arg("token").arg(text(token)).arg("updated_at").arg(now);
 }
 
 /// Moves a row.
-pub(super) fn advance(commands: &mut Pipeline, row: &str, step: &Step<'_>, now: u64) {
+pub(super) fn advance(commands: &mut Pipeline, row: &str, step: &Step<'_>, now: i64) {
     let command = commands.cmd("HSET").arg(row).arg("next").arg(step.to).arg("digest").arg(step.digest);
     command.arg("note").arg(step.note).arg("updated_at").arg(now);
 }
@@ -106,7 +112,7 @@ pub(super) fn fields<T: ::redis::FromRedisValue>(answer: &Value, key: &str) -> R
     from_redis_value(answer.clone()).map_err(|_| broken(key))
 }
 
-fn broken(key: &str) -> SinkError {
+pub(super) fn broken(key: &str) -> SinkError {
     SinkError::Stop(format!("the key {key} of the ledger was changed by something else: restore it"))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! An entry is a string under the key that the transform gives it. The ledger is hashes beside the entries, which
 //! `HGETALL` shows: `{prefix}{pipeline}:ledger:{sink}:{topic}:{partition}` a partition, `…:head:{sink}` a pipeline,
-//! `…:topic:{sink}:{topic}` a topic.
+//! `…:topic:{sink}:{topic}` a topic. Its history is lists, `…:history:{sink}:{topic}:{partition}` a partition.
 //!
 //! A batch is one transaction (`WATCH`, `MULTI`, `EXEC`): the row of the ledger and the entries that are merged into are
 //! watched and read before, so that a change by anyone else leaves everything as it was. Types and values are judged
@@ -32,20 +32,21 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ::redis::{Client, ClientTlsConfig, IntoConnectionInfo, Pipeline, TlsCertificates};
 use async_trait::async_trait;
 
 use self::connection::{Connection, Pool, begin};
 use self::ledger::Names;
-use super::{Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
+use super::{Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written, now};
 use crate::inspection::Inspection;
 
 mod cache;
 mod clear;
 mod connection;
 mod error;
+mod history;
 mod inspect;
 mod ledger;
 #[cfg(test)]
@@ -273,12 +274,6 @@ impl Redis {
     }
 }
 
-/// Milliseconds since 1970.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[async_trait]
 impl Sink for Redis {
     async fn knows(&self, pipeline: &str) -> Result<bool, SinkError> {
@@ -318,6 +313,12 @@ impl Sink for Redis {
         step.check()?;
         let mut connection = self.connection(&self.names.row(step.key)).await?;
         let answer = write::write(&mut connection, &self.names, step, writes, now()).await;
+        self.finish(connection, answer)
+    }
+
+    async fn history(&self, pipeline: &str) -> Result<Vec<HistoryRow>, SinkError> {
+        let mut connection = self.any_connection().await?;
+        let answer = history::read(&mut connection, &self.names, pipeline).await;
         self.finish(connection, answer)
     }
 

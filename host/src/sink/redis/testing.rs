@@ -1,12 +1,11 @@
-//! For tests: Redis servers of their own, what one holds as the model has it, and a proxy that loses answers.
+//! For tests: Redis servers of their own, and what one holds as the model has it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::redis::{Connection, FromRedisValue};
@@ -176,84 +175,4 @@ impl Bench for Server {
         }
         model
     }
-}
-
-/// Where a connection is cut: behind a word that the server got, or before it gets it.
-#[derive(Clone)]
-enum Cut {
-    Behind(&'static str),
-    Before(&'static str),
-}
-
-/// Passes everything on to a server, until it is told to cut a connection.
-pub(crate) struct Proxy {
-    port: u16,
-    cut: Arc<Mutex<Option<Cut>>>,
-}
-
-impl Proxy {
-    pub(crate) fn start(server: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let proxy = Self { port: listener.local_addr().unwrap().port(), cut: Arc::default() };
-        let cut = Arc::clone(&proxy.cut);
-        std::thread::spawn(move || {
-            for client in listener.incoming() {
-                let (client, server) = (client.unwrap(), TcpStream::connect(("127.0.0.1", server)).unwrap());
-                let cut = Arc::clone(&cut);
-                std::thread::spawn(move || pass(client, server, &cut));
-            }
-        });
-        proxy
-    }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The next request with this word reaches the server; its answer gets lost, and the connection with it.
-    pub(crate) fn cut_behind(&self, word: &'static str) {
-        *self.cut.lock().unwrap() = Some(Cut::Behind(word));
-    }
-
-    /// The next request with this word gets lost, and the connection with it.
-    pub(crate) fn cut_before(&self, word: &'static str) {
-        *self.cut.lock().unwrap() = Some(Cut::Before(word));
-    }
-}
-
-/// Requests and answers take turns, and are small enough to come in one piece.
-fn pass(mut client: TcpStream, mut server: TcpStream, cut: &Mutex<Option<Cut>>) {
-    let mut buffer = vec![0; 1 << 20];
-    let (mut back, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-    let silent = Arc::new(Mutex::new(false));
-    let told = Arc::clone(&silent);
-    let answers = std::thread::spawn(move || {
-        let mut buffer = vec![0; 1 << 20];
-        while let Ok(size @ 1..) = back.read(&mut buffer) {
-            if *told.lock().unwrap() {
-                // The server has answered: what it was asked for is done.
-                break;
-            }
-            if to_client.write_all(&buffer[..size]).is_err() {
-                break;
-            }
-        }
-        let _ = to_client.shutdown(Shutdown::Both);
-    });
-    while let Ok(size @ 1..) = client.read(&mut buffer) {
-        let request = String::from_utf8_lossy(&buffer[..size]);
-        let here = cut.lock().unwrap().take_if(|cut| match cut {
-            Cut::Behind(word) | Cut::Before(word) => request.contains(*word),
-        });
-        if let Some(Cut::Before(_)) = here {
-            break;
-        }
-        *silent.lock().unwrap() |= here.is_some();
-        if server.write_all(&buffer[..size]).is_err() {
-            break;
-        }
-    }
-    let _ = client.shutdown(Shutdown::Both);
-    let _ = server.shutdown(Shutdown::Both);
-    let _ = answers.join();
 }

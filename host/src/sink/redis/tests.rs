@@ -5,12 +5,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::testing::{Proxy, Server};
+use super::testing::Server;
 use super::{Options, Redis};
 use crate::command::Command;
 use crate::command::collapse::Origin;
 use crate::command::json::parse_fields;
 use crate::inspection::Inspection;
+use crate::sink::testing::proxy::Proxy;
 use crate::sink::{Declared, LedgerKey, Sink, SinkError, Step, Token, Write, Written};
 use crate::source::TopicPartition;
 
@@ -95,6 +96,33 @@ async fn the_ledger_can_be_read_by_hand() {
     let row: Vec<String> = server.ask("HMGET tidegate:p:ledger:store:t:0 token next digest note");
     assert_eq!(row, ["00000000000000000000000000000001", "1", "d", ""]);
     assert_eq!(server.ask::<i64>("EXISTS tidegate:p:head:store"), 1);
+    let history: Vec<String> = server.ask("LRANGE tidegate:p:history:store:t:0 0 -1");
+    assert!(history[0].contains(r#""digests":"d","offset":0"#), "{history:?}");
+    assert_eq!(server.ask::<Vec<String>>("SMEMBERS tidegate:p:history:store"), ["t:0"]);
+}
+
+#[tokio::test]
+async fn the_newest_thousand_changes_of_a_partition_are_kept() {
+    let server = Server::start(&[]);
+    let run = Run::new(server.options()).await;
+    for from in 0..1003 {
+        let (key, token, digest) = (&run.key, run.token, if from % 2 == 0 { "a" } else { "b" });
+        let step = Step { key, token, from, to: from + 1, epoch: 0, digest, note: "" };
+        assert_eq!(run.sink.write(&step, &[]).await.unwrap(), Written::Applied);
+    }
+    let offsets: Vec<_> = run.sink.history("p").await.unwrap().iter().map(|row| row.offset).collect();
+    assert_eq!(offsets, (3..1003).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn who_is_told_at_exec_that_the_row_was_taken_enters_no_change() {
+    let server = Server::start(&[]);
+    let mut zombie = Run::new(server.options()).await;
+    zombie.write(&[]).await;
+    let _successor = Run::under(server.options(), "p", Token(2)).await;
+    let step = Step { key: &zombie.key, token: Token(1), from: 1, to: 2, epoch: 0, digest: "other", note: "" };
+    assert_eq!(zombie.sink.write(&step, &[]).await.unwrap(), Written::Fenced);
+    assert_eq!(zombie.sink.history("p").await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -117,6 +145,7 @@ async fn a_takeover_between_watch_and_exec_leaves_everything_as_it_was() {
 async fn a_batch_without_merges_is_one_transaction_and_nothing_else() {
     let server = Server::start(&[]);
     let mut run = Run::new(server.options()).await;
+    run.write(&[]).await;
     server.ask::<()>("CONFIG RESETSTAT");
     assert_eq!(run.write(&[set("a", "1"), set("b", "1"), delete("c"), set("a", "2")]).await, Written::Applied);
     let stats: String = server.ask("INFO commandstats");
@@ -202,10 +231,10 @@ async fn more_entries_than_one_command_takes() {
     let mut run = Run::new(server.options()).await;
     let commands: Vec<_> = (0..2500).map(|n| set(&format!("k{n}"), "1")).collect();
     assert_eq!(run.write(&commands).await, Written::Applied);
-    assert_eq!(server.ask::<i64>("DBSIZE"), 2502);
+    assert_eq!(server.ask::<i64>("DBSIZE"), 2504);
     let commands: Vec<_> = (0..2500).map(|n| delete(&format!("k{n}"))).collect();
     assert_eq!(run.write(&commands).await, Written::Applied);
-    assert_eq!(server.ask::<i64>("DBSIZE"), 2);
+    assert_eq!(server.ask::<i64>("DBSIZE"), 4);
 }
 
 #[tokio::test]
@@ -251,10 +280,10 @@ async fn a_server_that_comes_back_empty_is_told() {
 #[tokio::test]
 async fn an_answer_that_is_lost_is_found_out() {
     let server = Server::start(&[]);
-    let proxy = Proxy::start(server.port());
-    let options = Options { url: format!("redis://127.0.0.1:{}", proxy.port()), ..server.options() };
+    let proxy = Proxy::start(([127, 0, 0, 1], server.port()).into());
+    let options = Options { url: format!("redis://{}", proxy.address), ..server.options() };
     let mut run = Run::new(options).await;
-    proxy.cut_behind("EXEC");
+    proxy.cut_behind("EXEC", "QUEUED");
     retried(run.attempt(&[set("k", "1")]).await);
     assert_eq!(server.ask::<String>("GET k"), "1");
     assert_eq!(run.write(&[set("k", "1")]).await, Written::AlreadyApplied);
@@ -371,7 +400,8 @@ async fn a_granted_beginning_is_cleared_as_it_is_written() {
     assert_eq!(run.write(&keys.map(|key| set(key, "1"))).await, Written::Applied);
     run.sink.clear_cache("p", &["a[b]*:*".into(), "x?y\\*".into(), "^-*".into()]).await.unwrap();
     assert_eq!(server.ask::<Vec<Option<i32>>>("MGET ab:1 a[b]:1 a[b]* xzy\\:1"), [Some(1); 4]);
-    assert_eq!(server.ask::<i64>("DBSIZE"), 5);
+    // Beside them the head, and the history in two keys.
+    assert_eq!(server.ask::<i64>("DBSIZE"), 4 + 3);
 }
 
 #[tokio::test]
@@ -380,7 +410,7 @@ async fn a_socket_and_a_database_can_be_named() {
     let url = format!("unix://{}?db=3", server.socket().display());
     let mut run = Run::new(Options { url, ..server.options() }).await;
     assert_eq!(run.write(&[set("k", "1")]).await, Written::Applied);
-    assert!(server.ask::<String>("INFO keyspace").contains("db3:keys=3"));
+    assert!(server.ask::<String>("INFO keyspace").contains("db3:keys=5"));
 }
 
 #[tokio::test]
@@ -397,6 +427,14 @@ async fn tls_wants_the_certificates_that_it_was_told() {
     let mut run = Run::new(options.clone()).await;
     assert_eq!(run.write(&[set("k", "1")]).await, Written::Applied);
 
+    let without = Options {
+        url: format!("redis://localhost:{}", server.tls_port()),
+        ca: None,
+        identity: None,
+        ..options.clone()
+    };
+    let told = retried(Redis::open(without).unwrap().inspect(&declared(&["k"])).await);
+    assert!(told.contains("write `url` with rediss://"), "{told}");
     let stranger = Options { ca: None, identity: None, ..options.clone() };
     assert!(stopped(Redis::open(stranger).unwrap().knows("p").await).contains("`ca`"));
     let plain = Options { url: server.url(), ..options.clone() };

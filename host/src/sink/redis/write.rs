@@ -6,6 +6,7 @@ use ::redis::{Pipeline, Value};
 use super::cache::{self, Stored};
 use super::connection::{Connection, begin};
 use super::error;
+use super::history;
 use super::ledger::{self, Names, Row};
 use crate::sink::{SinkError, Step, Write, Written};
 
@@ -26,7 +27,7 @@ pub(super) async fn write(
     names: &Names,
     step: &Step<'_>,
     writes: &[Write<'_>],
-    now: u64,
+    now: i64,
 ) -> Result<Written, SinkError> {
     let row = names.row(step.key);
     let reads = cache::reads(writes);
@@ -40,10 +41,13 @@ pub(super) async fn write(
         let answer = match found.row {
             None => Written::LedgerMissing,
             Some(held) if held.token != step.token || held.next != step.from => step.refused(held.token, held.next),
-            Some(_) => match cache::apply(writes, &reads, found.stored, &names.prefix, &mut change) {
+            Some(held) => match cache::apply(writes, &reads, found.stored, &names.prefix, &mut change) {
                 Err(bad) => Written::Rejected(bad),
                 Ok(()) => {
                     ledger::advance(&mut change, &row, step, now);
+                    if held.digest != step.digest {
+                        history::add(&mut change, names, step, now);
+                    }
                     if connection.commit(&row, change).await? {
                         return Ok(Written::Applied);
                     }
@@ -78,7 +82,7 @@ async fn look(connection: &mut Connection, row: &str, reads: &[&str]) -> Result<
     error::check(&answers)?;
     error::check(std::slice::from_ref(&held))?;
     let held = ledger::row(&held, row)?;
-    connection.watches(row, held);
+    connection.watches(row, held.clone());
     let mut stored = Vec::with_capacity(reads.len());
     for (key, value) in reads.iter().zip(values) {
         stored.push(match value {

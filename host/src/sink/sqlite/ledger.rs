@@ -1,10 +1,10 @@
-//! The ledger's rows, compared and set.
+//! The ledger's rows, compared and set, and their history.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::error::Problem;
-use crate::sink::{LedgerKey, Standing, Step, Token, TopicHead, Written};
-use crate::source::TopicFacts;
+use crate::sink::{HISTORY_ROWS, HistoryRow, LedgerKey, Standing, Step, Token, TopicHead, Written};
+use crate::source::{TopicFacts, TopicPartition};
 
 /// Whether the pipeline has started on this sink before.
 pub(super) fn has_head(connection: &Connection, pipeline: &str, sink: &str) -> Result<bool, Problem> {
@@ -101,16 +101,29 @@ pub(super) fn advance(
     step: &Step<'_>,
     now: i64,
 ) -> Result<Option<Written>, Problem> {
-    let mut statement = connection.prepare_cached(
-        "UPDATE tidegate_ledger SET next_offset = ?1, digest = ?2, note = ?3, updated_at = ?4
-         WHERE pipeline = ?5 AND sink = ?6 AND topic = ?7 AND partition = ?8 AND token = ?9 AND next_offset = ?10",
-    )?;
     let LedgerKey { pipeline, partition } = step.key;
     let (from, to) = (signed(step.from)?, signed(step.to)?);
     let (topic, number) = (&*partition.topic, partition.partition);
     let (token, digest, note) = (text(step.token), step.digest, step.note);
-    let moved = statement.execute(params![to, digest, note, now, pipeline, sink, topic, number, token, from])?;
-    if moved == 1 {
+    let moved = |digest_is: &str| -> Result<bool, Problem> {
+        let mut statement = connection.prepare_cached(&format!(
+            "UPDATE tidegate_ledger SET next_offset = ?1, digest = ?2, note = ?3, updated_at = ?4
+             WHERE pipeline = ?5 AND sink = ?6 AND topic = ?7 AND partition = ?8 AND token = ?9 AND next_offset = ?10
+                   AND digest {digest_is} ?2"
+        ))?;
+        let values = params![to, digest, note, now, pipeline, sink, topic, number, token, from];
+        Ok(statement.execute(values)? == 1)
+    };
+    if moved("=")? {
+        return Ok(None);
+    }
+    if moved("<>")? {
+        let mut statement = connection.prepare_cached(
+            "INSERT OR REPLACE INTO tidegate_history
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, max(?7, ifnull(max(changed_at), ?7)) FROM tidegate_history
+             WHERE pipeline = ?1 AND sink = ?2 AND topic = ?3 AND partition = ?4",
+        )?;
+        statement.execute(params![pipeline, sink, topic, number, from, digest, now])?;
         return Ok(None);
     }
     Ok(Some(match read(connection, sink, step.key)? {
@@ -119,6 +132,22 @@ pub(super) fn advance(
         Some((held, ..)) if held != token => Written::Fenced,
         Some((_, next, _)) => step.refused(step.token, next),
     }))
+}
+
+/// The history of a pipeline's rows.
+pub(super) fn history(connection: &Connection, sink: &str, pipeline: &str) -> Result<Vec<HistoryRow>, Problem> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT topic, partition, from_offset, digests, changed_at FROM tidegate_history
+         WHERE pipeline = ?1 AND sink = ?2 ORDER BY changed_at DESC, from_offset DESC LIMIT {HISTORY_ROWS}"
+    ))?;
+    let mut found = statement.query(params![pipeline, sink])?;
+    let mut rows = Vec::new();
+    while let Some(row) = found.next()? {
+        let partition = TopicPartition { topic: row.get::<_, String>(0)?.into(), partition: row.get(1)? };
+        let offset = unsigned(row.get(2)?, &partition)?;
+        rows.push(HistoryRow::new(partition, offset, &row.get::<_, String>(3)?, row.get(4)?));
+    }
+    Ok(HistoryRow::ordered(rows))
 }
 
 fn read(connection: &Connection, sink: &str, key: &LedgerKey) -> Result<Option<(String, u64, String)>, Problem> {
@@ -132,13 +161,7 @@ fn read(connection: &Connection, sink: &str, key: &LedgerKey) -> Result<Option<(
             Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get(2)?))
         })
         .optional()?;
-    row.map(|(token, next, note)| {
-        let next = u64::try_from(next).map_err(|_| {
-            Problem::Stop(format!("the ledger of {partition} stands at {next}: it was tampered with; restore it"))
-        })?;
-        Ok((token, next, note))
-    })
-    .transpose()
+    row.map(|(token, next, note)| Ok((token, unsigned(next, partition)?, note))).transpose()
 }
 
 fn text(token: Token) -> String {
@@ -147,4 +170,10 @@ fn text(token: Token) -> String {
 
 fn signed(offset: u64) -> Result<i64, Problem> {
     i64::try_from(offset).map_err(|_| Problem::Stop(format!("offset {offset} is beyond what Kafka can have")))
+}
+
+fn unsigned(offset: i64, partition: &TopicPartition) -> Result<u64, Problem> {
+    u64::try_from(offset).map_err(|_| {
+        Problem::Stop(format!("the ledger holds offset {offset} of {partition}: it was tampered with; restore it"))
+    })
 }

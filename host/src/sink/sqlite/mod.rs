@@ -15,7 +15,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
@@ -23,7 +23,8 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use self::error::Problem;
 use self::tables::Tables;
 use super::{
-    BadWrite, Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written, blocking,
+    BadWrite, Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written,
+    blocking, now,
 };
 use crate::command::Command;
 use crate::inspection::Inspection;
@@ -81,10 +82,6 @@ impl Sqlite {
     /// # Errors
     /// `Stop` when the file cannot be opened or is something else; `Retry` when it is locked for long.
     pub fn open(options: Options) -> Result<Self, SinkError> {
-        let now = || {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-        };
         Self::open_with_clock(options, Box::new(now))
     }
 
@@ -277,6 +274,10 @@ impl Sink for Sqlite {
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
         step.check()?;
         self.run(|store, now| self.write_in(store, now, step, writes))
+    }
+
+    async fn history(&self, pipeline: &str) -> Result<Vec<HistoryRow>, SinkError> {
+        self.run(|store, _| ledger::history(&store.connection, &self.options.name, pipeline))
     }
 
     async fn clear_cache(&self, pipeline: &str, keys: &[String]) -> Result<(), SinkError> {

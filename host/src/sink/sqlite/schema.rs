@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::error::Problem;
 
 /// The version of these tables, kept in `PRAGMA user_version`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 // Values have no declared type where SQLite's affinities could change them. Rows of sinks that share a file are told
 // apart by the sink's name.
@@ -27,6 +27,12 @@ CREATE TABLE tidegate_ledger (
     token TEXT NOT NULL, next_offset INTEGER NOT NULL, digest TEXT NOT NULL, note TEXT NOT NULL,
     updated_at INTEGER NOT NULL,
     PRIMARY KEY (pipeline, sink, topic, partition)
+) WITHOUT ROWID;
+-- Which modules made what is held of a partition: from from_offset on, those of these digests.
+CREATE TABLE tidegate_history (
+    pipeline TEXT NOT NULL, sink TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL,
+    from_offset INTEGER NOT NULL, digests TEXT NOT NULL, changed_at INTEGER NOT NULL,
+    PRIMARY KEY (pipeline, sink, topic, partition, from_offset)
 ) WITHOUT ROWID;
 -- Which sink made a table, and by which key its rows are written (a JSON array of columns).
 CREATE TABLE tidegate_tables (

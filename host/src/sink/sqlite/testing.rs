@@ -41,7 +41,7 @@ impl SqliteBench {
         Connection::open(self.folder.path().join("store.db")).unwrap()
     }
 
-    pub(super) fn pass(&self, milliseconds: i64) {
+    pub(crate) fn pass(&self, milliseconds: i64) {
         self.clock.fetch_add(milliseconds, Ordering::SeqCst);
     }
 }

@@ -93,14 +93,29 @@ pub(crate) fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
         RDKafkaErrorCode::Authentication
         | RDKafkaErrorCode::SaslAuthenticationFailed
         | RDKafkaErrorCode::UnsupportedSASLMechanism
-        | RDKafkaErrorCode::IllegalSASLState => "correct `sasl`: the mechanism, the user and the password",
-        RDKafkaErrorCode::SSL => "correct `tls`: `ca` must be what signed the broker's certificate",
+        | RDKafkaErrorCode::IllegalSASLState => {
+            "correct `sasl`: the mechanism, the user and the password, or the token"
+        }
+        RDKafkaErrorCode::SSL => {
+            "correct `tls`: `ca` must be what signed the broker's certificate, and `certificate`, where the broker asks \
+             for one, what it trusts"
+        }
         RDKafkaErrorCode::TopicAuthorizationFailed => "allow this user to READ and DESCRIBE the topic",
         RDKafkaErrorCode::GroupAuthorizationFailed => "allow this user to READ the group, or choose another `group`",
         RDKafkaErrorCode::ClusterAuthorizationFailed => "allow this user what it does on the cluster",
         RDKafkaErrorCode::FencedInstanceId => "give each replica an `instance` of its own: another has taken this one",
         _ => return None,
     })
+}
+
+/// What an error is of. A broker refuses a client's certificate when the handshake is over for the client, to which the
+/// connection is then merely broken.
+pub(crate) fn meaning(code: RDKafkaErrorCode, reason: &str) -> RDKafkaErrorCode {
+    let refused = reason.contains("alert") && (reason.contains("certificate") || reason.contains("unknown ca"));
+    match code {
+        RDKafkaErrorCode::BrokerTransportFailure if refused => RDKafkaErrorCode::SSL,
+        code => code,
+    }
 }
 
 /// Passes a log line of librdkafka on. What its properties hold is in none of them: it blacks out secrets itself.

@@ -15,6 +15,9 @@ use super::{KafkaSource, client};
 use crate::source::topics::Topics;
 
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often a group may have no coordinator before that is told: a cluster that has just come up has none for a second
+/// or two. Each try takes a fifth of a second at least.
+const COMING_UP: u32 = 10;
 
 impl KafkaSource {
     /// The metadata of the group's commits of this pipeline's topics, as [`crate::source::Control::Durable`] gave it;
@@ -48,12 +51,13 @@ impl KafkaSource {
                     failures += 1;
                     // That no broker can be reached is told by itself, and the first failure may be a connection that
                     // is still being made.
-                    if failures > 1 && !told && !noted.is_away() && !is_of_connection(&failure) {
+                    let passing = if is_of_coordinator(&failure) { COMING_UP } else { 1 };
+                    if failures > passing && !told && !noted.is_away() && !is_of_connection(&failure) {
                         tracing::warn!(brokers, "cannot read the group's commits yet: {failure:#}; trying again");
                         told = true;
                     }
                     // That a broker hangs up at once is no error to librdkafka, so that no cause is known.
-                    if failures > 3 && !told && !noted.is_told() {
+                    if failures > 3 && !told && !noted.is_told() && is_of_connection(&failure) {
                         tracing::warn!(
                             brokers,
                             "Kafka hangs up before it answers: does it ask for `tls`? Trying again"
@@ -71,6 +75,12 @@ impl KafkaSource {
 fn is_of_connection(failure: &anyhow::Error) -> bool {
     use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, Resolve};
     matches!(code(failure), Some(AllBrokersDown | BrokerTransportFailure | Resolve))
+}
+
+/// Whether the group has no coordinator yet.
+fn is_of_coordinator(failure: &anyhow::Error) -> bool {
+    use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
+    matches!(code(failure), Some(CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator))
 }
 
 fn read(consumer: &BaseConsumer<Context>, topics: &Topics) -> anyhow::Result<Vec<String>> {

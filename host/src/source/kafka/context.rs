@@ -143,6 +143,7 @@ impl ClientContext for Context {
         if self.noted.closing.load(Ordering::Acquire) {
             return;
         }
+        let code = client::meaning(code, reason);
         let brokers = self.client.brokers.shown();
         match code {
             RDKafkaErrorCode::PartitionEOF => reason.clone_into(&mut lock(&self.noted.end)),

@@ -48,7 +48,9 @@ impl KafkaSource {
         let brokers = self.config.client.brokers.shown();
         let metadata = consumer.fetch_metadata(None, PATIENCE).map_err(|error| {
             hear(consumer, noted).unwrap_or_else(|| {
-                anyhow!("Kafka ({brokers}) does not answer: {error}; is it running, and reachable from here?")
+                // That a broker hangs up at once is no error to librdkafka, so that no cause is known.
+                let tls = if self.config.client.tls.is_some() { "" } else { ", and does it ask for `tls`" };
+                anyhow!("Kafka ({brokers}) does not answer: {error}; is it running, and reachable from here{tls}?")
             })
         })?;
         let names = metadata.topics().iter().map(|topic| topic.name());

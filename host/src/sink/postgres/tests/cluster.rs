@@ -123,7 +123,9 @@ async fn passwords_tls_and_a_restart() {
         let told = stopped(cluster.open(host, password, parameters, ca).knows("p").await);
         assert!(told.contains("TLS") && told.contains("certificate"), "{told}");
     }
-    assert!(stopped(cluster.open("localhost", password, "sslmode=disable", false).knows("p").await).contains("28000"));
+    let plain = cluster.open("localhost", password, "sslmode=disable", false);
+    let told = stopped(plain.inspect(&Declared::default()).await);
+    assert!(told.contains("28000") && told.contains("sslmode=require"), "{told}");
     let told = stopped(cluster.open("localhost", "wrong", "sslmode=require", true).knows("p").await);
     assert!(told.contains("28P01") && told.contains("password") && !told.contains("wrong"), "{told}");
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::connect::{Address, TlsFiles};
 use super::*;
+use crate::sink::testing::proxy::Proxy;
 
 #[tokio::test]
 async fn what_another_partition_may_clear_clashes() {
@@ -123,6 +124,44 @@ async fn a_backend_that_dies_in_mid_write_leaves_nothing_and_the_next_try_is_who
 }
 
 #[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_known_to_be_done_and_one_that_was_lost_is_done_again() {
+    let bench = PostgresBench::new();
+    bench.sql(
+        "CREATE TABLE states (id text);
+         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql
+             AS 'BEGIN INSERT INTO states VALUES (NEW.id); RETURN NULL; END';
+         CREATE TRIGGER note AFTER INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION note()",
+    );
+    let url = bench.url();
+    let (before, server) = url.split_once("@").unwrap();
+    let (server, database) = server.split_once('/').unwrap();
+    let proxy = Proxy::start(server.parse().unwrap());
+    let options = super::super::Options { url: format!("{before}@{}/{database}", proxy.address), ..bench.options() };
+    let mut run = Run::with(Postgres::open(options).unwrap(), &table("t", &["id"])).await;
+
+    // A batch that goes out in one piece, and one that has to look at what its merge found.
+    let batches = [
+        vec![upsert("t", r#"{"id":"1"}"#, r#"{"a":0}"#), upsert("t", r#"{"id":"2"}"#, r#"{"a":0}"#)],
+        vec![merge("t", r#"{"id":"1"}"#, r#"{"a":1}"#)],
+    ];
+    for (batch, states) in batches.iter().zip(["2", "5"]) {
+        // Not READ COMMITTED, which a transaction begins with.
+        proxy.cut_behind("; COMMIT", "COMMIT");
+        passing(run.try_write(batch).await);
+        assert_eq!(texts(&one(&bench, "SELECT count(*) FROM states")), [states]);
+        assert_eq!(run.write(batch).await, Written::AlreadyApplied);
+        assert_eq!(texts(&one(&bench, "SELECT count(*) FROM states")), [states]);
+        run.next += 1;
+
+        proxy.cut_before("; COMMIT");
+        passing(run.try_write(batch).await);
+        assert_eq!(texts(&one(&bench, "SELECT count(*) FROM states")), [states]);
+        run.applied(batch).await;
+    }
+    assert_eq!(texts(&one(&bench, "SELECT count(*) FROM states")), ["6"]);
+}
+
+#[tokio::test]
 async fn a_lock_or_a_slow_statement_is_tried_again_later() {
     let bench = PostgresBench::new();
     let mut options = bench.options();
@@ -144,6 +183,43 @@ async fn two_owners_fence_each_other_while_one_is_in_mid_write() {
     successor.claim(&run.key, Token(2), 0).await.unwrap();
     assert_eq!(run.write(&[upsert("t", r#"{"id":"1"}"#, "{}")]).await, Written::Fenced);
     assert!(bench.sql("SELECT 1 FROM t").is_empty());
+}
+
+#[tokio::test]
+async fn a_write_touches_no_row_before_it_has_the_ledgers() {
+    let bench = PostgresBench::new();
+    let mut run = Run::new(&bench, &table("t", &["id"])).await;
+    run.applied(&[upsert("t", r#"{"id":"1"}"#, r#"{"a":1}"#)]).await;
+    // A claim that has not come to its end.
+    let successor = bench.connect().await;
+    successor.batch_execute("BEGIN; UPDATE tidegate.ledger SET token = lpad('2', 32, '0')").await.unwrap();
+    let batch = [upsert("t", r#"{"id":"1"}"#, r#"{"a":2}"#)];
+    let others = async {
+        let waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while successor.query(waits, &[]).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // Nobody holds the row, for as long as the write waits.
+        successor.batch_execute("SELECT 1 FROM t WHERE id = '1' FOR UPDATE NOWAIT; COMMIT").await
+    };
+    let (written, others) = futures_util::future::join(run.write(&batch), others).await;
+    others.unwrap();
+    assert_eq!(written, Written::Fenced);
+    assert_eq!(texts(&one(&bench, "SELECT a FROM t")), ["1"]);
+}
+
+#[tokio::test]
+async fn a_connection_gives_up_sooner_than_a_group_gives_a_silent_members_partitions_away() {
+    let bench = PostgresBench::new();
+    let address = Address::new(&bench.url(), &TlsFiles::default(), Duration::from_secs(20));
+    let mut session = address.unwrap_or_else(|problem| panic!("{problem:?}")).connect().await.unwrap();
+    let settings = "SELECT name, setting::int FROM pg_settings WHERE name IN
+        ('idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout') ORDER BY name";
+    let rows = session.query(settings, &[]).await.unwrap();
+    let told: Vec<(String, i32)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let wanted =
+        [("idle_in_transaction_session_timeout", 10_000), ("lock_timeout", 5_000), ("statement_timeout", 20_000)];
+    assert_eq!(told, wanted.map(|(name, time)| (name.to_owned(), time)));
 }
 
 #[tokio::test]

@@ -167,6 +167,41 @@ fn an_instance_that_comes_back_soon_keeps_its_partitions_and_no_other_notices() 
 }
 
 #[test]
+fn a_member_that_was_replaced_and_does_not_know_it_proves_nothing_and_claims_nothing() {
+    let topic = Topic::new(1, &[]);
+    let group = unique("g");
+    let instance = || {
+        let mut source = in_group(&group, &[&topic.name], Assignment::Eager);
+        source.config.instance = Some(Text::plain("one"));
+        // Nothing but its own commits tells it for a long time.
+        for (name, value) in [("session.timeout.ms", "120000"), ("heartbeat.interval.ms", "60000")] {
+            source.config.client.properties.insert(name.into(), Text::plain(value));
+        }
+        Host::start(source, 1)
+    };
+    let stale = instance();
+    let partition = stale.assigned(0).partition;
+    let rightful = instance();
+    assert_eq!(rightful.assigned(0).partition, partition);
+
+    // Its lane was fenced, and wants to claim the partition once more.
+    stale.control.send(Control::ClaimAgain { partition: partition.clone() }).unwrap();
+    let lane = stale.lanes[0].clone();
+    let refused = format!("{:#}", stale.ended().unwrap_err());
+    assert!(refused.contains("does not take this process as the owner") && refused.contains("another"), "{refused}");
+    while let Some(item) = lane.take(BOUNDS, Duration::ZERO) {
+        assert!(!matches!(item, Item::Assigned(_)), "it may claim: {item:?}");
+        if matches!(item, Item::Idle | Item::End) {
+            break;
+        }
+    }
+    // The rightful owner is let in as before.
+    rightful.control.send(Control::ClaimAgain { partition: partition.clone() }).unwrap();
+    assert_eq!(rightful.assigned(0).partition, partition);
+    rightful.end().unwrap();
+}
+
+#[test]
 fn what_was_durable_comes_back_with_the_next_assignment() {
     let topic = Topic::new(1, &[]);
     topic.produce(0, (0..10).map(|number| number.to_string()));
