@@ -99,7 +99,7 @@ fn no_other_document_has_commands_that_nobody_runs() {
     for entry in fs::read_dir(root().join("docs")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        if path.is_file() && !["writing-transforms.md", "running.md", "admin.md"].contains(&name.as_str()) {
+        if name.ends_with(".md") && !["writing-transforms.md", "running.md", "admin.md"].contains(&name.as_str()) {
             let commands: Vec<_> =
                 blocks(&path).into_iter().filter(|block| block.language == "sh").map(|block| block.text).collect();
             // The benchmarks are run by hand.
