@@ -35,7 +35,7 @@ struct State {
     /// The modules, once they are loaded.
     registry: OnceLock<Registry>,
     access: Access,
-    /// Held while dead letters are read: they may be many.
+    /// Held while dead letters or histories are read: they may be many.
     reading: Arc<Semaphore>,
     /// Held while the body of a change is in memory.
     changing: Semaphore,
