@@ -25,12 +25,12 @@ pub struct Commands<'a> {
     outputs: &'a Outputs,
     list: Vec<wire::Command>,
     /// Where values are written before their length is known: the contract wants texts of exact size.
-    scratch: String,
+    scratch: Vec<u8>,
 }
 
 impl<'a> Commands<'a> {
     pub(crate) fn new(outputs: &'a Outputs, capacity: usize) -> Self {
-        Self { outputs, list: Vec::with_capacity(capacity), scratch: String::with_capacity(1024) }
+        Self { outputs, list: Vec::with_capacity(capacity), scratch: Vec::with_capacity(1024) }
     }
 
     /// Sets a cache entry to a value's JSON text. It expires after so many seconds, at least 1, counted from when the
@@ -44,9 +44,9 @@ impl<'a> Commands<'a> {
     ) -> Result<(), Reject> {
         let (key, ttl_seconds) = (key.into(), ttl_seconds.into());
         let command = if self.write(value, || format!("the cache entry `{key}`"))? {
-            wire::Command::CacheMerge(wire::CachePatch { key, fields: self.scratch.as_str().to_owned(), ttl_seconds })
+            wire::Command::CacheMerge(wire::CachePatch { key, fields: self.text()?, ttl_seconds })
         } else {
-            wire::Command::CacheSet(wire::CacheEntry { key, value: self.scratch.as_bytes().to_vec(), ttl_seconds })
+            wire::Command::CacheSet(wire::CacheEntry { key, value: self.scratch.clone(), ttl_seconds })
         };
         self.push(command)
     }
@@ -72,7 +72,7 @@ impl<'a> Commands<'a> {
     ) -> Result<(), Reject> {
         let (key, ttl_seconds) = (key.into(), ttl_seconds.into());
         self.write_object(fields, || format!("the fields of the cache entry `{key}`"))?;
-        let fields = self.scratch.as_str().to_owned();
+        let fields = self.text()?;
         self.push(wire::Command::CacheMerge(wire::CachePatch { key, fields, ttl_seconds }))
     }
 
@@ -86,7 +86,7 @@ impl<'a> Commands<'a> {
     pub fn row_upsert(&mut self, table: impl Into<String>, values: &(impl Serialize + ?Sized)) -> Result<(), Reject> {
         let table = table.into();
         let merge = self.write_object(values, || format!("the row of `{table}`"))?;
-        let row = wire::Row { table, values: self.scratch.as_str().to_owned() };
+        let row = wire::Row { table, values: self.text()? };
         self.push(if merge { wire::Command::RowMerge(row) } else { wire::Command::RowUpsert(row) })
     }
 
@@ -94,7 +94,7 @@ impl<'a> Commands<'a> {
     pub fn row_merge(&mut self, table: impl Into<String>, values: &(impl Serialize + ?Sized)) -> Result<(), Reject> {
         let table = table.into();
         self.write_object(values, || format!("the row of `{table}`"))?;
-        self.push(wire::Command::RowMerge(wire::Row { table, values: self.scratch.as_str().to_owned() }))
+        self.push(wire::Command::RowMerge(wire::Row { table, values: self.text()? }))
     }
 
     /// Deletes the row with a key: the value of the key column, or a tuple or an array of them in the order of
@@ -104,10 +104,10 @@ impl<'a> Commands<'a> {
         if self.write(key, || format!("the key of `{table}`"))? {
             return Err(Reject::new(Fault::Unsent, format!("the key of `{table}` holds a column that was not sent")));
         }
-        let values = if self.scratch.starts_with('{') {
-            self.scratch.as_str().to_owned()
+        let values = if self.scratch.starts_with(b"{") {
+            self.text()?
         } else {
-            key_object(&table, self.outputs.key_of(&table), &self.scratch)?
+            key_object(&table, self.outputs.key_of(&table), &self.text()?)?
         };
         self.push(wire::Command::RowDelete(wire::Row { table, values }))
     }
@@ -122,7 +122,7 @@ impl<'a> Commands<'a> {
     ) -> Result<(), Reject> {
         let (index, id) = (index.into(), id.into());
         let merge = self.write_object(body, || format!("the document `{id}` of `{index}`"))?;
-        let document = wire::Document { index, id, body: self.scratch.as_str().to_owned() };
+        let document = wire::Document { index, id, body: self.text()? };
         self.push(if merge { wire::Command::DocumentMerge(document) } else { wire::Command::DocumentIndex(document) })
     }
 
@@ -135,7 +135,7 @@ impl<'a> Commands<'a> {
     ) -> Result<(), Reject> {
         let (index, id) = (index.into(), id.into());
         self.write_object(fields, || format!("the document `{id}` of `{index}`"))?;
-        let body = self.scratch.as_str().to_owned();
+        let body = self.text()?;
         self.push(wire::Command::DocumentMerge(wire::Document { index, id, body }))
     }
 
@@ -163,7 +163,7 @@ impl<'a> Commands<'a> {
                 ),
             ));
         }
-        let (key, value) = (key.as_ref().as_bytes().to_vec(), self.scratch.as_bytes().to_vec());
+        let (key, value) = (key.as_ref().as_bytes().to_vec(), self.scratch.clone());
         self.publish_message(Message { key: Some(key), value: Some(value), ..Message::to(topic) })
     }
 
@@ -192,10 +192,15 @@ impl<'a> Commands<'a> {
 
     fn write_object(&mut self, value: &(impl Serialize + ?Sized), what: impl Fn() -> String) -> Result<bool, Reject> {
         let left_out = self.write(value, &what)?;
-        if !self.scratch.starts_with('{') {
+        if !self.scratch.starts_with(b"{") {
             return Err(Reject::new(Fault::Refused, format!("{} must be an object of named fields", what())));
         }
         Ok(left_out)
+    }
+
+    /// What was written last.
+    fn text(&self) -> Result<String, Reject> {
+        encode::text(self.scratch.clone()).map_err(|error| Reject::new(Fault::Undecodable, error.to_string()))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -249,10 +254,8 @@ fn key_object(table: &str, columns: Option<&[String]>, text: &str) -> Result<Str
             columns.join("`, `")
         )));
     }
-    let mut object = String::new();
     let entries: std::collections::BTreeMap<&str, &RawValue> = columns.iter().map(String::as_str).zip(values).collect();
-    encode::to_json(&entries, &mut object).map_err(|error| refused(format!("the key of `{table}`: {error}")))?;
-    Ok(object)
+    encode::to_text(&entries).map_err(|error| refused(format!("the key of `{table}`: {error}")))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Reads a row or a settings object into the author's type: under the batch's schema, with unsent columns, and with
-//! errors that name the column. The plain case goes straight through serde_json.
+//! errors that name the column. The first reading is the quick one of `read`; what it leaves alone is read here.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -11,6 +11,7 @@ use serde::forward_to_deserialize_any;
 
 use crate::column;
 use crate::encode::RAW;
+use crate::read;
 use crate::reject::{Fault, Reject};
 use crate::schema::{self, ColumnType};
 
@@ -28,12 +29,12 @@ pub(crate) struct Context<'a> {
 
 /// Decodes a row.
 pub(crate) fn row<'de, T: Deserialize<'de>>(text: &'de str, context: Context<'_>) -> Result<T, Reject> {
-    let decoded = if context.columns.is_none() && context.unsent.is_none() {
-        serde_json::from_str(text)
-    } else {
-        object(text, context, &Trace::default())
-    };
-    decoded.map_err(|_| explain::<T>(text, context))
+    read::row(text, context).or_else(|_| reread(text, context))
+}
+
+/// The value of an unsent column.
+pub(crate) fn unsent<'de, S: DeserializeSeed<'de>, E: Error>(seed: S) -> Result<S::Value, E> {
+    seed.deserialize(Unsent { trace: &Trace::default(), error: PhantomData })
 }
 
 /// Where decoding stands, for the message of an error.
@@ -57,14 +58,16 @@ impl Trace {
     }
 }
 
-/// Decodes once more, slowly, to find out where it fails.
+/// Decodes what the quick reader left alone, and finds out where it fails.
 #[cold]
-fn explain<'de, T: Deserialize<'de>>(text: &'de str, context: Context<'_>) -> Reject {
+fn reread<'de, T: Deserialize<'de>>(text: &'de str, context: Context<'_>) -> Result<T, Reject> {
     let trace = Trace { seen: Some(RefCell::default()), ..Trace::default() };
-    let Err(error) = object::<T>(text, context, &trace) else {
-        return Reject::new(Fault::Undecodable, "the row is not decodable on its first reading");
-    };
-    let cause = cause(&error);
+    object::<T>(text, context, &trace).map_err(|error| explain::<T>(&error, trace))
+}
+
+/// Why a row cannot be decoded, by what was seen on the way.
+fn explain<T>(error: &serde_json::Error, trace: Trace) -> Reject {
+    let cause = cause(error);
     let row_type = trace.type_name.get().unwrap_or_else(|| short_name::<T>());
     let seen = trace.seen.map(RefCell::into_inner).unwrap_or_default();
     if trace.in_value.get() {

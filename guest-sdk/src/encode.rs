@@ -23,14 +23,26 @@ pub(crate) fn json_text<S: Serializer>(text: &str, serializer: S) -> Result<S::O
     raw.end()
 }
 
-/// Writes a value behind what the buffer holds. Answers whether unsent columns were left out.
-pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T, buffer: &mut String) -> Result<bool, Error> {
+/// Writes a value's text behind what the buffer holds. Answers whether unsent columns were left out.
+pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T, buffer: &mut Vec<u8>) -> Result<bool, Error> {
     let mut writer = Writer { out: buffer, depth: 0, raw: false, unsent: false, left_out: false };
     value.serialize(&mut writer)?;
     if writer.unsent {
         return Err(Error::custom("a column that was not sent is no value by itself"));
     }
     Ok(writer.left_out)
+}
+
+/// The same by itself, as text.
+pub(crate) fn to_text<T: Serialize + ?Sized>(value: &T) -> Result<String, Error> {
+    let mut buffer = Vec::new();
+    to_json(value, &mut buffer)?;
+    text(buffer)
+}
+
+/// What was written, as the text that it is.
+pub(crate) fn text(written: Vec<u8>) -> Result<String, Error> {
+    String::from_utf8(written).map_err(Error::custom)
 }
 
 /// Why a value has no JSON text.
@@ -52,7 +64,7 @@ impl serde::ser::Error for Error {
 }
 
 struct Writer<'a> {
-    out: &'a mut String,
+    out: &'a mut Vec<u8>,
     /// How many objects and arrays are open.
     depth: usize,
     /// The next text is JSON already.
@@ -65,17 +77,17 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// Opens an object or an array, inside the object of an enum's variant if it has one.
-    fn open<'w>(&'w mut self, variant: Option<&str>, bracket: char) -> Compound<'w, 'a> {
+    fn open<'w>(&'w mut self, variant: Option<&str>, bracket: u8) -> Compound<'w, 'a> {
         if let Some(variant) = variant {
-            self.out.push('{');
+            self.out.push(b'{');
             text::write(self.out, variant);
-            self.out.push(':');
+            self.out.push(b':');
         }
         self.out.push(bracket);
         let close = match (variant, bracket) {
-            (None, '{') => "}",
+            (None, b'{') => "}",
             (None, _) => "]",
-            (Some(_), '{') => "}}",
+            (Some(_), b'{') => "}}",
             (Some(_), _) => "]}",
         };
         self.depth += close.len();
@@ -83,10 +95,10 @@ impl<'a> Writer<'a> {
     }
 
     fn integer(&mut self, value: impl itoa::Integer) {
-        self.out.push_str(itoa::Buffer::new().format(value));
+        text::append(self.out, itoa::Buffer::new().format(value));
     }
 
-    fn float(&mut self, value: f64, finite: impl FnOnce(&mut String)) -> Result<(), Error> {
+    fn float(&mut self, value: f64, finite: impl FnOnce(&mut Vec<u8>)) -> Result<(), Error> {
         if !value.is_finite() {
             return Err(Error::custom(format!("{value} is no JSON number")));
         }
@@ -121,16 +133,16 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
     }
 
     fn serialize_bool(self, value: bool) -> Result<(), Error> {
-        self.out.push_str(if value { "true" } else { "false" });
+        text::append(self.out, if value { "true" } else { "false" });
         Ok(())
     }
 
     fn serialize_f32(self, value: f32) -> Result<(), Error> {
-        self.float(f64::from(value), |out| out.push_str(zmij::Buffer::new().format_finite(value)))
+        self.float(f64::from(value), |out| text::append(out, zmij::Buffer::new().format_finite(value)))
     }
 
     fn serialize_f64(self, value: f64) -> Result<(), Error> {
-        self.float(value, |out| out.push_str(zmij::Buffer::new().format_finite(value)))
+        self.float(value, |out| text::append(out, zmij::Buffer::new().format_finite(value)))
     }
 
     fn serialize_char(self, value: char) -> Result<(), Error> {
@@ -139,7 +151,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
 
     fn serialize_str(self, value: &str) -> Result<(), Error> {
         if self.raw {
-            self.out.push_str(value);
+            text::append(self.out, value);
         } else if value.starts_with('\0') && value == SENTINEL {
             self.unsent = true;
         } else {
@@ -149,9 +161,9 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
     }
 
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<(), Error> {
-        self.out.push('"');
+        self.out.push(b'"');
         write!(text::Escaping(self.out), "{value}").map_err(Error::custom)?;
-        self.out.push('"');
+        self.out.push(b'"');
         Ok(())
     }
 
@@ -168,7 +180,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
     }
 
     fn serialize_unit(self) -> Result<(), Error> {
-        self.out.push_str("null");
+        self.out.extend_from_slice(b"null");
         Ok(())
     }
 
@@ -191,21 +203,21 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         variant: &'static str,
         value: &T,
     ) -> Result<(), Error> {
-        let mut object = self.open(None, '{');
+        let mut object = self.open(None, b'{');
         object.field(variant, value)?;
         object.close()
     }
 
     fn serialize_seq(self, _len: Option<usize>) -> Result<Compound<'w, 'a>, Error> {
-        Ok(self.open(None, '['))
+        Ok(self.open(None, b'['))
     }
 
     fn serialize_tuple(self, _len: usize) -> Result<Compound<'w, 'a>, Error> {
-        Ok(self.open(None, '['))
+        Ok(self.open(None, b'['))
     }
 
     fn serialize_tuple_struct(self, _name: &'static str, _len: usize) -> Result<Compound<'w, 'a>, Error> {
-        Ok(self.open(None, '['))
+        Ok(self.open(None, b'['))
     }
 
     fn serialize_tuple_variant(
@@ -215,11 +227,11 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         variant: &'static str,
         _len: usize,
     ) -> Result<Compound<'w, 'a>, Error> {
-        Ok(self.open(Some(variant), '['))
+        Ok(self.open(Some(variant), b'['))
     }
 
     fn serialize_map(self, _len: Option<usize>) -> Result<Compound<'w, 'a>, Error> {
-        Ok(self.open(None, '{'))
+        Ok(self.open(None, b'{'))
     }
 
     fn serialize_struct(self, name: &'static str, _len: usize) -> Result<Compound<'w, 'a>, Error> {
@@ -227,7 +239,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
             self.raw = true;
             return Ok(Compound { writer: self, close: "", entry: 0 });
         }
-        Ok(self.open(None, '{'))
+        Ok(self.open(None, b'{'))
     }
 
     fn serialize_struct_variant(
@@ -237,7 +249,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         variant: &'static str,
         _len: usize,
     ) -> Result<Compound<'w, 'a>, Error> {
-        Ok(self.open(Some(variant), '{'))
+        Ok(self.open(Some(variant), b'{'))
     }
 }
 

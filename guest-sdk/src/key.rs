@@ -7,11 +7,15 @@ use serde::forward_to_deserialize_any;
 
 use crate::decode::{self, Columns};
 use crate::encode::RAW;
+use crate::read;
 use crate::reject::{Fault, Reject};
 use crate::schema::{self, ColumnType};
 
 /// Decodes a key: an object of the key columns, or a bare scalar.
 pub(crate) fn key<'de, T: Deserialize<'de>>(text: &'de str, columns: Option<&Columns>) -> Result<T, Reject> {
+    if let Ok(key) = read::key(text, columns) {
+        return Ok(key);
+    }
     let bare = !text.trim_start().starts_with('{');
     let mut json = serde_json::Deserializer::from_str(text);
     let decoded = if bare { T::deserialize(&mut json) } else { T::deserialize(Key { json: &mut json, text, columns }) };

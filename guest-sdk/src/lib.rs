@@ -150,6 +150,7 @@ mod inputs;
 mod key;
 pub mod log;
 mod outputs;
+mod read;
 mod reject;
 mod renamed;
 mod schema;
@@ -157,6 +158,7 @@ mod schema;
 pub mod testing;
 mod transform;
 pub mod value;
+mod words;
 
 pub use change::{Change, Operation};
 pub use column::Column;

@@ -51,8 +51,7 @@ impl Outputs {
     /// An index, and its definition: `json!({"mappings": …, "settings": …})` as Elasticsearch takes them when an index
     /// is created; `json!({})` for none.
     pub fn index(mut self, name: impl Into<String>, definition: impl Serialize) -> Self {
-        let mut text = String::new();
-        let definition = encode::to_json(&definition, &mut text).map(|_| text).map_err(|error| error.to_string());
+        let definition = encode::to_text(&definition).map_err(|error| error.to_string());
         self.indexes.push(Index { name: name.into(), definition });
         self
     }

@@ -159,9 +159,9 @@ mod tests {
 
     fn written(value: &impl Serialize) -> (String, bool) {
         let names = [("name", "company_name"), ("description", "about")].map(|(a, b)| (a.to_owned(), b.to_owned()));
-        let mut out = String::new();
+        let mut out = Vec::new();
         let left_out = to_json(&Renamed::new(value, &names.into()), &mut out).unwrap();
-        (out, left_out)
+        (String::from_utf8(out).unwrap(), left_out)
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn what_is_no_struct_is_refused() {
         let names = BTreeMap::new();
-        let error = to_json(&Renamed::new(&[1], &names), &mut String::new()).unwrap_err();
+        let error = to_json(&Renamed::new(&[1], &names), &mut Vec::new()).unwrap_err();
         assert_eq!(error.to_string(), "only the fields of a struct can be renamed");
     }
 }

@@ -71,8 +71,7 @@ impl<T: Transform> Tester<T> {
     /// # Errors
     /// What the host would show the operator: the setting and what it should be.
     pub fn start(settings: impl Serialize) -> Result<Self, String> {
-        let mut text = String::new();
-        encode::to_json(&settings, &mut text).map_err(|error| format!("the settings: {error}"))?;
+        let text = encode::to_text(&settings).map_err(|error| format!("the settings: {error}"))?;
         Instance::start(&text).map(Self)
     }
 

@@ -4,7 +4,8 @@
 //! two modules, which were compiled and started before, are made to serve by turns. Each batch is timed in the lane, by
 //! the span that it opens: from the moment when it has its records until it has their commands. Of the first batch
 //! under other modules that is all that an exchange adds: taking the new instances, giving back those that are not kept,
-//! and the first call of an instance that has never been called.
+//! and the first call of an instance that has never been called. Time in which the lane could run, and other work had the
+//! processor, is taken off: it is the machine's.
 //!
 //! The counters are raised as a lane raises them for one batch, over and over, alone and while another thread reads
 //! them all without a pause.
@@ -205,8 +206,8 @@ struct Batches {
 
 #[derive(Default)]
 struct Inner {
-    /// When the batch that is being prepared began, and what is known of it.
-    present: Mutex<Option<(Instant, Batch)>>,
+    /// The batch that is being prepared, and since when.
+    present: Mutex<Option<(Clock, Batch)>>,
     done: Mutex<Vec<Batch>>,
     /// How many batches there were since this was set to 0.
     since: AtomicU64,
@@ -222,21 +223,21 @@ impl Subscriber for Batches {
         span.record(&mut numbers);
         let nothing = Duration::ZERO;
         let batch = Batch { records: numbers.records, set: 0, is_first: false, taking: nothing, took: nothing };
-        *self.inner.present.lock().unwrap() = Some((Instant::now(), batch));
+        *self.inner.present.lock().unwrap() = Some((Clock::start(), batch));
         Id::from_u64(1)
     }
 
     fn record(&self, _: &Id, values: &Record<'_>) {
         let mut numbers = Numbers::default();
         values.record(&mut numbers);
-        if let Some((begun, batch)) = &mut *self.inner.present.lock().unwrap() {
-            (batch.set, batch.taking) = (numbers.set, begun.elapsed());
+        if let Some((clock, batch)) = &mut *self.inner.present.lock().unwrap() {
+            (batch.set, batch.taking) = (numbers.set, clock.elapsed());
         }
     }
 
     fn exit(&self, _: &Id) {
-        let Some((begun, mut batch)) = self.inner.present.lock().unwrap().take() else { return };
-        batch.took = begun.elapsed();
+        let Some((clock, mut batch)) = self.inner.present.lock().unwrap().take() else { return };
+        batch.took = clock.elapsed();
         let mut done = self.inner.done.lock().unwrap();
         batch.is_first = done.last().is_some_and(|before| before.set != batch.set);
         done.push(batch);
@@ -246,6 +247,30 @@ impl Subscriber for Batches {
     fn enter(&self, _: &Id) {}
     fn event(&self, _: &Event<'_>) {}
     fn record_follows_from(&self, _: &Id, _: &Id) {}
+}
+
+/// The time of a thread, without that in which it waited for a processor.
+struct Clock {
+    waited: Duration,
+    begun: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let waited = Self::waited();
+        Self { waited, begun: Instant::now() }
+    }
+
+    fn elapsed(&self) -> Duration {
+        let elapsed = self.begun.elapsed();
+        elapsed.saturating_sub(Self::waited() - self.waited)
+    }
+
+    /// How long this thread has waited in all.
+    fn waited() -> Duration {
+        let times = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        Duration::from_nanos(times.split(' ').nth(1).unwrap().parse().unwrap())
+    }
 }
 
 /// The numbers of a span.

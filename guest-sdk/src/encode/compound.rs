@@ -18,9 +18,10 @@ pub(super) struct Compound<'w, 'a> {
 
 impl Compound<'_, '_> {
     /// Writes a comma unless this is the first entry: only an opening bracket can stand before that.
+    #[inline]
     fn separate(&mut self) {
-        if !matches!(self.writer.out.as_bytes().last(), Some(b'{' | b'[')) {
-            self.writer.out.push(',');
+        if !matches!(self.writer.out.last(), Some(b'{' | b'[')) {
+            self.writer.out.push(b',');
         }
     }
 
@@ -43,14 +44,13 @@ impl Compound<'_, '_> {
         }
         self.entry = self.writer.out.len();
         self.separate();
-        text::write(self.writer.out, name);
+        text::write_name(self.writer.out, name);
         self.value(value)
     }
 
-    /// Writes the colon and the value of the entry.
+    /// Writes the value of the entry.
     #[inline]
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        self.writer.out.push(':');
         value.serialize(&mut *self.writer)?;
         if self.writer.unsent {
             self.leave_out()?;
@@ -61,7 +61,8 @@ impl Compound<'_, '_> {
     #[cold]
     fn leave_out(&mut self) -> Result<(), Error> {
         if self.writer.depth != 1 {
-            let field = self.writer.out.get(self.entry..).unwrap_or_default().trim_matches([',', ':']);
+            let field = String::from_utf8_lossy(self.writer.out.get(self.entry..).unwrap_or_default());
+            let field = field.trim_matches([',', ':']);
             return Err(Error::custom(format!(
                 "the field {field} is a column that was not sent: it can be left out of a row, but not of an object \
                  within"
@@ -74,7 +75,7 @@ impl Compound<'_, '_> {
     }
 
     pub(super) fn close(self) -> Result<(), Error> {
-        self.writer.out.push_str(self.close);
+        self.writer.out.extend_from_slice(self.close.as_bytes());
         self.writer.depth -= self.close.len();
         Ok(())
     }
@@ -85,11 +86,11 @@ impl Compound<'_, '_> {
         self.separate();
         let start = self.writer.out.len();
         name.serialize(&mut *self.writer)?;
-        match self.writer.out.as_bytes().get(start) {
+        match self.writer.out.get(start) {
             Some(b'"') => Ok(()),
             Some(b'0'..=b'9' | b'-') => {
-                self.writer.out.insert(start, '"');
-                self.writer.out.push('"');
+                self.writer.out.insert(start, b'"');
+                self.writer.out.push(b'"');
                 Ok(())
             }
             _ => Err(Error::custom("the name of an object's field must be text or a number")),
@@ -149,6 +150,7 @@ impl SerializeMap for Compound<'_, '_> {
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
+        self.writer.out.push(b':');
         self.value(value)
     }
 

@@ -9,13 +9,13 @@ use super::to_json;
 use crate::column::Column;
 
 fn written<T: Serialize>(value: &T) -> (String, bool) {
-    let mut out = String::new();
+    let mut out = Vec::new();
     let left_out = to_json(value, &mut out).unwrap();
-    (out, left_out)
+    (String::from_utf8(out).unwrap(), left_out)
 }
 
 fn refused<T: Serialize>(value: &T) -> String {
-    to_json(value, &mut String::new()).unwrap_err().to_string()
+    to_json(value, &mut Vec::new()).unwrap_err().to_string()
 }
 
 #[derive(Serialize)]

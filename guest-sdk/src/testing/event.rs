@@ -192,11 +192,7 @@ impl Event {
 
 /// The JSON text of a test's own value. What cannot be written shows as text that no transform can read.
 fn text(value: &impl Serialize) -> String {
-    let mut text = String::new();
-    match encode::to_json(value, &mut text) {
-        Ok(_) => text,
-        Err(error) => error.to_string(),
-    }
+    encode::to_text(value).unwrap_or_else(|error| error.to_string())
 }
 
 /// Leaves the asked columns of a row.

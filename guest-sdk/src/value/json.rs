@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::wire::{Wire, beginning, mismatch};
 use crate::encode;
 use crate::schema::{Kind, current};
+use crate::words;
 
 /// A JSON document: `json`, `jsonb`.
 ///
@@ -36,26 +37,23 @@ impl Json {
     }
 }
 
-/// Takes out the white space between tokens: line ends in the text of a `json` column would break formats of one
-/// document a line.
+/// Takes out the white space between the tokens of valid JSON: line ends in the text of a `json` column would break
+/// formats of one document a line.
 fn minify(json: &str) -> Box<str> {
-    let mut minified = Vec::with_capacity(json.len());
-    // What lies between two quotes that are not escaped is text, and goes as it is. Byte by byte: to copy pieces is
-    // slower in WebAssembly, where each copy of a length that is not known is a call out of the module.
-    let (mut in_text, mut escaped) = (false, false);
-    for byte in json.bytes() {
-        if in_text {
-            in_text = escaped || byte != b'"';
-            escaped = !escaped && byte == b'\\';
-        } else if byte == b'"' {
-            in_text = true;
-        } else if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
-            continue;
-        }
-        minified.push(byte);
+    if let Some(json) = words::compact(json) {
+        return json.into_boxed_str();
     }
-    // Spaces and line ends have been taken out, which are whole characters.
-    String::from_utf8(minified).unwrap_or_default().into_boxed_str()
+    let (mut in_text, mut escaped) = (false, false);
+    let keeps = |c: &char| {
+        if in_text {
+            in_text = escaped || *c != '"';
+            escaped = !escaped && *c == '\\';
+            return true;
+        }
+        in_text = *c == '"';
+        !matches!(c, ' ' | '\n' | '\r' | '\t')
+    };
+    json.chars().filter(keeps).collect()
 }
 
 impl std::str::FromStr for Json {
@@ -63,6 +61,10 @@ impl std::str::FromStr for Json {
 
     /// Any JSON text.
     fn from_str(text: &str) -> Result<Json, serde_json::Error> {
+        if let Some(json) = words::compact(text) {
+            return Ok(Json(json.into_boxed_str()));
+        }
+        // Nested deeper than is checked there, or no JSON.
         let valid: &RawValue = serde_json::from_str(text)?;
         Ok(Json(minify(valid.get())))
     }

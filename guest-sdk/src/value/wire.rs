@@ -7,6 +7,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use crate::encode::RAW;
 use crate::schema::Kind;
+use crate::words;
 
 /// A JSON value.
 pub(crate) enum Wire<'de> {
@@ -54,10 +55,13 @@ pub(crate) fn mismatch<E: Error>(expected: &str, kind: Kind) -> E {
 
 fn split<'de, E: Error>(json: Cow<'de, str>) -> Result<Wire<'de>, E> {
     match json.as_bytes() {
-        [b'"', inner @ .., b'"'] if !inner.contains(&b'\\') => Ok(Wire::Text(match json {
+        [b'"', inner @ .., b'"'] if words::end_of_plain(inner, 0).is_none() => Ok(Wire::Text(match json {
             Cow::Borrowed(json) => Cow::Borrowed(&json[1..json.len() - 1]),
             Cow::Owned(json) => Cow::Owned(json[1..json.len() - 1].to_owned()),
         })),
+        [b'"', .., b'"'] if let Some(text) = words::unescaped(&json[1..json.len() - 1]) => {
+            Ok(Wire::Text(Cow::Owned(text)))
+        }
         [b'"', ..] => serde_json::from_str(&json).map(|text| Wire::Text(Cow::Owned(text))).map_err(E::custom),
         [b'-' | b'0'..=b'9', ..] => Ok(Wire::Number(json)),
         _ => Ok(Wire::Other(json)),

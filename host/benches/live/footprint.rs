@@ -4,7 +4,7 @@
 //! whether it is ready; what it answers says how far it has come. Then it is given many events, which leave in it what
 //! such events leave: buffers, connections, plans. After a rest its memory is looked at.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::broker::{Broker, PATIENCE};
 use super::commands::Commands;
@@ -30,45 +30,26 @@ const LOOK: Duration = Duration::from_micros(300);
 
 /// From Kafka into the store of a case.
 pub(crate) async fn measure(case: &Case, store: &dyn Store, broker: &mut Broker) -> Footprint {
+    let turn = Turn::new(&format!("{}-idle", case.id), "", 1);
+    store.empty(&turn).await;
+    go_through(case, case.name.split(':').next().unwrap(), &turn, &store.sink(&turn), broker).await
+}
+
+/// From Kafka into a file, which is no connection.
+pub(crate) async fn measure_sqlite(broker: &mut Broker) -> Footprint {
+    let turn = Turn::new("sqlite-idle", "", 1);
+    go_through(&CASES[0], "SQLite", &turn, "[sinks.store.sqlite]\npath = \"store.db\"", broker).await
+}
+
+/// Starts it over and over, and then has it take events.
+async fn go_through(case: &Case, name: &str, turn: &Turn, sink: &str, broker: &mut Broker) -> Footprint {
     let mut made = Commands::new(case);
     let events = Events::captured(case.capture, |record| !made.of(record).is_empty());
-    let topic = format!("tidegate-bench-{}.{}.idle.{}", std::process::id(), case.id, case.table);
+    let topic = format!("{}.{}", turn.pipeline, case.table);
     broker.make(&topic, 1).await;
-    let turn = Turn::new(&format!("{}-idle", case.id), &topic, 1);
-    store.empty(&turn).await;
-    let text = configuration(case, &from_kafka(&broker.address), &turn.pipeline, &topic, &store.sink(&turn));
-    let name = case.name.split(':').next().unwrap();
-    go_through(&format!("Kafka to {name}"), &text, |_| {
-        broker.fill((0..EVENTS).map(|number| events.record(&topic, number)));
-    })
-}
-
-/// From a pipe into SQLite.
-pub(crate) fn measure_without_servers() -> Footprint {
-    let (case, topic) = (&CASES[0], "bench.public.orders");
-    let events = Events::captured(case.capture, |_| true);
-    let (source, sink) = ("[source.file]\npaths = [\"events\"]", "[sinks.store.sqlite]\npath = \"store.db\"");
-    go_through("a pipe to SQLite", &configuration(case, source, "idle", topic, sink), |folder| {
-        let mut pipe = OpenOptions::new().write(true).open(folder.join("events")).unwrap();
-        for number in 0..EVENTS {
-            let record = events.record(topic, number);
-            let text = |bytes: &Option<Vec<u8>>| bytes.clone().map(|bytes| String::from_utf8(bytes).unwrap());
-            let (key, value) = (text(&record.key), text(&record.value));
-            let line = json!({
-                "topic": topic, "partition": 0, "offset": number, "timestamp": record.timestamp, "headers": [],
-                "key": key, "value": value,
-            });
-            writeln!(pipe, "{line}").unwrap();
-        }
-    })
-}
-
-/// Starts it over and over, and then feeds it.
-fn go_through(name: &str, configuration: &str, feed: impl FnOnce(&Path)) -> Footprint {
+    let configuration = configuration(case, &from_kafka(&broker.address), &turn.pipeline, &topic, sink);
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    // Only the case without servers reads from it.
-    assert!(Command::new("mkfifo").arg(folder.join("events")).status().unwrap().success());
     fs::write(folder.join("tidegate.toml"), format!("{configuration}\n[admin]\nlisten = \"unix:admin\"\n")).unwrap();
 
     let (program, cold) = Program::start(folder);
@@ -85,7 +66,7 @@ fn go_through(name: &str, configuration: &str, feed: impl FnOnce(&Path)) -> Foot
 
     let (program, _) = Program::start(folder);
     let fresh = program.memory("VmRSS");
-    feed(folder);
+    broker.fill((0..EVENTS).map(|number| events.record(&topic, number)));
     let begun = Instant::now();
     while program.durable() < EVENTS {
         assert!(begun.elapsed() < PATIENCE, "tidegate does not get through");
@@ -93,7 +74,7 @@ fn go_through(name: &str, configuration: &str, feed: impl FnOnce(&Path)) -> Foot
     }
     thread::sleep(REST);
     let figures = Footprint {
-        store: name.to_owned(),
+        store: format!("Kafka to {name}"),
         cold: milliseconds(cold.phases[READY - 1]),
         starts: STARTS,
         quickest: starts[0].phases.map(milliseconds),
@@ -124,23 +105,20 @@ struct Start {
 struct Program {
     process: Child,
     socket: PathBuf,
-    /// So that a pipe has a writer.
-    events: fs::File,
 }
 
 impl Program {
     /// Starts it, and waits until it is ready.
     fn start(folder: &Path) -> (Self, Start) {
-        let events = OpenOptions::new().read(true).write(true).open(folder.join("events")).unwrap();
         let begun = Instant::now();
         let process = Command::new(env!("CARGO_BIN_EXE_tidegate"))
             .args(["run", "tidegate.toml"])
-            .env("TIDEGATE_LOG", "warn")
+            .env("TIDEGATE_LOG", "error")
             .current_dir(folder)
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        let mut program = Self { process, socket: folder.join("admin"), events };
+        let mut program = Self { process, socket: folder.join("admin") };
         let mut phases = [None; READY];
         loop {
             let reached = program.phase();
@@ -205,8 +183,6 @@ impl Program {
     fn stop(mut self) {
         let asked = Command::new("sh").args(["-c", "kill -s TERM \"$0\"", &self.process.id().to_string()]).status();
         assert!(asked.unwrap().success(), "tidegate cannot be asked to end");
-        // A read of a pipe ends with its last writer.
-        self.events = fs::File::open("/dev/null").unwrap();
         assert!(self.process.wait().unwrap().success(), "tidegate fails");
     }
 }

@@ -54,21 +54,20 @@ fn main() {
     let filter = arguments.iter().find(|argument| !argument.starts_with('-')).map_or("", String::as_str);
     let wanted = |what: &str, id: &str| format!("{what}/{id}").starts_with(filter);
     let mut figures = Figures::default();
-    if wanted("sidecar", "sqlite") {
-        figures.footprint.push(footprint::measure_without_servers());
-    }
     let cases: Vec<_> =
         stores::CASES.iter().map(|case| (case, wanted("live", case.id), wanted("sidecar", case.id))).collect();
-    if cases.iter().any(|(_, live, sidecar)| *live || *sidecar) {
-        measure(&cases, &mut figures);
+    let sqlite = wanted("sidecar", "sqlite");
+    if sqlite || cases.iter().any(|(_, live, sidecar)| *live || *sidecar) {
+        measure(&cases, sqlite, &mut figures);
     }
     if !figures.is_empty() {
         figures.write();
     }
 }
 
-/// Measures on real servers: of each case whether speed, and whether what the program takes, is wanted.
-fn measure(cases: &[(&Case, bool, bool)], figures: &mut Figures) {
+/// Measures on real servers: of each case whether speed, and whether what the program takes, is wanted; of SQLite the
+/// latter alone.
+fn measure(cases: &[(&Case, bool, bool)], sqlite: bool, figures: &mut Figures) {
     let Some(file) = std::env::var_os("TIDEGATE_SERVICES") else {
         println!(
             "live: skipped, since TIDEGATE_SERVICES names no file with the servers' addresses: `cargo xtask bench`"
@@ -78,6 +77,13 @@ fn measure(cases: &[(&Case, bool, bool)], figures: &mut Figures) {
     let addresses = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let addresses = Addresses(serde_json::from_slice(&addresses).expect("TIDEGATE_SERVICES names a file of JSON"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    if sqlite {
+        runtime.block_on(async {
+            let mut broker = Broker::new(addresses.get("kafka"));
+            figures.footprint.push(footprint::measure_sqlite(&mut broker).await);
+            broker.remove().await;
+        });
+    }
     for (case, live, sidecar) in cases.iter().filter(|(_, live, sidecar)| *live || *sidecar) {
         runtime.block_on(async {
             let mut broker = Broker::new(addresses.get("kafka"));

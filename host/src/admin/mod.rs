@@ -39,7 +39,7 @@ struct State {
     registry: OnceLock<Registry>,
     access: Access,
     samples: Samples,
-    /// Held while dead letters are read: they may be many.
+    /// Held while dead letters or histories are read: they may be many.
     reading: Arc<Semaphore>,
     /// Held while the body of a change is in memory.
     changing: Semaphore,

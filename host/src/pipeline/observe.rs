@@ -125,7 +125,7 @@ pub struct ObservedPipeline {
     pub batches: Histogram,
     /// How often a partition was claimed.
     pub claims: AtomicU64,
-    /// What became of modules: see [`EXCHANGES`].
+    /// What became of modules: promoted, failed on trial, rolled back by hand, refused.
     pub exchanges: Tally,
     /// The transforms, in order.
     pub transforms: Vec<ObservedTransform>,

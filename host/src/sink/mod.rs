@@ -120,10 +120,7 @@ impl HistoryRow {
 
     /// Brings rows into the order of [`Sink::history`], and leaves the newest that are read at once.
     fn ordered(mut rows: Vec<Self>) -> Vec<Self> {
-        rows.sort_by(|one, other| {
-            let order = |row: &Self| (row.time, row.offset);
-            order(one).cmp(&order(other)).then_with(|| one.partition.cmp(&other.partition))
-        });
+        rows.sort_by(|a, b| (a.time, a.offset, &a.partition).cmp(&(b.time, b.offset, &b.partition)));
         rows.drain(..rows.len().saturating_sub(HISTORY_ROWS));
         rows
     }

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use tidegate::config::Config;
 use tidegate::pipeline::{Exchange, Observed, Outcome, Pipelines, Stops};
 use tidegate::registry::{How, Offer, Origin, Registry, State};
+use tidegate::sink::HistoryRow;
 
 use crate::harness::hostile;
 
@@ -216,9 +217,10 @@ fn two_hundred_exchanges_under_load_leave_every_event_stamped_once_and_in_order(
         (0..=200).map(|stamp: u32| (stamp.to_string(), digest(&stamp.to_string()))).collect();
     let mut met = Vec::new();
     for (partition, stamps) in stream.in_order() {
+        let of = |(_, row): &&(String, HistoryRow)| row.partition.partition.to_string() == partition;
+        let rows: Vec<_> = history.iter().filter(of).collect();
         let made_by = |(offset, stamp): (u64, &String)| {
-            let rows = history.iter().filter(|(_, row)| row.partition.partition.to_string() == partition);
-            let (sink, row) = rows.rev().find(|(_, row)| row.offset <= offset).unwrap();
+            let (sink, row) = rows.iter().rev().find(|(_, row)| row.offset <= offset).unwrap();
             assert_eq!((&**sink, &row.digests[0]), ("out", &digests[stamp]), "{partition}@{offset}");
         };
         (0..).zip(&stamps).for_each(made_by);

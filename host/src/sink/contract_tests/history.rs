@@ -9,6 +9,7 @@ pub(super) async fn the_history_follows_the_digests(sink: &dyn Sink, port: Port)
     let history = async |pipeline: &str| sink.history(pipeline).await.unwrap();
     let rows = async |pipeline: &str| history(pipeline).await.iter().map(digests).collect::<Vec<_>>();
     let row = |partition: u32, offset: u64, digests: &str| (partition, offset, digests.to_owned());
+    assert_eq!(rows("p").await, [], "before the first start");
     sink.prepare("p", &declared()).await.unwrap();
     sink.prepare("q", &Declared { indexes: vec![], ..declared() }).await.unwrap();
     assert_eq!(rows("p").await, []);
