@@ -300,7 +300,7 @@ impl Parts {
     }
 
     /// To go back to: what served the pipeline before, whether this lane served by it or not.
-    pub(super) fn to_go_back_to(&mut self) -> Option<&mut Part> {
+    pub(super) fn fallback(&mut self) -> Option<&mut Part> {
         self.missed.as_mut().or(self.before.as_mut())
     }
 
@@ -310,7 +310,7 @@ impl Parts {
     /// # Errors
     /// As [`Parts::renew`].
     pub(super) fn fall_back(&mut self, why: &str) -> anyhow::Result<bool> {
-        let Some(to) = self.to_go_back_to().map(|before| before.serving.clone()) else { return Ok(false) };
+        let Some(to) = self.fallback().map(|before| before.serving.clone()) else { return Ok(false) };
         let fallen = self.slot.fall_back(self.current.serving.number, &to, why);
         self.renew()?;
         Ok(fallen)
@@ -341,7 +341,7 @@ mod tests {
         assert!(busy.fall_back("it traps").unwrap());
         assert!(slot.exchange(2, Vec::new(), 2).unwrap());
         assert!(idle.renew().unwrap());
-        assert!(idle.to_go_back_to().unwrap().serving.is_of(&first));
+        assert!(idle.fallback().unwrap().serving.is_of(&first));
         assert!(
             idle.before.as_ref().unwrap().serving.is_of(&failed),
             "what it handled by that is handled by that again"
