@@ -80,8 +80,8 @@ impl Fault {
         }
     }
 
-    /// Has it happen.
-    pub(super) fn strike(self, world: &mut World) {
+    /// Has it happen. False where there was nothing that it could happen to: no write came in time.
+    pub(super) fn strike(self, world: &mut World) -> bool {
         match self {
             Self::Kill => {
                 kill(world, 0);
@@ -104,6 +104,7 @@ impl Fault {
                 world.wires[store].heal();
                 kill(world, 0);
                 world.start(0);
+                return killed.load(Ordering::Relaxed);
             }
             Self::Restart => {
                 if let Some(run) = world.replicas[0].1.take() {
@@ -135,6 +136,7 @@ impl Fault {
                 hold(world, store, Mode::Slow(Duration::from_millis(20)), millis);
             }
         }
+        true
     }
 }
 
