@@ -94,7 +94,7 @@ fn bytes(folder: &Folder) -> u64 {
 /// Everything in the store that does not depend on when and how often it was written.
 fn content(store: &Path) -> BTreeMap<String, Vec<Row>> {
     let tables = rows(store, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'");
-    let columns_aside = ["token", "updated_at", "expires_at", "sequence", "created_at"];
+    let columns_aside = ["token", "updated_at", "changed_at", "expires_at", "sequence", "created_at"];
     tables
         .iter()
         .map(|table| {

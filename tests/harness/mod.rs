@@ -29,8 +29,11 @@ fn target() -> PathBuf {
     std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_path_buf()
 }
 
-/// The program, as built beside the tests.
+/// The program, as built beside the tests, or the one that `TIDEGATE_PROGRAM` names.
 pub fn program() -> PathBuf {
+    if let Some(other) = std::env::var_os("TIDEGATE_PROGRAM") {
+        return other.into();
+    }
     let built = target().join("debug/tidegate");
     assert!(built.exists(), "{} is not built: run `cargo xtask test`", built.display());
     built

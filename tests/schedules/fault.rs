@@ -33,8 +33,8 @@ pub(super) enum Fault {
     Rebalance,
     /// The connections to a store break: both sides see it, or the store does not.
     Cut { store: usize, half: bool },
-    /// A store does what it is asked to, and its answer is lost.
-    LoseAnswer { store: usize },
+    /// A store does what it is asked to next, or writes next, and its answer is lost.
+    LoseAnswer { store: usize, write: bool },
     /// A store is away for so many milliseconds.
     Away { store: usize, millis: u64 },
     /// A store says nothing for so long.
@@ -55,7 +55,7 @@ impl Fault {
             5 => Self::Freeze,
             6 => Self::Rebalance,
             7 => Self::Cut { store, half: random.percent(50) },
-            8 | 9 => Self::LoseAnswer { store },
+            8 | 9 => Self::LoseAnswer { store, write: random.percent(70) },
             10 if random.percent(50) => Self::Away { store, millis },
             10 => Self::Slow { store, millis },
             _ => Self::Silent { store, millis },
@@ -80,8 +80,8 @@ impl Fault {
         }
     }
 
-    /// Has it happen.
-    pub(super) fn strike(self, world: &mut World) {
+    /// Has it happen. False where there was nothing that it could happen to: no write came in time.
+    pub(super) fn strike(self, world: &mut World) -> bool {
         match self {
             Self::Kill => {
                 kill(world, 0);
@@ -104,6 +104,7 @@ impl Fault {
                 world.wires[store].heal();
                 kill(world, 0);
                 world.start(0);
+                return killed.load(Ordering::Relaxed);
             }
             Self::Restart => {
                 if let Some(run) = world.replicas[0].1.take() {
@@ -128,20 +129,24 @@ impl Fault {
             }
             Self::Rebalance => world.start(1),
             Self::Cut { store, half } => world.wires[store].cut(if half { Shutdown::Write } else { Shutdown::Both }),
-            Self::LoseAnswer { store } => world.wires[store].set(Mode::LoseAnswer),
+            Self::LoseAnswer { store, write: false } => world.wires[store].set(Mode::LoseAnswer),
+            Self::LoseAnswer { store, write: true } => {
+                world.wires[store].trap(Trap { request: WRITES[store], answered: true, spring: Box::new(|| {}) });
+            }
             Self::Away { store, millis } => hold(world, store, Mode::Refuse, millis),
             Self::Silent { store, millis } => hold(world, store, Mode::Hold, millis),
             Self::Slow { store, millis } => {
                 hold(world, store, Mode::Slow(Duration::from_millis(20)), millis);
             }
         }
+        true
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::KillAtWrite { store, .. } | Self::Cut { store, .. } | Self::LoseAnswer { store } => {
+            Self::KillAtWrite { store, .. } | Self::Cut { store, .. } | Self::LoseAnswer { store, .. } => {
                 write!(f, "{} ({})", self.kind(), STORES[*store])
             }
             Self::Away { store, millis } | Self::Silent { store, millis } | Self::Slow { store, millis } => {

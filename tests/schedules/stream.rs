@@ -11,6 +11,9 @@ use crate::outage::support::{Event, Topic};
 
 /// How many rows a stream has.
 const ROWS: usize = 12;
+/// How often a row changes in a hundred rounds: many do all the time, and the others so seldom that what goes wrong with
+/// them is not mended by the next change.
+const OFTEN: [usize; 2] = [50, 3];
 
 /// Every state that a row has been produced in: the round, or that it is gone.
 pub(super) type States = Arc<Mutex<BTreeMap<String, Vec<Option<u32>>>>>;
@@ -62,8 +65,8 @@ impl Stream {
     pub(super) fn produce(&mut self, rounds: u32, random: &mut Random) {
         let mut events = Vec::new();
         for round in self.round..self.round + rounds {
-            for (id, row) in &mut self.rows {
-                if !random.percent(50) {
+            for (place, (id, row)) in self.rows.iter_mut().enumerate() {
+                if !random.percent(OFTEN[place % OFTEN.len()]) {
                     continue;
                 }
                 let goes = row.exists && random.percent(15);

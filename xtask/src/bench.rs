@@ -28,7 +28,8 @@ const SIDECAR: &str = "cargo xtask bench -- sidecar";
 ///
 /// Without a filter among the arguments all benchmarks run, with one that begins with `live` those alone that go from
 /// Kafka into the real stores, with one that begins with `sidecar` those of what the program takes of the machine, and
-/// with any other those of criterion that it fits. The servers are started, and ended afterwards, unless the environment names others in `TIDEGATE_SERVICES`.
+/// with any other those of criterion that it fits. The servers are started, and ended afterwards, unless the environment
+/// names others in `TIDEGATE_SERVICES`.
 ///
 /// # Errors
 /// When something does not build, a server does not start, a benchmark fails, or the file has no place for the tables.

@@ -65,6 +65,10 @@ enum Task {
         /// Begin with this seed, as an earlier run printed it.
         #[arg(long)]
         seed: Option<u64>,
+        /// Instead, break the protocol on purpose in each of five ways, in a copy of the sources, and see that the tests
+        /// find it.
+        #[arg(long, conflicts_with_all = ["schedules", "seed"])]
+        prove: bool,
     },
     /// Builds the WebAssembly modules into <target>/guests.
     ///
@@ -99,7 +103,8 @@ fn run(task: Task) -> anyhow::Result<()> {
         }
         Task::Test => test::run(&workspace),
         Task::Bench { write, arguments } => bench::run(&workspace, &arguments, write.as_deref()),
-        Task::Faults { schedules, seed } => faults::run(&workspace, schedules, seed),
+        Task::Faults { prove: true, .. } => faults::prove(&workspace),
+        Task::Faults { schedules, seed, .. } => faults::run(&workspace, schedules, seed),
         Task::Guests => guests::build(&workspace).map(drop),
         Task::Services => services::run(&workspace),
     }

@@ -50,8 +50,10 @@ pub fn collapse<'a>(
     commands: impl IntoIterator<Item = &'a Tagged>,
     unfolded: &HashSet<Target<'static>>,
 ) -> Vec<Write<'a>> {
-    let mut slots: Vec<Slot<'a>> = Vec::new();
-    let mut last: HashMap<Target<'a>, usize> = HashMap::new();
+    let commands = commands.into_iter();
+    let (count, _) = commands.size_hint();
+    let mut slots: Vec<Slot<'a>> = Vec::with_capacity(count);
+    let mut last: HashMap<Target<'a>, usize> = HashMap::with_capacity(count);
     for tagged in commands {
         let Tagged { command, .. } = tagged;
         let origins = vec![tagged.origin()];

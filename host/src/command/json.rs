@@ -69,7 +69,7 @@ pub(crate) fn write_object(fields: &Fields) -> String {
         if place > 0 {
             text.push(',');
         }
-        text.push_str(&quoted(name));
+        write_quoted(&mut text, name);
         text.push(':');
         text.push_str(value.get());
     }
@@ -86,6 +86,17 @@ pub(crate) fn merge_into(stored: &[u8], patch: &Fields) -> Result<String, String
     let mut fields = parse_fields(text)?;
     overlay(&mut fields, patch);
     Ok(write_object(&fields))
+}
+
+/// Writes a text as a JSON string. Names of fields hardly ever need an escape.
+pub(crate) fn write_quoted(out: &mut String, text: &str) {
+    if text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+        out.push_str(&quoted(text));
+    } else {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    }
 }
 
 /// The text as a JSON string.

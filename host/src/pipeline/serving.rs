@@ -80,7 +80,10 @@ pub(super) struct Part {
 pub(super) struct Parts {
     slot: Arc<Slot>,
     pub(super) current: Part,
+    /// What this lane served by before: what it handled by that and gets again, it handles by that again.
     pub(super) before: Option<Part>,
+    /// What served the pipeline before, where that is another set, which this lane has missed.
+    missed: Option<Part>,
 }
 
 impl Serving {
@@ -257,7 +260,7 @@ impl Parts {
     pub(super) fn new(slot: Arc<Slot>) -> anyhow::Result<Self> {
         let serving = slot.serving();
         let transforms = serving.fork()?;
-        Ok(Self { slot, current: Part { serving, transforms }, before: None })
+        Ok(Self { slot, current: Part { serving, transforms }, before: None, missed: None })
     }
 
     /// Whom to show what the current set handles.
@@ -273,10 +276,11 @@ impl Parts {
         if self.slot.newest.load(Ordering::Acquire) == self.current.serving.number {
             return Ok(false);
         }
-        let (serving, ready) = {
+        let (serving, ready, before) = {
             let mut state = self.slot.lock();
-            (state.serving.clone(), state.ready.pop())
+            (state.serving.clone(), state.ready.pop(), state.before.clone())
         };
+        self.missed = None;
         if serving.is_of(&self.current.serving) {
             // It was gone to and back from before this lane came by.
             self.current.serving = serving;
@@ -288,18 +292,26 @@ impl Parts {
             return Ok(!self.current.serving.is_proven);
         }
         let transforms = ready.map_or_else(|| serving.fork(), Ok)?;
+        if let Some(before) = before.filter(|before| !before.is_of(&self.current.serving)) {
+            self.missed = Some(Part { transforms: before.fork()?, serving: before });
+        }
         self.before = Some(std::mem::replace(&mut self.current, Part { serving, transforms }));
         Ok(!self.current.serving.is_proven)
     }
 
-    /// Has all lanes leave the set that this one serves by for the one that this one served by before, because it fails,
-    /// and this one at once. False when another lane or the operator was first.
+    /// To go back to: what served the pipeline before, whether this lane served by it or not.
+    pub(super) fn fallback(&mut self) -> Option<&mut Part> {
+        self.missed.as_mut().or(self.before.as_mut())
+    }
+
+    /// Has all lanes leave the set that this one serves by for the one that served before, because it fails, and this one
+    /// at once. False when another lane or the operator was first.
     ///
     /// # Errors
     /// As [`Parts::renew`].
     pub(super) fn fall_back(&mut self, why: &str) -> anyhow::Result<bool> {
-        let Some(before) = &self.before else { return Ok(false) };
-        let fallen = self.slot.fall_back(self.current.serving.number, &before.serving, why);
+        let Some(to) = self.fallback().map(|before| before.serving.clone()) else { return Ok(false) };
+        let fallen = self.slot.fall_back(self.current.serving.number, &to, why);
         self.renew()?;
         Ok(fallen)
     }
@@ -308,5 +320,36 @@ impl Parts {
 impl fmt::Debug for Serving {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serving").field("number", &self.number).field("transforms", &self.transforms).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_lane_that_missed_sets_goes_back_to_what_served_the_pipeline_and_not_to_what_it_served_by_itself() {
+        let slot = Arc::new(Slot::new(Serving::named(0, &[])));
+        let [mut busy, mut idle] = [0, 1].map(|_| Parts::new(slot.clone()).unwrap());
+        let first = slot.serving();
+        // Both lanes take a set that fails in one of them; the other hears of nothing until the next but one.
+        assert!(slot.exchange(0, Vec::new(), 2).unwrap());
+        assert!(busy.renew().unwrap() && idle.renew().unwrap());
+        let failed = slot.serving();
+        assert!(busy.fall_back("it traps").unwrap());
+        assert!(slot.exchange(2, Vec::new(), 2).unwrap());
+        assert!(idle.renew().unwrap());
+        assert!(idle.fallback().unwrap().serving.is_of(&first));
+        assert!(
+            idle.before.as_ref().unwrap().serving.is_of(&failed),
+            "what it handled by that is handled by that again"
+        );
+        assert!(idle.fall_back("it traps too").unwrap());
+        assert!(slot.serving().is_of(&first) && idle.current.serving.is_of(&first));
+        assert!(!busy.renew().unwrap() && busy.current.serving.is_of(&first));
+        let left: Vec<_> = slot.left().into_iter().map(|left| left.failure).collect();
+        assert_eq!(left, [Some("it traps".to_owned()), Some("it traps too".to_owned())]);
     }
 }

@@ -86,7 +86,7 @@ impl Stage {
         };
         // Whoever compares with what serves has seen what does not hold.
         witnesses.iter_mut().for_each(|witness| witness.saw.clear());
-        let held = match &mut self.parts.before {
+        let held = match self.parts.fallback() {
             Some(before) => self.work.make(records, before).map(|made| (made, before.serving.clone())),
             None => Err(anyhow!("there are none")),
         };

@@ -169,7 +169,7 @@ impl LaneQueue {
         if state.closed {
             return Err(Closed);
         }
-        records.into_iter().for_each(|record| state.add(record));
+        state.add_all(records);
         self.arrived.notify_one();
         Ok(())
     }
@@ -312,6 +312,21 @@ impl State {
             self.turns.push_back(record.partition.clone());
         }
         self.waiting.insert(record.partition.clone(), VecDeque::from([record]));
+    }
+
+    /// Adds records, of one partition as a rule: it is looked up where it changes.
+    fn add_all(&mut self, records: Vec<Record>) {
+        let mut records = records.into_iter().peekable();
+        while let Some(first) = records.next() {
+            let partition = first.partition.clone();
+            self.add(first);
+            let Some(waiting) = self.waiting.get_mut(&partition) else { continue };
+            while let Some(record) = records.next_if(|record| record.partition == partition) {
+                self.records += 1;
+                self.bytes += record.size();
+                waiting.push_back(record);
+            }
+        }
     }
 
     /// What the next partition has: records, or else the end it has reached.

@@ -1,5 +1,6 @@
 //! Gathers the rows of a batch into statements that write many at once, and spells these.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
 
@@ -11,7 +12,7 @@ use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use super::error::Problem;
 use super::name::{LONGEST, TableName, quoted};
-use crate::command::{Command, Row};
+use crate::command::{Command, Row, json};
 use crate::sink::Write;
 
 /// The most JSON in one statement, bytes; a larger row is one by itself.
@@ -95,11 +96,11 @@ impl<'a> Group<'a> {
         Self { like, keys: HashSet::new(), json: String::new(), rows: 0 }
     }
 
-    fn push(&mut self, change: Change<'a>, row: &str) {
+    fn push(&mut self, key: Vec<&'a str>, row: &str) {
         self.json.push(if self.rows == 0 { '[' } else { ',' });
         self.json.push_str(row);
         self.rows += 1;
-        self.keys.insert(change.key());
+        self.keys.insert(key);
     }
 
     /// How many rows the statement must find: those of a merge.
@@ -119,9 +120,11 @@ impl<'a> Group<'a> {
 /// row. So the writes of one row keep their order, as long as its key is spelt alike.
 pub(super) fn group<'a>(changes: &[Change<'a>], binary: &Binary, schema: &str) -> Result<Vec<Group<'a>>, Problem> {
     let mut groups: Vec<Group<'a>> = Vec::new();
+    let mut row = String::new();
     for change in changes {
         change.check()?;
-        let row = json(*change, binary, schema)?;
+        row.clear();
+        write_json(&mut row, *change, binary, schema)?;
         let key = change.key();
         let mut place = None;
         for (at, group) in groups.iter().enumerate().rev().take(LOOK_BACK) {
@@ -134,10 +137,10 @@ pub(super) fn group<'a>(changes: &[Change<'a>], binary: &Binary, schema: &str) -
             }
         }
         match place.and_then(|at| groups.get_mut(at)) {
-            Some(group) => group.push(*change, &row),
+            Some(group) => group.push(key, &row),
             None => {
                 let mut group = Group::new(*change);
-                group.push(*change, &row);
+                group.push(key, &row);
                 groups.push(group);
             }
         }
@@ -148,7 +151,10 @@ pub(super) fn group<'a>(changes: &[Change<'a>], binary: &Binary, schema: &str) -
 /// The statement for one row.
 pub(super) fn single(change: Change<'_>, binary: &Binary, schema: &str) -> Result<(String, Json), Problem> {
     change.check()?;
-    Ok((sql(change, schema), Json(format!("[{}]", json(change, binary, schema)?))))
+    let mut json = "[".to_owned();
+    write_json(&mut json, change, binary, schema)?;
+    json.push(']');
+    Ok((sql(change, schema), Json(json)))
 }
 
 /// For each column of a row a query that does nothing but convert its value, to find the one that cannot be.
@@ -165,16 +171,16 @@ pub(super) fn conversions<'a>(
     })
 }
 
-fn json(change: Change<'_>, binary: &Binary, schema: &str) -> Result<String, Problem> {
+/// Writes a row behind what the text holds.
+fn write_json(text: &mut String, change: Change<'_>, binary: &Binary, schema: &str) -> Result<(), Problem> {
     let binary =
         (!binary.is_empty()).then(|| binary.get(&TableName::new(&change.row.table, schema).quoted())).flatten();
-    let mut text = String::with_capacity(256);
     text.push('{');
     for (place, (name, value)) in change.row.key.iter().chain(&change.row.values).enumerate() {
         if place > 0 {
             text.push(',');
         }
-        text.push_str(&serde_json::Value::from(name.as_str()).to_string());
+        json::write_quoted(text, name);
         text.push(':');
         text.push_str(
             &converted(name, value, binary)
@@ -182,12 +188,12 @@ fn json(change: Change<'_>, binary: &Binary, schema: &str) -> Result<String, Pro
         );
     }
     text.push('}');
-    Ok(text)
+    Ok(())
 }
 
 /// The value as PostgreSQL is to read it. What transforms give for bytes is base64, which `bytea` would take for the
 /// bytes themselves.
-fn converted(name: &str, value: &RawValue, binary: Option<&HashSet<String>>) -> Result<String, String> {
+fn converted<'v>(name: &str, value: &'v RawValue, binary: Option<&HashSet<String>>) -> Result<Cow<'v, str>, String> {
     let text = value.get();
     let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     match inner {
@@ -195,9 +201,9 @@ fn converted(name: &str, value: &RawValue, binary: Option<&HashSet<String>>) -> 
             let plain: String = serde_json::from_str(text).map_err(|error| error.to_string())?;
             let bytes = STANDARD.decode(plain).map_err(|error| format!("neither base64 nor \\x…: {error}"))?;
             let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            Ok(format!("\"\\\\x{digits}\""))
+            Ok(Cow::Owned(format!("\"\\\\x{digits}\"")))
         }
-        _ => Ok(text.to_owned()),
+        _ => Ok(Cow::Borrowed(text)),
     }
 }
 

@@ -3,10 +3,10 @@
 //! A lane is a thread that owns its partitions: their claims, their standing in the ledgers, and the one batch that
 //! is being written. Never more than two batches are in memory: one being written, one being transformed.
 
+mod held;
+
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -14,19 +14,16 @@ use anyhow::anyhow;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use self::held::Held;
 use super::claim::Standing;
 use super::progress::PipelineSummary;
-use super::retry::Backoff;
 use super::serving::Serving;
 use super::trial::By;
 use super::write::{Ended, Prepared, Stores};
-use crate::source::status::Position;
-use crate::source::{Assigned, Bounds, Claim, Control, Item, LaneQueue, Record, TopicPartition};
+use crate::source::{Bounds, Control, Item, LaneQueue, Record, TopicPartition};
 
 /// Sinks that got no commands are moved along after this long, so that a restart does not read days again.
 const ADVANCE_AFTER: Duration = Duration::from_secs(1);
-/// How long a partition rests that clashes with another one.
-const REST: Duration = Duration::from_millis(200);
 
 /// The first half of a lane: records of one partition in, checked commands out.
 pub(super) trait Prepare: Send {
@@ -48,32 +45,6 @@ pub(super) struct Lane {
     pub(super) runtime: Handle,
     /// What one batch may hold.
     pub(super) batch: Bounds,
-}
-
-/// A partition that the lane has claimed.
-struct Held {
-    /// Records under another claim are not taken.
-    claim: Claim,
-    log_start: u64,
-    standing: Standing,
-    /// Everything below is durable, or was nobody's to give.
-    done: u64,
-    /// The modules that handled what lies before the next batch.
-    by: Arc<Serving>,
-    /// Everything below has been handled once; a sink may have to take it again.
-    handled: u64,
-    /// What the modules before have handled, and handle again when it is given again.
-    by_before: Range<u64>,
-    /// To be claimed anew: the source has been asked to assign it again.
-    lost: bool,
-    /// Since when it clashes with another partition, if it does.
-    clashing: Option<Instant>,
-    /// When it is to be given again, while it rests.
-    rests_until: Option<Instant>,
-    /// What the source was last told of it.
-    told: Option<(u64, String)>,
-    /// Where it is seen from outside.
-    position: Arc<Position>,
 }
 
 struct Running {
@@ -342,113 +313,5 @@ impl Running {
         held.told = Some(durable);
         // The source may have ended in the meantime; then nobody commits.
         let _ = self.lane.control.send(Control::Durable { partition: partition.clone(), offset, metadata });
-    }
-
-    /// Takes the partition over in all sinks, and has the source begin where the one furthest behind stands.
-    fn claim(&mut self, assigned: &Assigned) -> anyhow::Result<()> {
-        let partition = &assigned.partition;
-        let before = self.held.remove(partition);
-        let stores = &self.lane.stores;
-        let claimed = stores.claim(assigned, before.as_ref().map(|before| &before.standing));
-        let standing = self.lane.runtime.block_on(claimed)?;
-        // Where records were lost, the source has none before its start.
-        let offset = standing.lowest().max(assigned.log_start);
-        tracing::info!(pipeline = stores.pipeline, %partition, offset, "claimed");
-        stores.observed.claims.fetch_add(1, Ordering::Relaxed);
-        let held = Held {
-            claim: stores.next_claim(),
-            log_start: assigned.log_start,
-            standing,
-            done: offset,
-            by: self.serving.clone(),
-            handled: before.as_ref().map_or(0, |before| before.handled),
-            by_before: before.as_ref().map_or(0..0, |before| before.by_before.clone()),
-            lost: false,
-            clashing: before.and_then(|before| before.clashing),
-            rests_until: None,
-            told: None,
-            position: stores.observed.source.claimed(partition, offset, assigned.log_end),
-        };
-        self.held.insert(partition.clone(), held);
-        self.give(partition, offset);
-        Ok(())
-    }
-
-    /// Has the source give a partition from an offset on, under the claim that is held.
-    fn give(&self, partition: &TopicPartition, offset: u64) {
-        let Some(claim) = self.held.get(partition).map(|held| held.claim) else { return };
-        // The source may have ended in the meantime; then nothing will come.
-        let _ = self.lane.control.send(Control::Begin { partition: partition.clone(), offset, claim });
-    }
-
-    /// Asks the source to assign a partition again: it knows whether it is still this process's to claim.
-    fn claim_again(&mut self, partition: &TopicPartition, why: &str) {
-        let Some(held) = self.held.get_mut(partition) else { return };
-        tracing::info!(pipeline = self.lane.stores.pipeline, %partition, why, "claiming the partition again");
-        (held.claim, held.lost) = (self.lane.stores.next_claim(), true);
-        // Two owners that take it from each other must not do so in step.
-        if !self.lane.runtime.block_on(self.lane.stores.stop.wait(Backoff::default().next())) {
-            let _ = self.lane.control.send(Control::ClaimAgain { partition: partition.clone() });
-        }
-    }
-
-    /// Lets a partition wait for another one, while the others go on.
-    fn rest(&mut self, partition: &TopicPartition, standing: Standing, why: &str) {
-        let Some(held) = self.held.get_mut(partition) else { return };
-        if held.clashing.is_none() {
-            tracing::warn!(pipeline = self.lane.stores.pipeline, %partition, why, "waiting for what it clashes with");
-        }
-        held.claim = self.lane.stores.next_claim();
-        held.standing = standing;
-        held.clashing.get_or_insert_with(Instant::now);
-        held.rests_until = Some(Instant::now() + REST);
-    }
-
-    /// Has the partitions given again that have rested by then.
-    fn wake(&mut self, now: Instant) {
-        let mut woken = Vec::new();
-        for (partition, held) in &mut self.held {
-            if held.rests_until.is_some_and(|until| until <= now) {
-                held.rests_until = None;
-                woken.push((partition.clone(), held.standing.lowest().max(held.log_start)));
-            }
-        }
-        for (partition, offset) in woken {
-            self.give(&partition, offset);
-        }
-    }
-
-    /// Waits for the partitions that rest, and has them given again.
-    fn end_rests(&mut self) {
-        while let Some(until) = self.held.values().filter_map(|held| held.rests_until).min() {
-            let stopped = self.lane.stores.stop.wait(until.saturating_duration_since(Instant::now()));
-            if self.lane.runtime.block_on(stopped) {
-                return;
-            }
-            self.wake(until);
-        }
-    }
-
-    /// How long to wait for records, before something else is to be done.
-    fn patience(&self) -> Duration {
-        let next = self.held.values().filter_map(|held| held.rests_until).min();
-        next.map_or(ADVANCE_AFTER, |next| next.saturating_duration_since(Instant::now()).min(ADVANCE_AFTER))
-    }
-
-    /// Gives a partition back: what is durable is told before.
-    fn release(&mut self, partition: &TopicPartition) -> anyhow::Result<()> {
-        self.advance_one(partition)?;
-        self.held.remove(partition);
-        self.lane.stores.observed.source.released(partition);
-        let _ = self.lane.control.send(Control::Released { partition: partition.clone() });
-        Ok(())
-    }
-
-    /// Gives everything back at the end.
-    fn release_all(&mut self) {
-        for partition in std::mem::take(&mut self.held).into_keys() {
-            self.lane.stores.observed.source.released(&partition);
-            let _ = self.lane.control.send(Control::Released { partition });
-        }
     }
 }
