@@ -116,8 +116,12 @@ fn copy(from: &Path, to: &Path, target: &Path) -> anyhow::Result<()> {
             continue;
         }
         let place = to.join(&name);
-        if entry.file_type()?.is_dir() {
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
             copy(&path, &place, target)?;
+        } else if kind.is_symlink() {
+            let leads = fs::read_link(&path)?;
+            std::os::unix::fs::symlink(leads, &place).with_context(|| format!("cannot make {}", place.display()))?;
         } else {
             fs::copy(&path, &place).with_context(|| format!("cannot copy {}", path.display()))?;
         }
