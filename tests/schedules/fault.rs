@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::proxy::{Mode, Trap};
+use super::proxy::{Mode, Sign, Trap};
 use super::world::{STORES, World};
 use crate::live::random::Random;
 
-/// What of a request says that a store is being written to.
-const WRITES: [&[u8]; 3] = [b"EXEC", b"COMMIT", b"/_bulk"];
+/// What says that a store is being written to.
+const WRITES: [Sign; 3] = [Sign::Request(b"EXEC"), Sign::Request(b"COMMIT"), Sign::Request(b"/_bulk")];
+/// What says that it has been.
+const WRITTEN: [Sign; 3] = [Sign::AnswerTo(b"EXEC"), Sign::Answer(b"COMMIT\0"), Sign::AnswerTo(b"/_bulk")];
 
 /// How long a program may freeze: longer than its group waits for it.
 const FROZEN: Duration = Duration::from_millis(3500);
@@ -95,7 +97,8 @@ impl Fault {
                     signal(process, "KILL");
                     done.store(true, Ordering::Relaxed);
                 });
-                world.wires[store].trap(Trap { request: WRITES[store], answered, spring });
+                let sign = if answered { WRITTEN[store] } else { WRITES[store] };
+                world.wires[store].trap(Trap { sign, spring });
                 // The other replica may have all partitions, or all may be done.
                 let patience = std::time::Instant::now() + FROZEN;
                 while !killed.load(Ordering::Relaxed) && std::time::Instant::now() < patience {
@@ -131,7 +134,7 @@ impl Fault {
             Self::Cut { store, half } => world.wires[store].cut(if half { Shutdown::Write } else { Shutdown::Both }),
             Self::LoseAnswer { store, write: false } => world.wires[store].set(Mode::LoseAnswer),
             Self::LoseAnswer { store, write: true } => {
-                world.wires[store].trap(Trap { request: WRITES[store], answered: true, spring: Box::new(|| {}) });
+                world.wires[store].trap(Trap { sign: WRITTEN[store], spring: Box::new(|| {}) });
             }
             Self::Away { store, millis } => hold(world, store, Mode::Refuse, millis),
             Self::Silent { store, millis } => hold(world, store, Mode::Hold, millis),

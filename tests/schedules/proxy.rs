@@ -22,13 +22,20 @@ pub(super) enum Mode {
     LoseAnswer,
 }
 
-/// What to do when a request has been seen that holds these bytes.
+/// What a trap waits for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sign {
+    /// A request that holds these bytes.
+    Request(&'static [u8]),
+    /// The answer to such a request, which then does not come through.
+    AnswerTo(&'static [u8]),
+    /// An answer that holds these bytes, which then does not come through.
+    Answer(&'static [u8]),
+}
+
+/// What to do at a sign, once.
 pub(super) struct Trap {
-    /// Bytes of the request.
-    pub(super) request: &'static [u8],
-    /// Whether to wait until it was answered, of which the program hears nothing.
-    pub(super) answered: bool,
-    /// What to do: once.
+    pub(super) sign: Sign,
     pub(super) spring: Box<dyn FnOnce() + Send>,
 }
 
@@ -74,12 +81,12 @@ impl Proxy {
             state.live.retain(|(client, _)| client.peer_addr().is_ok());
             state.live.push(pair(&client, &store));
         }
-        let lost = Arc::new(Mutex::new(None));
+        let lost = Arc::new(Mutex::new(false));
         let (there, back) = (self.clone(), self.clone());
         let (request, answer) = (pair(&client, &store), (store, client));
         let asked = lost.clone();
         thread::spawn(move || there.carry(request.0, request.1, |proxy, bytes| proxy.requested(bytes, &asked)));
-        thread::spawn(move || back.carry(answer.0, answer.1, |proxy, _| proxy.answered(&lost)));
+        thread::spawn(move || back.carry(answer.0, answer.1, |proxy, bytes| proxy.answered(bytes, &lost)));
     }
 
     /// Carries bytes one way until an end, or until `look` says that they are not to go on.
@@ -100,31 +107,38 @@ impl Proxy {
         let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
     }
 
-    /// A request goes by. Notes what is to become of its answer.
-    fn requested(&self, bytes: &[u8], lost: &Mutex<Option<Trap>>) -> bool {
+    /// A request goes by. Notes whether its answer is to get lost.
+    fn requested(&self, bytes: &[u8], lost: &Mutex<bool>) -> bool {
         let mut state = self.state.lock().unwrap();
-        if state.mode == Some(Mode::LoseAnswer) {
+        let loses = state.mode == Some(Mode::LoseAnswer);
+        if loses {
             state.mode = None;
-            let nothing = Trap { request: b"", answered: true, spring: Box::new(|| {}) };
-            *lost.lock().unwrap() = Some(nothing);
         }
-        let holds = |trap: &Trap| bytes.windows(trap.request.len()).any(|window| window == trap.request);
-        match state.trap.take_if(|trap| holds(trap)) {
-            Some(trap) if trap.answered => *lost.lock().unwrap() = Some(trap),
-            Some(trap) => {
-                drop(state);
-                (trap.spring)();
-            }
-            None => {}
+        let answered = matches!(&state.trap, Some(Trap { sign: Sign::AnswerTo(request), .. }) if holds(bytes, request));
+        if loses || answered {
+            *lost.lock().unwrap() = true;
+        }
+        let sprung = state.trap.take_if(|trap| matches!(trap.sign, Sign::Request(request) if holds(bytes, request)));
+        drop(state);
+        if let Some(trap) = sprung {
+            (trap.spring)();
         }
         true
     }
 
-    /// An answer comes; false when it is to be lost.
-    fn answered(&self, lost: &Mutex<Option<Trap>>) -> bool {
-        let Some(trap) = lost.lock().unwrap().take() else { return true };
-        (trap.spring)();
-        false
+    /// An answer comes; false when it is to get lost.
+    fn answered(&self, bytes: &[u8], lost: &Mutex<bool>) -> bool {
+        let lost = std::mem::take(&mut *lost.lock().unwrap());
+        let sprung = self.state.lock().unwrap().trap.take_if(|trap| match trap.sign {
+            Sign::Request(_) => false,
+            Sign::AnswerTo(_) => lost,
+            Sign::Answer(answer) => holds(bytes, answer),
+        });
+        let is_sprung = sprung.is_some();
+        if let Some(trap) = sprung {
+            (trap.spring)();
+        }
+        !lost && !is_sprung
     }
 
     /// From now on.
@@ -159,4 +173,8 @@ impl Proxy {
     fn mode(&self) -> Mode {
         self.state.lock().unwrap().mode.unwrap_or(Mode::Pass)
     }
+}
+
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
 }
