@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
@@ -98,12 +99,22 @@ impl Break {
             text = text.replace(from, to);
         }
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
-        let mut command = workspace.cargo(&["build", "--workspace", "--bins"]);
-        console::run(command.current_dir(&sources).env("CARGO_TARGET_DIR", &workspace.target))?;
+        console::run(&mut cargo(workspace, &sources, &["build", "--workspace", "--bins"]))?;
         let program = folder.join(self.name);
         fs::copy(workspace.target.join("debug/tidegate"), &program).context("cannot keep the broken program")?;
         Ok((program, sources))
     }
+}
+
+/// Cargo in the broken sources. It keeps what it builds where the sound ones are, so that dependencies are built once; the
+/// workspace's own crates get a setting of their own, without which cargo would take the one for the other.
+pub(super) fn cargo(workspace: &Workspace, sources: &Path, arguments: &[&str]) -> Command {
+    let mut command = workspace.cargo(&[]);
+    for member in ["tidegate", "xtask", "tidegate-tests", "tidegate-sdk", "tidegate-sdk-macros"] {
+        command.args(["--config", &format!("profile.dev.package.{member}.codegen-units=7")]);
+    }
+    command.args(arguments).current_dir(sources).env("CARGO_TARGET_DIR", &workspace.target);
+    command
 }
 
 /// Copies a folder, without what git and cargo keep there.

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::bail;
 
-use self::breaks::{BREAKS, Finder};
+use self::breaks::{BREAKS, Finder, cargo};
 use crate::services::{Purpose, Services, interrupt};
 use crate::workspace::Workspace;
 use crate::{console, guests, test};
@@ -54,8 +54,7 @@ pub fn prove(workspace: &Workspace) -> anyhow::Result<()> {
                 !output.status.success() && marks.iter().any(|mark| text.contains(mark))
             }
             Finder::Tests(filter) => {
-                let mut command = workspace.cargo(&["test", "--workspace", "--lib", "--", filter]);
-                command.current_dir(sources).env("CARGO_TARGET_DIR", &workspace.target);
+                let mut command = cargo(workspace, &sources, &["test", "--workspace", "--lib", "--", filter]);
                 let output = command.env("TIDEGATE_SERVICES", services.file()).output()?;
                 let text = String::from_utf8_lossy(&output.stdout).into_owned();
                 let failed = text.lines().filter(|line| line.starts_with("test ") && line.ends_with("FAILED"));
