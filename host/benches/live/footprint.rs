@@ -152,7 +152,7 @@ impl Program {
     /// How many events are durable.
     fn durable(&self) -> usize {
         let metrics = self.ask("/metrics").unwrap();
-        let counts = metrics.lines().filter(|line| line.starts_with("tidegateevents_total{"));
+        let counts = metrics.lines().filter(|line| line.starts_with("tidegate_events_total{"));
         counts.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
     }
 
