@@ -45,7 +45,8 @@ pub(super) async fn list(Shared(state): Shared<Arc<State>>) -> Answer {
         let before = exchange.before();
         for (transform, digest) in exchange.serving() {
             let own = |offer: &&Offer| offer.pipeline == *exchange.pipeline().name && offer.transform == transform;
-            let shown: Vec<_> = offers.iter().rev().filter(own).map(|offer| shown(&state, registry, offer)).collect();
+            let shown: Vec<_> =
+                offers.iter().rev().filter(own).map(|offer| shown(&state, registry, &offers, offer)).collect();
             let configured = exchange.pipeline().transforms.iter().find(|one| one.name == transform);
             let before = before.as_ref().and_then(|before| {
                 let (_, digest) = before.modules.iter().find(|(name, _)| *name == transform)?;
@@ -68,13 +69,14 @@ pub(super) async fn list(Shared(state): Shared<Arc<State>>) -> Answer {
 /// One offer, with examples of what it answers differently.
 pub(super) async fn show(Shared(state): Shared<Arc<State>>, id: Result<Path<u64>, PathRejection>) -> Answer {
     let (registry, id) = (registry(&state)?, number(id)?);
-    let offer = find(registry, id)?;
+    let offers = registry.offers();
+    let offer = find(&offers, id)?;
     let samples = offer.state.comparison().map(|comparison| comparison.samples.as_slice()).unwrap_or_default();
     let differences: Vec<_> = samples
         .iter()
         .map(|one| json!({ "position": one.position, "serving": one.serving, "candidate": one.candidate }))
         .collect();
-    let mut answer = shown(&state, registry, &offer);
+    let mut answer = shown(&state, registry, &offers, offer);
     answer["differences"] = differences.into();
     Ok(Json(answer))
 }
@@ -104,8 +106,9 @@ pub(super) async fn upload(
     })?;
     match taken {
         Some(id) => {
-            let offer = find(registry, id)?;
-            Ok((StatusCode::ACCEPTED, Json(shown(&state, registry, &offer))).into_response())
+            let offers = registry.offers();
+            let offer = find(&offers, id)?;
+            Ok((StatusCode::ACCEPTED, Json(shown(&state, registry, &offers, offer))).into_response())
         }
         None => Ok(Json(json!({ "pipeline": pipeline, "transform": transform, "state": "serving" })).into_response()),
     }
@@ -136,7 +139,7 @@ async fn decide(
     decision: fn(&Registry, u64) -> Result<(), NotPromoted>,
 ) -> Answer {
     let (registry, id) = (registry(&state)?.clone(), number(id)?);
-    find(&registry, id)?;
+    find(&registry.offers(), id)?;
     let asked = registry.clone();
     let decided =
         tokio::task::spawn_blocking(move || decision(&asked, id)).await.map_err(|error| unexpected(&error))?;
@@ -146,12 +149,14 @@ async fn decide(
         }
         NotPromoted::Refused(why) => refusal(&state, &why),
     })?;
-    let offer = find(&registry, id)?;
-    Ok(Json(shown(&state, &registry, &offer)))
+    let offers = registry.offers();
+    let offer = find(&offers, id)?;
+    Ok(Json(shown(&state, &registry, &offers, offer)))
 }
 
-fn shown(state: &State, registry: &Registry, offer: &Offer) -> Value {
-    let (name, reason) = standing(registry, offer);
+/// One of the offers.
+fn shown(state: &State, registry: &Registry, offers: &[Offer], offer: &Offer) -> Value {
+    let (name, reason) = standing(registry, offers, offer);
     let millis = offer.time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     json!({
         "id": offer.id,
@@ -170,18 +175,14 @@ fn shown(state: &State, registry: &Registry, offer: &Offer) -> Value {
 }
 
 /// What has become of an offer, and why.
-fn standing(registry: &Registry, offer: &Offer) -> (&'static str, Option<String>) {
+fn standing(registry: &Registry, offers: &[Offer], offer: &Offer) -> (&'static str, Option<String>) {
     let exchange = registry.exchanges().iter().find(|one| *one.pipeline().name == offer.pipeline);
     match (&offer.state, exchange) {
         (Offered::Refused(why, _), _) => ("refused", Some(why.clone())),
         (Offered::Promoted(_), Some(exchange)) => {
             // The same module may have been offered again after it was left.
-            let is_last = registry
-                .offers()
-                .iter()
-                .rev()
-                .find(|other| promoted_alike(other, offer))
-                .is_none_or(|last| last.id == offer.id);
+            let is_last =
+                offers.iter().rev().find(|other| promoted_alike(other, offer)).is_none_or(|last| last.id == offer.id);
             let serves =
                 exchange.serving().iter().any(|(name, digest)| *name == offer.transform && *digest == offer.digest);
             if is_last && serves {
@@ -254,8 +255,8 @@ pub(super) fn exchange<'a>(registry: &'a Registry, pipeline: &str) -> Result<&'a
     found.ok_or_else(pipelines::unknown)
 }
 
-fn find(registry: &Registry, id: u64) -> Result<Offer, Refused> {
-    let found = registry.offers().into_iter().find(|offer| offer.id == id);
+fn find(offers: &[Offer], id: u64) -> Result<&Offer, Refused> {
+    let found = offers.iter().find(|offer| offer.id == id);
     found.ok_or_else(|| Refused::not_found("there is no such offer", "`/v1/modules` lists those that are remembered"))
 }
 
