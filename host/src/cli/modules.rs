@@ -14,6 +14,7 @@ use tidegate::config::Config;
 use super::client::{Content, admin, ask, encoded, send};
 use super::exit::Exit;
 use super::history;
+use super::pipelines::Named;
 use super::show::one_line;
 
 /// How often to ask what has become of an upload.
@@ -95,14 +96,6 @@ pub(super) struct Numbered {
     config: PathBuf,
     /// The number of the offer, as `tidegate modules list` prints it.
     offer: u64,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Named {
-    /// The configuration file of the running program.
-    config: PathBuf,
-    /// The pipeline.
-    pipeline: String,
 }
 
 pub(super) fn modules(command: &Command) -> anyhow::Result<Exit> {

@@ -37,9 +37,9 @@ pub(super) struct List {
 #[derive(Debug, clap::Args)]
 pub(super) struct Named {
     /// The configuration file of the running program.
-    config: PathBuf,
+    pub(super) config: PathBuf,
     /// The pipeline.
-    pipeline: String,
+    pub(super) pipeline: String,
 }
 
 pub(super) fn pipelines(command: &Command) -> anyhow::Result<Exit> {

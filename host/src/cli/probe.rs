@@ -4,12 +4,13 @@
 //! healthy program taken for a dead one.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
+use super::client::reachable;
 use super::exit::{Exit, UsageError};
 
 /// How long a step of the exchange may take.
@@ -60,12 +61,7 @@ fn ask(listen: &str, path: &str) -> anyhow::Result<String> {
     let address: SocketAddr = listen.parse().map_err(|_| {
         anyhow!(UsageError(format!("`{listen}` is no address: write `127.0.0.1:9400`, `[::1]:9400` or `unix:/path`")))
     })?;
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    let address = SocketAddr::new(ip, address.port());
+    let address = reachable(address);
     let stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(away)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
