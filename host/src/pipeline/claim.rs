@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, anyhow};
 
 use super::commit::CommitMetadata;
+use super::memo::{LastRecord, Memo};
 use super::write::{BoundSink, Ended, Stores};
 use crate::command::Port;
 use crate::config::{OnLost, OnLostCache};
@@ -28,8 +29,10 @@ pub(super) struct Standing {
     pub(super) next: Vec<u64>,
     /// The epoch of the topic in each sink.
     pub(super) epochs: Vec<u16>,
-    /// What each sink's ledger says that its last write left out.
-    pub(super) notes: Vec<String>,
+    /// What each sink's ledger keeps beside its offset.
+    pub(super) memos: Vec<Memo>,
+    /// The last record that this process has had written.
+    pub(super) last: Option<LastRecord>,
     /// Everything below that had to be filed as a dead letter is filed.
     pub(super) letters: u64,
 }
@@ -38,6 +41,15 @@ impl Standing {
     /// The lowest offset that a sink wants.
     pub(super) fn lowest(&self) -> u64 {
         self.next.iter().copied().min().unwrap_or_default()
+    }
+
+    /// The records that the sinks took last, by the sinks' places, where the source still has them.
+    pub(super) fn seen_last(&self, assigned: &Assigned) -> Vec<(usize, LastRecord)> {
+        let there = |last: &LastRecord| {
+            last.offset >= assigned.log_start && assigned.log_end.is_none_or(|end| last.offset < end)
+        };
+        let memos = self.memos.iter().enumerate();
+        memos.filter_map(|(place, memo)| Some((place, memo.last.filter(there)?))).collect()
     }
 }
 
@@ -76,11 +88,12 @@ impl Stores {
             token: token()?,
             next: Vec::new(),
             epochs: Vec::new(),
-            notes: Vec::new(),
+            memos: Vec::new(),
+            last: None,
             letters: committed.dead_letters.max(before.map_or(0, |before| before.letters)),
         };
         for (place, bound) in self.sinks.iter().enumerate() {
-            let (mut next, mut epoch, mut note) = (assigned.log_start, 0, String::new());
+            let (mut next, mut epoch, mut memo) = (assigned.log_start, 0, Memo::default());
             if bound.sink.keeps_ledger() {
                 epoch = self.enter_topic(bound, assigned).await?;
                 let claim = || bound.sink.claim(&standing.key, standing.token, assigned.log_start);
@@ -88,7 +101,7 @@ impl Stores {
                 if found.known {
                     self.compare(bound, assigned, found.next)?;
                 }
-                (next, note) = (found.next, found.note);
+                (next, memo) = (found.next, Memo::read(&found.note, epoch));
             } else if let Some(position) = committed.positions.get(&bound.name) {
                 next = *position;
             }
@@ -97,7 +110,7 @@ impl Stores {
             }
             standing.next.push(next);
             standing.epochs.push(epoch);
-            standing.notes.push(note);
+            standing.memos.push(memo);
         }
         Ok(standing)
     }

@@ -15,7 +15,7 @@ use anyhow::anyhow;
 use super::breaker::Breaker;
 use super::claim::Standing;
 use super::dead_letter::{DeadLetters, Stage};
-use super::left_out;
+use super::memo::{LastRecord, Memo};
 use super::observe::ObservedPipeline;
 use super::one_writer::OneWriter;
 use super::progress::{PipelineSummary, count};
@@ -93,6 +93,8 @@ pub(super) struct Prepared {
     pub(super) serving: Arc<Serving>,
     /// The commands in the order of the events.
     pub(super) commands: Vec<Tagged>,
+    /// The places of the records that are no change of a row.
+    pub(super) controls: Vec<usize>,
     /// The records that were refused so far.
     pub(super) refused: Vec<Refused>,
     /// What it comes to, to be counted once it is durable; what is rejected is counted where it is filed.
@@ -115,6 +117,27 @@ pub(super) struct Refused {
     pub(super) sink: Option<usize>,
     /// Why.
     pub(super) why: Rejection,
+}
+
+impl Prepared {
+    /// The answers that are not there, for their records were refused before any sink.
+    fn refused_by_modules(&self) -> HashSet<Origin> {
+        let mut origins = HashSet::new();
+        for refused in &self.refused {
+            let Some(record) = self.records.get(refused.place) else { continue };
+            let transforms = match refused.transform {
+                Some(transform) => transform..transform + 1,
+                None => 0..self.serving.transforms().len(),
+            };
+            origins.extend(transforms.map(|transform| Origin { offset: record.offset, transform }));
+        }
+        origins
+    }
+
+    /// The last record that was taken.
+    fn last(&self) -> Option<LastRecord> {
+        self.records.iter().rfind(|record| record.offset < self.to).map(LastRecord::of)
+    }
 }
 
 /// What one sink made of a write.
@@ -156,6 +179,8 @@ impl Stores {
         self.file(batch, standing.letters, &refused, &places, &mut summary.rejected).await?;
 
         let refused_before = refused_before(standing, &batch.serving);
+        let refused = batch.refused_by_modules();
+        standing.last = batch.last().or(standing.last);
         let mut omitted: HashSet<Origin> = HashSet::new();
         for (place, bound) in self.sinks.iter().enumerate() {
             let from = standing.next[place];
@@ -166,6 +191,7 @@ impl Stores {
             let mine = |tagged: &&Tagged| tagged.offset >= from && bound.ports.contains(&tagged.command.port());
             let mut commands: Vec<&Tagged> = batch.commands.iter().filter(mine).collect();
             if commands.is_empty() {
+                standing.memos[place].take(batch, from, |origin| refused.contains(origin) || omitted.contains(origin));
                 continue;
             }
             for command in &commands {
@@ -174,8 +200,8 @@ impl Stores {
                 }
             }
             let mut unfolded = HashSet::new();
-            let mut note = standing.notes[place].clone();
-            loop {
+            let mut left_out = Vec::new();
+            let memo = loop {
                 commands.retain(|tagged| {
                     let stays = !omitted.contains(&tagged.origin());
                     if !stays {
@@ -184,9 +210,13 @@ impl Stores {
                     stays
                 });
                 let writes = collapse(commands.iter().copied(), &unfolded);
+                let mut memo = standing.memos[place].clone();
+                memo.left_out.add(&left_out, batch.serving.transforms());
+                memo.take(batch, from, |origin| refused.contains(origin) || omitted.contains(origin));
+                memo.last = standing.last;
                 let bad =
-                    match self.execute(standing, place, batch.to, &writes, (&batch.serving, &note), patient).await? {
-                        Answer::Durable => break,
+                    match self.execute(standing, place, batch.to, &writes, (&batch.serving, &memo), patient).await? {
+                        Answer::Durable => break memo,
                         Answer::Rejected(bad) => bad,
                         Answer::Not(ended) => return Ok(ended),
                     };
@@ -197,13 +227,13 @@ impl Stores {
                 unfolded.extend(verdict.unfold.iter().cloned());
                 let refused = refused_by(place, bound, batch, verdict);
                 let origins: Vec<Origin> = refused.iter().map(|(origin, _)| *origin).collect();
-                note = left_out::add(&note, &origins, batch.serving.transforms());
+                left_out.extend_from_slice(&origins);
                 omitted.extend(origins);
                 places.extend(refused.iter().map(|(_, refused)| refused.place));
                 let refused: Vec<_> = refused.iter().map(|(_, refused)| refused).collect();
                 self.file(batch, standing.letters, &refused, &places, &mut summary.rejected).await?;
-            }
-            (standing.next[place], standing.notes[place]) = (batch.to, note);
+            };
+            (standing.next[place], standing.memos[place]) = (batch.to, memo);
         }
         standing.letters = standing.letters.max(batch.to);
         self.breaker.passed(batch.records.len(), &places);
@@ -233,7 +263,9 @@ impl Stores {
                 continue;
             }
             if bound.sink.keeps_ledger() {
-                match self.execute(standing, place, to, &[], (serving, &standing.notes[place]), true).await? {
+                let memo = &mut standing.memos[place];
+                memo.last = standing.last.filter(|last| last.offset < to).or(memo.last);
+                match self.execute(standing, place, to, &[], (serving, &standing.memos[place]), true).await? {
                     Answer::Durable => {}
                     Answer::Rejected(_) => return Err(self.refused_nothing(bound)),
                     Answer::Not(ended) => return Ok(ended),
@@ -251,12 +283,13 @@ impl Stores {
         place: usize,
         to: u64,
         writes: &[Write<'_>],
-        (serving, note): (&Serving, &str),
+        (serving, memo): (&Serving, &Memo),
         patient: bool,
     ) -> anyhow::Result<Answer> {
         let (bound, from) = (&self.sinks[place], standing.next[place]);
         let (key, token, epoch) = (&standing.key, standing.token, standing.epochs[place]);
-        let step = Step { key, token, from, to, epoch, digest: serving.digests(), note };
+        let note = memo.write();
+        let step = Step { key, token, from, to, epoch, digest: serving.digests(), note: &note };
         Ok(match self.patiently(bound, || self.observed.timed(&bound.name, bound.sink.write(&step, writes))).await? {
             Written::Applied | Written::AlreadyApplied => Answer::Durable,
             Written::Clashes(bad) if patient => {
@@ -289,9 +322,9 @@ impl Stores {
 fn refused_before(standing: &Standing, serving: &Serving) -> Vec<(usize, Origin)> {
     let lowest = standing.lowest();
     let mut refused = Vec::new();
-    for (place, (note, next)) in standing.notes.iter().zip(&standing.next).enumerate() {
+    for (place, (memo, next)) in standing.memos.iter().zip(&standing.next).enumerate() {
         if *next > lowest {
-            let ahead = left_out::of(note, serving.transforms()).into_iter().filter(|origin| origin.offset < *next);
+            let ahead = memo.left_out.of(serving.transforms()).into_iter().filter(|origin| origin.offset < *next);
             refused.extend(ahead.map(|origin| (place, origin)));
         }
     }

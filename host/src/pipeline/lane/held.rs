@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
+
 use super::{ADVANCE_AFTER, Running};
 use crate::pipeline::claim::Standing;
+use crate::pipeline::memo::LastRecord;
 use crate::pipeline::retry::Backoff;
 use crate::pipeline::serving::Serving;
 use crate::source::status::Position;
-use crate::source::{Assigned, Claim, Control, TopicPartition};
+use crate::source::{Assigned, Claim, Control, Record, TopicPartition};
 
 /// How long a partition rests that clashes with another one.
 const REST: Duration = Duration::from_millis(200);
@@ -21,6 +24,8 @@ pub(super) struct Held {
     pub(super) claim: Claim,
     pub(super) log_start: u64,
     pub(super) standing: Standing,
+    /// The records that sinks took last, by the sinks' places, as long as nobody has seen them again.
+    pub(super) unseen: Vec<(usize, LastRecord)>,
     /// Everything below is durable, or was nobody's to give.
     pub(super) done: u64,
     /// The modules that handled what lies before the next batch.
@@ -51,12 +56,16 @@ impl Running {
         let standing = self.lane.runtime.block_on(claimed)?;
         // Where records were lost, the source has none before its start.
         let offset = standing.lowest().max(assigned.log_start);
+        let unseen = standing.seen_last(assigned);
+        // From the one that was taken last, to see that it is still the same topic.
+        let first = unseen.iter().map(|(_, last)| last.offset).fold(offset, u64::min);
         tracing::info!(pipeline = stores.pipeline, %partition, offset, "claimed");
         stores.observed.claims.fetch_add(1, Ordering::Relaxed);
         let held = Held {
             claim: stores.next_claim(),
             log_start: assigned.log_start,
             standing,
+            unseen,
             done: offset,
             by: self.serving.clone(),
             handled: before.as_ref().map_or(0, |before| before.handled),
@@ -68,7 +77,35 @@ impl Running {
             position: stores.observed.source.claimed(partition, offset, assigned.log_end),
         };
         self.held.insert(partition.clone(), held);
-        self.give(partition, offset);
+        self.give(partition, first);
+        Ok(())
+    }
+
+    /// Holds records against those that the sinks took last, and leaves those that a sink wants.
+    ///
+    /// # Errors
+    /// When one is another: the offsets of this topic are not those that the ledgers mean.
+    pub(super) fn recognize(&mut self, partition: &TopicPartition, records: &mut Vec<Record>) -> anyhow::Result<()> {
+        let Some(held) = self.held.get_mut(partition).filter(|held| !held.unseen.is_empty()) else { return Ok(()) };
+        let another = |(_, last): &&(usize, LastRecord)| {
+            let place = records.binary_search_by_key(&last.offset, |record| record.offset);
+            place.is_ok_and(|place| LastRecord::of(&records[place]) != *last)
+        };
+        if let Some((place, last)) = held.unseen.iter().find(another) {
+            let stores = &self.lane.stores;
+            return Err(anyhow!(
+                "pipeline `{}`: the record at {partition}@{} is not the one that sink `{}` took there: the topic was \
+                 made anew, or this is another cluster. Give the pipeline another name and its sinks fresh targets",
+                stores.pipeline,
+                last.offset,
+                stores.sinks[*place].name
+            ));
+        }
+        // What is not there any more was compacted away, or ends a transaction.
+        let last = records.last().map_or(0, |record| record.offset);
+        held.unseen.retain(|(_, unseen)| unseen.offset > last);
+        let lowest = held.standing.lowest();
+        records.retain(|record| record.offset >= lowest);
         Ok(())
     }
 

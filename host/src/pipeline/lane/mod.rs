@@ -168,6 +168,7 @@ impl Running {
         let Some(partition) = records.first().map(|record| record.partition.clone()) else { return Ok(()) };
         let Some(claim) = self.held.get(&partition).map(|held| held.claim) else { return Ok(()) };
         records.retain(|record| record.claim == claim);
+        self.recognize(&partition, &mut records)?;
         if records.is_empty() {
             return Ok(());
         }

@@ -56,8 +56,12 @@ impl Played {
     }
 
     fn give(&self, partition: u32, offset: u64, claim: Claim) {
-        let partition = of(partition);
-        let record = Record { partition, offset, timestamp: None, headers: vec![], key: None, value: None, claim };
+        self.give_value(partition, offset, claim, "");
+    }
+
+    fn give_value(&self, partition: u32, offset: u64, claim: Claim, value: &str) {
+        let (partition, value) = (of(partition), Some(value.into()));
+        let record = Record { partition, offset, timestamp: None, headers: vec![], key: None, value, claim };
         self.queue.push(record, &AtomicBool::new(false)).unwrap();
     }
 
@@ -109,6 +113,64 @@ fn a_partition_is_told_durable_and_released_when_it_is_taken_away() {
     assert_eq!((offset, metadata.positions["s1"]), (next, next));
     assert_eq!(metadata.sinks, ["s0".to_owned()].into());
     played.end();
+}
+
+#[test]
+fn a_topic_is_known_again_by_the_record_that_was_taken_last() {
+    let cache = Arc::new(Store::default());
+    let site = Site::new(vec![(CACHE, cache.clone())]);
+    let played = Played::new(&site);
+    let (_, claim) = played.assign(assigned(0));
+    played.give_value(0, 3, claim, "three");
+    played.give_value(0, 4, claim, "four");
+    played.durable(0, 5);
+    played.end();
+    let writes = cache.writes().len();
+
+    // The same, and one more: nothing is handled twice.
+    let played = Played::new(&site);
+    let (offset, claim) = played.assign(assigned(0));
+    assert_eq!(offset, 4);
+    played.give_value(0, 4, claim, "four");
+    played.give_value(0, 5, claim, "five");
+    played.durable(0, 6);
+    played.end();
+    assert_eq!(cache.writes().iter().skip(writes).map(|write| write.offsets.clone()).collect::<Vec<_>>(), [[5]]);
+
+    // It was compacted away.
+    let played = Played::new(&site);
+    let (offset, claim) = played.assign(assigned(0));
+    assert_eq!(offset, 5);
+    played.give_value(0, 7, claim, "seven");
+    played.durable(0, 8);
+    played.end();
+
+    // Another topic of this name, which is longer already.
+    let played = Played::new(&site);
+    let (_, claim) = played.assign(assigned(0));
+    played.give_value(0, 7, claim, "another");
+    played.give_value(0, 8, claim, "eight");
+    let failure = played.failure();
+    assert!(failure.contains("the record at t-0@7 is not the one that sink `s0` took there"), "{failure}");
+    assert_eq!(cache.next(0), Some(8));
+}
+
+#[test]
+fn a_sink_ahead_of_the_others_knows_its_last_record_too() {
+    let (cache, slow) = (Arc::new(Store::default()), Arc::new(Store::default()));
+    let first = Site::new(vec![(CACHE, cache.clone())]);
+    let played = Played::new(&first);
+    let (_, claim) = played.assign(assigned(0));
+    played.give_value(0, 4, claim, "four");
+    played.durable(0, 5);
+    played.end();
+
+    let played = Played::new(&Site::new(vec![(TABLES, slow), (CACHE, cache)]));
+    let (offset, claim) = played.assign(assigned(0));
+    assert_eq!(offset, 0);
+    played.give_value(0, 2, claim, "two");
+    played.give_value(0, 4, claim, "another");
+    assert!(played.failure().contains("the record at t-0@4 is not the one that sink `s"));
 }
 
 #[test]

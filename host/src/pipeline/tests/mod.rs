@@ -89,7 +89,9 @@ fn answering(answer: impl Fn(&Record) -> Option<Vec<Command>> + Send + 'static) 
             }
         }
         let to = records.last().unwrap().offset + 1;
-        Ok(Prepared { to, records, serving: serving(), commands, refused, summary, happened: None, stop: None })
+        let controls = Vec::new();
+        let serving = serving();
+        Ok(Prepared { to, records, serving, commands, controls, refused, summary, happened: None, stop: None })
     })
 }
 
