@@ -98,15 +98,15 @@ fn a_topic_that_has_grown_before_a_start_stops_the_pipeline_until_that_is_confir
     goes_on(case, "on_changed_topic", &["has 4 partitions, and had 3"]);
 }
 
-#[test]
-fn a_topic_that_was_made_anew_is_known_by_its_offsets() {
+/// The orders' topic is made anew, with the orders so many times: the pipeline stops until it begins anew.
+fn made_anew(rounds: usize) {
     let mut case = Orders::on(&Broker::shared());
     case.stream.produce(&repeated(&orders(), 2));
     case.stream.running().stop();
     case.stream.topic.delete();
     case.stream.topic.make(3);
     case.stream.produced.clear();
-    case.stream.produce(&orders());
+    case.stream.produce(&repeated(&orders(), rounds));
     for _ in 0..2 {
         let parts = [
             &case.stream.pipeline,
@@ -123,6 +123,16 @@ fn a_topic_that_was_made_anew_is_known_by_its_offsets() {
     let troubles = case.stream.running().stop();
     assert_eq!(troubles, [""; 0]);
     case.check();
+}
+
+#[test]
+fn a_topic_that_was_made_anew_is_known_by_its_offsets() {
+    made_anew(1);
+}
+
+#[test]
+fn a_topic_that_was_made_anew_and_is_longer_already_is_known_by_its_records() {
+    made_anew(5);
 }
 
 #[test]

@@ -5,10 +5,12 @@
 mod ahead;
 mod breaker;
 mod elasticsearch;
+mod fatal;
 mod kafka;
 mod login;
 mod postgres;
 mod process;
 mod producer;
 mod redis;
+mod replay;
 pub(crate) mod support;

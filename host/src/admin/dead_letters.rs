@@ -1,9 +1,11 @@
-//! `/v1/dead-letters`: what could not be handled, read from where it is filed.
+//! `/v1/dead-letters`: what could not be handled, read from where it is filed. `/v1/replays`: handling it again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State as Shared};
 use axum::http::StatusCode;
@@ -60,6 +62,27 @@ pub(super) async fn show(
         return Err(Refused::not_found("there is no dead letter of this record", "`/v1/dead-letters` lists them"));
     }
     Ok(Json(found))
+}
+
+/// Has the lanes handle letters again.
+pub(super) async fn replay(Shared(state): Shared<Arc<State>>, body: Bytes) -> Answer {
+    let request: dead_letter::Request = serde_json::from_slice(&body).map_err(|error| {
+        let remedy = "send an object with `pipeline`, `fault`, `positions` and `skip`, each of which may be left out";
+        Refused::new(StatusCode::BAD_REQUEST, format!("the body does not say what to replay: {error}"), remedy)
+    })?;
+    if let Some(wrong) = request.positions.iter().find(|position| !dead_letter::is_position(position)) {
+        let error = format!("{wrong:?} is no position");
+        return Err(Refused::new(StatusCode::BAD_REQUEST, error, "write it as `orders-0@17`"));
+    }
+    wanted(&state, Asked { pipeline: request.pipeline.clone(), fault: None, limit: None })?;
+    let observed = state.observed.clone();
+    // So that the answer comes before the connection is ended.
+    let patience = state.config.admin.as_ref().map_or(Duration::ZERO, |admin| admin.timeout) / 2;
+    let until = Instant::now() + patience;
+    read(&state, move |config, go_on| {
+        Ok(serde_json::to_value(dead_letter::replay(config, &observed, &request, until, MOST, go_on)?)?)
+    })
+    .await
 }
 
 /// A name that is none of the configuration's is a slip of the pen, not an empty list.

@@ -49,6 +49,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route::get("/v1/config", get(pipelines::config)),
         Route::get("/v1/dead-letters", get(dead_letters::list)),
         Route::get("/v1/dead-letters/{position}", get(dead_letters::show)),
+        Route::post("/v1/replays", Limit::Small, post(dead_letters::replay)),
         Route::get("/v1/modules", get(modules::list)),
         Route::get("/v1/offers/{id}", get(modules::show)),
         Route::post("/v1/offers/{id}/discard", Limit::Small, post(modules::discard)),

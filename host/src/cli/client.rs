@@ -59,6 +59,8 @@ pub(super) fn ask(admin: &Admin, method: Method, path: &str) -> anyhow::Result<V
 pub(super) enum Content {
     /// Nothing, of the type that changes have.
     Json,
+    /// What is asked for.
+    Text(String),
     /// A module.
     Module(Bytes),
 }
@@ -70,6 +72,7 @@ pub(super) enum Content {
 pub(super) fn send(admin: &Admin, method: Method, path: &str, content: Content) -> anyhow::Result<Value> {
     let (kind, body) = match content {
         Content::Json => ("application/json", Bytes::new()),
+        Content::Text(json) => ("application/json", json.into()),
         Content::Module(bytes) => ("application/octet-stream", bytes),
     };
     let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, kind);

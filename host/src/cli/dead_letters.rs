@@ -1,5 +1,6 @@
 //! `tidegate dead-letters`: what could not be handled, as it was filed.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -7,9 +8,11 @@ use anyhow::anyhow;
 use hyper::Method;
 use serde::de::DeserializeOwned;
 use tidegate::config::Config;
-use tidegate::pipeline::dead_letter::{self, Bytes, Foreign, Found, Listed, ShownLetter, Wanted, WholeLetter};
+use tidegate::pipeline::dead_letter::{
+    self, Bytes, Foreign, Found, Handled, Listed, Report, Request, ShownLetter, Wanted, WholeLetter,
+};
 
-use super::client::{NotRunning, ask, encoded};
+use super::client::{Content, NotRunning, admin, ask, encoded, send};
 use super::exit::{Exit, UsageError, message};
 use super::show::{one_line, wire};
 
@@ -26,6 +29,30 @@ pub(super) enum Command {
     /// What is JSON is laid out over lines, its digits as they are.
     #[command(after_help = super::exit::HELP)]
     Show(Show),
+    /// Have the running program handle dead letters again, by the modules that serve now: each record in its turn, between
+    /// two batches, and only into the stores that lack it. A record after which another event of its key was handled is
+    /// left alone, so that nothing older comes over what is newer. Prints a line for each record: its pipeline and position,
+    /// and `applied`, `superseded`, `rejected`, `not-now` or `elsewhere` with the reason; then how many there are of each.
+    /// `elsewhere` is of a partition that another process owns: ask that one too.
+    ///
+    /// A record without a key is never replayed, and of each partition the newest 500 letters alone. The letters stay
+    /// where they are filed. Exits with 1 when a record was rejected again, or has still to be replayed.
+    #[command(after_help = super::exit::HELP)]
+    Replay(Again),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Again {
+    /// The configuration file of the running program, which must have an `[admin]` block.
+    config: PathBuf,
+    /// Where the records stood: TOPIC-PARTITION@OFFSET. All of them when none is named.
+    positions: Vec<String>,
+    /// Of this pipeline alone.
+    #[arg(long, value_name = "NAME")]
+    pipeline: Option<String>,
+    /// Of this fault alone.
+    #[arg(long, value_name = "FAULT")]
+    fault: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,7 +98,45 @@ pub(super) fn dead_letters(command: &Command) -> anyhow::Result<Exit> {
             check_pipeline(&config, arguments.pipeline.as_deref())?;
             show(arguments, &config)
         }
+        Command::Replay(arguments) => {
+            let config = Config::load(&arguments.config)?;
+            check_pipeline(&config, arguments.pipeline.as_deref())?;
+            replay(arguments, &config)
+        }
     }
+}
+
+fn replay(arguments: &Again, config: &Config) -> anyhow::Result<Exit> {
+    if let Some(wrong) = arguments.positions.iter().find(|position| !dead_letter::is_position(position)) {
+        return Err(UsageError(format!("`{wrong}` is no position; write it as `orders-0@17`")).into());
+    }
+    let admin = admin(config)?;
+    let mut request = Request {
+        pipeline: arguments.pipeline.clone(),
+        fault: arguments.fault.clone(),
+        positions: arguments.positions.clone(),
+        skip: 0,
+    };
+    let mut counts = BTreeMap::new();
+    let mut output = io::stdout().lock();
+    loop {
+        let content = Content::Text(serde_json::to_string(&request)?);
+        let report: Report = serde_json::from_value(send(admin, Method::POST, "/v1/replays", content)?)?;
+        for Handled { pipeline, position, outcome, reason } in &report.records {
+            writeln!(output, "{}", one_line(format!("{pipeline} {position} {outcome} {reason}").trim_end()))?;
+            *counts.entry(outcome.clone()).or_insert(0_u64) += 1;
+        }
+        match report.next {
+            Some(next) => request.skip = next,
+            None => break,
+        }
+    }
+    let total: u64 = counts.values().sum();
+    let each: Vec<_> = counts.iter().map(|(outcome, count)| format!("{outcome} {count}")).collect();
+    let each = if each.is_empty() { String::new() } else { format!(" ({})", each.join(", ")) };
+    writeln!(output, "records: {total}{each}")?;
+    let left: u64 = ["rejected", "not-now", "elsewhere"].iter().filter_map(|outcome| counts.get(*outcome)).sum();
+    Ok(if left > 0 { Exit::Failed } else { Exit::Done })
 }
 
 /// A name that is none of the file's is a slip of the pen, not an empty list.

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, anyhow};
 
-use super::commit::CommitMetadata;
+use super::commit::{Claims, CommitMetadata};
 use super::memo::{LastRecord, Memo};
 use super::write::{BoundSink, Ended, Stores};
 use crate::command::Port;
@@ -35,6 +35,8 @@ pub(super) struct Standing {
     pub(super) last: Option<LastRecord>,
     /// Everything below that had to be filed as a dead letter is filed.
     pub(super) letters: u64,
+    /// The claims in a row that came to nothing.
+    pub(super) claims: Claims,
 }
 
 impl Standing {
@@ -91,6 +93,7 @@ impl Stores {
             memos: Vec::new(),
             last: None,
             letters: committed.dead_letters.max(before.map_or(0, |before| before.letters)),
+            claims: Claims::default(),
         };
         for (place, bound) in self.sinks.iter().enumerate() {
             let (mut next, mut epoch, mut memo) = (assigned.log_start, 0, Memo::default());
@@ -112,6 +115,9 @@ impl Stores {
             standing.epochs.push(epoch);
             standing.memos.push(memo);
         }
+        // A process that claims again is alive, whatever its claim has come to.
+        let claims = before.map_or(committed.claims, |before| before.claims);
+        standing.claims = claims.found_at(standing.lowest());
         Ok(standing)
     }
 
@@ -210,7 +216,9 @@ impl Stores {
 
     /// What goes with the next commit of a partition.
     pub(super) fn commit_metadata(&self, standing: &Standing) -> String {
-        let mut metadata = CommitMetadata { dead_letters: standing.letters, ..CommitMetadata::default() };
+        let stands = standing.claims.at == Some(standing.lowest());
+        let claims = if stands && standing.claims.count > 0 { standing.claims } else { Claims::default() };
+        let mut metadata = CommitMetadata { dead_letters: standing.letters, claims, ..CommitMetadata::default() };
         for (bound, next) in self.sinks.iter().zip(&standing.next) {
             if bound.sink.keeps_ledger() {
                 metadata.sinks.insert(bound.name.clone());

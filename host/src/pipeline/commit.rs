@@ -20,12 +20,44 @@ pub(super) struct CommitMetadata {
     /// Everything below that had to be filed as a dead letter is filed.
     #[serde(default)]
     pub(super) dead_letters: u64,
+    /// How many claims in a row have found something to handle, and have brought nothing to its end.
+    #[serde(default, skip_serializing_if = "Claims::is_none")]
+    pub(super) claims: Claims,
+}
+
+/// Claims in a row that came to nothing. A process that dies takes its claim back by no word; one that ends, or that has
+/// come further, does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Claims {
+    /// How many, the last one included.
+    pub(super) count: u32,
+    /// Where all of them began, once a lane has found out.
+    pub(super) at: Option<u64>,
+}
+
+impl Claims {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The claim that has just been counted, of a partition that is found to begin here.
+    pub(super) fn found_at(self, offset: u64) -> Self {
+        let none_came_further = self.at.is_none_or(|at| at == offset);
+        Self { count: if none_came_further { self.count } else { self.count.min(1) }, at: Some(offset) }
+    }
 }
 
 impl CommitMetadata {
     /// What a commit holds. Of one that another program made nothing is known.
     pub(super) fn read(text: &str) -> Self {
         serde_json::from_str(text).unwrap_or_default()
+    }
+
+    /// The text with one more claim in it, for the commit that proves the claim.
+    pub(super) fn count_claim(text: &str) -> String {
+        let mut metadata = Self::read(text);
+        metadata.claims.count = metadata.claims.count.saturating_add(1);
+        metadata.write()
     }
 
     /// The text for a commit.
@@ -44,10 +76,28 @@ mod tests {
             sinks: ["cache".to_owned()].into(),
             positions: [("events".to_owned(), u64::MAX)].into(),
             dead_letters: 7,
+            claims: Claims::default(),
         };
+        assert_eq!(
+            metadata.write(),
+            r#"{"sinks":["cache"],"positions":{"events":18446744073709551615},"dead_letters":7}"#
+        );
         assert_eq!(CommitMetadata::read(&metadata.write()), metadata);
         for foreign in ["", "leader epoch 3", "[1]", "{\"sinks\":3}"] {
             assert_eq!(CommitMetadata::read(foreign), CommitMetadata::default(), "{foreign}");
         }
+    }
+
+    #[test]
+    fn claims_are_counted_as_long_as_they_begin_at_one_place() {
+        let text = (0..4).fold(String::new(), |text, _| CommitMetadata::count_claim(&text));
+        let counted = CommitMetadata::read(&text).claims;
+        assert_eq!(counted, Claims { count: 4, at: None });
+        let found = counted.found_at(7);
+        assert_eq!(found, Claims { count: 4, at: Some(7) });
+        let metadata = CommitMetadata { claims: found, ..CommitMetadata::default() };
+        let again = CommitMetadata::read(&CommitMetadata::count_claim(&metadata.write())).claims;
+        assert_eq!((again.found_at(7).count, again.found_at(8).count), (5, 1));
+        assert_eq!(Claims::default().found_at(3).count, 0);
     }
 }

@@ -2,12 +2,15 @@
 //! transaction with it: which answers the sink has refused, which dead letters may still be replayed, and which record
 //! it has come to last.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::left_out::LeftOut;
 use super::open_marks::OpenMarks;
 use super::write::Prepared;
-use crate::command::collapse::Origin;
+use crate::command::Port;
+use crate::command::collapse::{Origin, Tagged};
 use crate::source::Record;
 
 /// What is kept, in the note's JSON.
@@ -46,19 +49,24 @@ impl Memo {
         if read.epoch == epoch { read } else { Self { epoch, ..Self::default() } }
     }
 
-    /// Marks what the sink does not take of a batch from this offset on, and closes what an event of it came after.
-    /// What has no key is never marked: nobody could say what came after it.
-    pub(super) fn take(&mut self, batch: &Prepared, from: u64, refused: impl Fn(&Origin) -> bool) {
-        let transforms = batch.serving.transforms();
-        for (place, record) in batch.records.iter().enumerate() {
+    /// Marks what a sink of these ports does not take of a batch from this offset on, and closes what an event came after
+    /// that wrote there. What has no key is never marked: nobody could say what came after it.
+    pub(super) fn take(&mut self, batch: &Prepared, from: u64, ports: &[Port], refused: impl Fn(&Origin) -> bool) {
+        let mut wrote: Option<HashSet<Origin>> = None;
+        for record in &batch.records {
             let Some(key) = record.key.as_deref().filter(|_| (from..batch.to).contains(&record.offset)) else {
                 continue;
             };
-            for (transform, (name, _)) in transforms.iter().enumerate() {
-                if refused(&Origin { offset: record.offset, transform }) {
+            for (transform, (name, _)) in batch.serving.transforms().iter().enumerate() {
+                let origin = Origin { offset: record.offset, transform };
+                if refused(&origin) {
                     self.open.add(name, key, record.offset);
-                } else if !self.open.is_empty() && batch.controls.binary_search(&place).is_err() {
-                    self.open.close(name, key, record.offset);
+                } else if !self.open.is_empty() {
+                    let mine = |tagged: &&Tagged| ports.contains(&tagged.command.port());
+                    let all = || batch.commands.iter().filter(mine).map(Tagged::origin).collect();
+                    if wrote.get_or_insert_with(all).contains(&origin) {
+                        self.open.close(name, key, record.offset);
+                    }
                 }
             }
         }

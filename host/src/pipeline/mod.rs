@@ -22,6 +22,7 @@ mod open_marks;
 mod prepare;
 mod progress;
 mod reject;
+mod replay;
 mod retry;
 mod serving;
 mod shadow;

@@ -1,10 +1,11 @@
-//! What can be seen of a run from outside, and the one thing that can be done to it: a pipeline paused.
+//! What can be seen of a run from outside, and the few things that can be done to it: a pipeline paused, and dead letters
+//! handed to its lanes again.
 //!
 //! It is made before the run and outlives it, so that probes answer while modules are being compiled. Lanes and sinks
 //! raise counters; whoever reads them takes no lock that a batch waits for.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use super::count::{Histogram, Tally};
@@ -13,8 +14,8 @@ use super::retry::Waiting;
 use crate::command::{Command, Port};
 use crate::config::{self, Config};
 use crate::contract::Fault;
-use crate::source::LaneQueue;
 use crate::source::status::Status;
+use crate::source::{LaneQueue, Record, Replay, Replayed};
 
 /// What records mean, as the counts of a run name it.
 pub(super) const EVENTS: [&str; 11] = [
@@ -264,6 +265,20 @@ impl ObservedPipeline {
         let new = std::mem::replace(&mut *state, paused) != paused;
         self.queues.get().into_iter().flatten().for_each(|queue| queue.pause(paused));
         new
+    }
+
+    /// Has the lanes handle dead letters again, and waits for this long at most. Answers what became of those whose
+    /// partitions this process owns, as far as that is known by then.
+    pub fn replay(&self, records: &[Record], patience: Duration) -> Vec<Replayed> {
+        let (answers, replayed) = mpsc::channel();
+        for queue in self.queues.get().into_iter().flatten() {
+            // A lane that has stopped owns nothing.
+            let _ = queue.replay(Replay { records: records.to_vec(), answers: answers.clone() });
+        }
+        drop(answers);
+        let until = Instant::now() + patience;
+        let next = || replayed.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
+        std::iter::from_fn(next).collect()
     }
 
     /// Through these queues its records come.

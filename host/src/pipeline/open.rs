@@ -7,6 +7,7 @@ use std::sync::mpsc::Receiver;
 
 use anyhow::{Context, bail};
 
+use super::commit::CommitMetadata;
 use super::dead_letter::{DeadLetterFile, DeadLetterTopic, DeadLetters};
 use crate::config::{self, Config, DeadLetterStore, KafkaClient};
 use crate::sink::{self, Sink};
@@ -55,7 +56,10 @@ pub(super) fn source(config: &Config, pipeline: &config::Pipeline, seen_by: &Arc
                 topics: pipeline.topics.iter().map(|topic| topic.as_str().to_owned()).collect(),
             }))
         }
-        config::Source::Kafka(source) => Ok(Source::Kafka(KafkaSource::new(source, pipeline).seen_by(seen_by.clone()))),
+        config::Source::Kafka(source) => {
+            let source = KafkaSource::new(source, pipeline).seen_by(seen_by.clone());
+            Ok(Source::Kafka(source.counting_claims(CommitMetadata::count_claim)))
+        }
     }
 }
 

@@ -73,7 +73,6 @@ pub(super) struct Made {
     /// The offset after the last record that was taken.
     to: u64,
     commands: Vec<Tagged>,
-    controls: Vec<usize>,
     refused: Vec<Refused>,
     summary: PipelineSummary,
     happened: Option<i64>,
@@ -95,8 +94,8 @@ impl Made {
 
     /// The batch of these records, as this set of modules handled it.
     pub(super) fn into_prepared(self, records: Vec<Record>, serving: Arc<Serving>) -> Prepared {
-        let Self { to, commands, controls, refused, summary, happened, stop } = self;
-        Prepared { records, to, serving, commands, controls, refused, summary, happened, stop }
+        let Self { to, commands, refused, summary, happened, stop } = self;
+        Prepared { records, to, serving, commands, refused, summary, happened, stop }
     }
 }
 
@@ -173,7 +172,7 @@ impl Work {
                     ));
                     break;
                 }
-                Event::Truncate | Event::Control(_) => made.controls.push(place),
+                Event::Truncate | Event::Control(_) => {}
             }
             count(&mut made.summary.events, kind);
         }

@@ -93,8 +93,6 @@ pub(super) struct Prepared {
     pub(super) serving: Arc<Serving>,
     /// The commands in the order of the events.
     pub(super) commands: Vec<Tagged>,
-    /// The places of the records that are no change of a row.
-    pub(super) controls: Vec<usize>,
     /// The records that were refused so far.
     pub(super) refused: Vec<Refused>,
     /// What it comes to, to be counted once it is durable; what is rejected is counted where it is filed.
@@ -141,7 +139,7 @@ impl Prepared {
 }
 
 /// What one sink made of a write.
-enum Answer {
+pub(super) enum Answer {
     /// It is durable.
     Durable,
     /// Nothing is changed, and these are bad.
@@ -191,7 +189,8 @@ impl Stores {
             let mine = |tagged: &&Tagged| tagged.offset >= from && bound.ports.contains(&tagged.command.port());
             let mut commands: Vec<&Tagged> = batch.commands.iter().filter(mine).collect();
             if commands.is_empty() {
-                standing.memos[place].take(batch, from, |origin| refused.contains(origin) || omitted.contains(origin));
+                standing.memos[place]
+                    .take(batch, from, &bound.ports, |origin| refused.contains(origin) || omitted.contains(origin));
                 continue;
             }
             for command in &commands {
@@ -212,7 +211,7 @@ impl Stores {
                 let writes = collapse(commands.iter().copied(), &unfolded);
                 let mut memo = standing.memos[place].clone();
                 memo.left_out.add(&left_out, batch.serving.transforms());
-                memo.take(batch, from, |origin| refused.contains(origin) || omitted.contains(origin));
+                memo.take(batch, from, &bound.ports, |origin| refused.contains(origin) || omitted.contains(origin));
                 memo.last = standing.last;
                 let bad =
                     match self.execute(standing, place, batch.to, &writes, (&batch.serving, &memo), patient).await? {
@@ -277,7 +276,7 @@ impl Stores {
     }
 
     /// Has one sink execute what is left for it and move its ledger.
-    async fn execute(
+    pub(super) async fn execute(
         &self,
         standing: &Standing,
         place: usize,

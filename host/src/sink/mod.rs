@@ -135,7 +135,8 @@ pub struct Step<'a> {
     pub token: Token,
     /// Where the ledger must stand: the `to` of the write before.
     pub from: u64,
-    /// Where it stands afterwards.
+    /// Where it stands afterwards. The same as `from` for events of before that are made up for: such a write may be
+    /// done twice when its answer is lost, and nothing tells. The offsets of its events lie below `from`.
     pub to: u64,
     /// The epoch of the topic, from its [`TopicHead`].
     pub epoch: u16,
@@ -150,13 +151,13 @@ impl Step<'_> {
     /// Whether the step is one.
     ///
     /// # Errors
-    /// `Stop` when it does not go forward: a write that leaves the ledger where it is could be done twice.
+    /// `Stop` when it goes backwards.
     pub fn check(&self) -> Result<(), SinkError> {
-        if self.from < self.to {
+        if self.from <= self.to {
             return Ok(());
         }
         Err(SinkError::Stop(format!(
-            "a write of {} of pipeline {} goes from offset {} to {}, which is not forward; please report this",
+            "a write of {} of pipeline {} goes from offset {} back to {}; please report this",
             self.key.partition, self.key.pipeline, self.from, self.to
         )))
     }

@@ -4,6 +4,7 @@ mod file;
 pub mod kafka;
 mod queue;
 pub mod recorded;
+mod replay;
 pub mod status;
 pub(crate) mod topics;
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 pub use file::FileSource;
 pub use kafka::KafkaSource;
 pub use queue::{Bounds, Closed, Item, LaneQueue};
+pub use replay::{Fate, Replay, Replayed};
 pub use topics::Topics;
 
 /// A partition of a topic.
@@ -47,8 +49,8 @@ pub struct Assigned {
     pub log_end: Option<u64>,
     /// What is known of its topic; none where nobody knows, as with files.
     pub topic: Option<TopicFacts>,
-    /// The metadata of the group's last commit of this partition, as [`Control::Durable`] gave it; none where there
-    /// was no commit.
+    /// The metadata of the group's last commit of this partition, as [`Control::Durable`] gave it, with this claim
+    /// counted; none where there is no group.
     pub committed: Option<String>,
 }
 

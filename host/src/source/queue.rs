@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::{Assigned, Claim, Record, TopicPartition};
+use super::{Assigned, Claim, Record, Replay, TopicPartition};
 
 /// How often a source that waits for room looks whether it shall stop.
 const LOOK_UP: Duration = Duration::from_millis(100);
@@ -32,6 +32,8 @@ pub enum Item {
         /// The claim under which this was found.
         claim: Claim,
     },
+    /// Handle dead letters again.
+    Replay(Replay),
     /// The lane's own word to itself: the batch of this number has been written, or has not.
     Written(u64),
     /// The source has given everything it has: finish what is in flight, and say so.
@@ -223,6 +225,20 @@ impl LaneQueue {
             return Err(Closed);
         }
         state.signals.push_back(Item::Assigned(assigned));
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Has the lane handle dead letters again.
+    ///
+    /// # Errors
+    /// When the lane has stopped.
+    pub fn replay(&self, replay: Replay) -> Result<(), Closed> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Closed);
+        }
+        state.signals.push_back(Item::Replay(replay));
         self.arrived.notify_one();
         Ok(())
     }

@@ -95,6 +95,10 @@ fn misbehave((deed, stamp): (&str, &str), calls: u64, batch: &Batch, change: Cha
         "trap" => core::arch::wasm32::unreachable(),
         "overflow" => drop(black_box(descend(u64::MAX))),
         "panic" => panic!("no good\u{7} at offset {offset}"),
+        "stick" => {
+            write(Level::Info, &format!("stuck at offset {offset}"));
+            spin();
+        }
         "slow" => {
             write(Level::Info, "slow");
             work();

@@ -1,7 +1,7 @@
 //! The program while it runs, and what it says meanwhile.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Output};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -60,6 +60,11 @@ impl Program {
         let output = self.site.start(&["check", "--connect", "tidegate.toml"]).wait_with_output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
         (output.status.code().unwrap(), said.lines().map(ToOwned::to_owned).collect())
+    }
+
+    /// Runs another command beside it.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.site.start(arguments).wait_with_output().unwrap()
     }
 
     /// The rows of a query on a SQLite file that the program makes; none while its tables are not there.

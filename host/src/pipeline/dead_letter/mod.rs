@@ -1,11 +1,13 @@
 //! Dead letters: records that could not be handled, kept whole with the reason, durable before the ledger moves on.
 
+mod again;
 mod file;
 mod filed;
 mod headers;
 mod kafka;
 mod shown;
 
+pub use self::again::{Handled, Report, Request, replay};
 pub(super) use self::file::DeadLetterFile;
 pub use self::filed::{Filed, Letter, read};
 pub(super) use self::kafka::DeadLetterTopic;

@@ -242,7 +242,7 @@ pub fn is_position(text: &str) -> bool {
 }
 
 impl Wanted {
-    fn is(&self, pipeline: &str, fault: &str) -> bool {
+    pub(super) fn is(&self, pipeline: &str, fault: &str) -> bool {
         self.pipeline.as_ref().is_none_or(|wanted| wanted == pipeline)
             && self.fault.as_ref().is_none_or(|wanted| wanted == fault)
     }

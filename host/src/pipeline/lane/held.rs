@@ -9,11 +9,17 @@ use anyhow::anyhow;
 
 use super::{ADVANCE_AFTER, Running};
 use crate::pipeline::claim::Standing;
+use crate::pipeline::commit::Claims;
 use crate::pipeline::memo::LastRecord;
 use crate::pipeline::retry::Backoff;
 use crate::pipeline::serving::Serving;
 use crate::source::status::Position;
 use crate::source::{Assigned, Claim, Control, Record, TopicPartition};
+
+/// How many claims may come to nothing before records are handled one by one, and how many more before they are not
+/// handled any more.
+const IN_BATCHES: u32 = 3;
+const ONE_BY_ONE: u32 = 3;
 
 /// How long a partition rests that clashes with another one.
 const REST: Duration = Duration::from_millis(200);
@@ -36,6 +42,8 @@ pub(super) struct Held {
     pub(super) by_before: Range<u64>,
     /// To be claimed anew: the source has been asked to assign it again.
     pub(super) lost: bool,
+    /// How many records are to be handled one by one: one of them has ended the process again and again.
+    pub(super) one_by_one: usize,
     /// Since when it clashes with another partition, if it does.
     pub(super) clashing: Option<Instant>,
     /// When it is to be given again, while it rests.
@@ -71,14 +79,54 @@ impl Running {
             handled: before.as_ref().map_or(0, |before| before.handled),
             by_before: before.as_ref().map_or(0..0, |before| before.by_before.clone()),
             lost: false,
+            one_by_one: 0,
             clashing: before.and_then(|before| before.clashing),
             rests_until: None,
             told: None,
             position: stores.observed.source.claimed(partition, offset, assigned.log_end),
         };
         self.held.insert(partition.clone(), held);
-        self.give(partition, first);
+        if self.is_given(partition) {
+            self.give(partition, first);
+        }
+        self.tell(partition);
         Ok(())
+    }
+
+    /// Whether records of the partition are to be given at all, and how: as long as its first records may have ended the
+    /// processes that claimed it, one by one; and if even so, not any more.
+    fn is_given(&mut self, partition: &TopicPartition) -> bool {
+        let Some(held) = self.held.get_mut(partition) else { return false };
+        let offset = held.standing.lowest();
+        let claims = &mut held.standing.claims;
+        if claims.count <= IN_BATCHES {
+            return true;
+        }
+        held.one_by_one = self.lane.batch.records;
+        let pipeline = self.lane.stores.pipeline.as_str();
+        if claims.count <= IN_BATCHES + ONE_BY_ONE {
+            tracing::warn!(pipeline, %partition, offset, claims = claims.count, "handling one record at a time, since the processes that claimed the partition have died");
+            return true;
+        }
+        let count = claims.count;
+        // The next start tries once more, record by record.
+        claims.count = IN_BATCHES;
+        let why = format!(
+            "{count} processes in a row have died with the record at or behind {partition}@{offset}: it is not read any \
+             more. Mend the module, or give the process more memory, and start again"
+        );
+        self.lane.stores.observed.waiting.is_news(&partition.to_string(), &why);
+        tracing::error!("pipeline `{pipeline}`: {why}; the other partitions go on");
+        false
+    }
+
+    /// Takes a partition's claim back: what ends now has not died of its records.
+    fn end_claim(&mut self, partition: &TopicPartition) {
+        if let Some(held) = self.held.get_mut(partition) {
+            held.standing.claims = Claims::default();
+        }
+        self.lane.stores.observed.waiting.is_over(&partition.to_string());
+        self.tell(partition);
     }
 
     /// Holds records against those that the sinks took last, and leaves those that a sink wants.
@@ -173,6 +221,7 @@ impl Running {
     /// Gives a partition back: what is durable is told before.
     pub(super) fn release(&mut self, partition: &TopicPartition) -> anyhow::Result<()> {
         self.advance_one(partition)?;
+        self.end_claim(partition);
         self.held.remove(partition);
         self.lane.stores.observed.source.released(partition);
         let _ = self.lane.control.send(Control::Released { partition: partition.clone() });
@@ -181,7 +230,10 @@ impl Running {
 
     /// Gives everything back at the end.
     pub(super) fn release_all(&mut self) {
-        for partition in std::mem::take(&mut self.held).into_keys() {
+        let partitions: Vec<_> = self.held.keys().cloned().collect();
+        for partition in partitions {
+            self.end_claim(&partition);
+            self.held.remove(&partition);
             self.lane.stores.observed.source.released(&partition);
             let _ = self.lane.control.send(Control::Released { partition });
         }

@@ -4,6 +4,7 @@
 //! is being written. Never more than two batches are in memory: one being written, one being transformed.
 
 mod held;
+mod replay;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -135,13 +136,17 @@ impl Running {
                     self.settle()?;
                     self.release(&partition)?;
                 }
-                Item::Records(records) => self.handle(records)?,
+                Item::Records(records) => self.handle_all(records)?,
                 Item::Reached { partition, offset, claim } => {
                     self.settle()?;
                     if let Some(held) = self.held.get_mut(&partition).filter(|held| held.claim == claim) {
                         held.done = held.done.max(offset);
                         held.position.reached(held.done, None);
                     }
+                }
+                Item::Replay(replay) => {
+                    self.settle()?;
+                    self.replay(replay)?;
                 }
                 Item::End => {
                     self.settle()?;
@@ -161,6 +166,19 @@ impl Running {
             }
         }
         Ok(())
+    }
+
+    /// Handles records of one partition: together, or each by itself where one of them may end the process.
+    fn handle_all(&mut self, mut records: Vec<Record>) -> anyhow::Result<()> {
+        while let Some(partition) = records.first().map(|record| record.partition.clone())
+            && let Some(held) = self.held.get_mut(&partition).filter(|held| held.one_by_one > 0)
+        {
+            held.one_by_one -= 1;
+            let rest = records.split_off(1);
+            self.handle(std::mem::replace(&mut records, rest))?;
+            self.settle()?;
+        }
+        self.handle(records)
     }
 
     /// Transforms records of one partition while the batch before is being written, then has them written.

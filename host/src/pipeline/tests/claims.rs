@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use super::store::Fault as Goes;
 use super::*;
-use crate::pipeline::commit::CommitMetadata;
+use crate::pipeline::commit::{Claims, CommitMetadata};
 use crate::source::{Assigned, Claim, Control, TopicFacts, TopicPartition};
 
 const CACHE: &[Port] = &[Port::Cache];
@@ -153,6 +153,49 @@ fn a_topic_is_known_again_by_the_record_that_was_taken_last() {
     let failure = played.failure();
     assert!(failure.contains("the record at t-0@7 is not the one that sink `s0` took there"), "{failure}");
     assert_eq!(cache.next(0), Some(8));
+}
+
+/// The first claim of a process, after so many that came to nothing at this offset.
+fn after_claims(count: u32, at: u64) -> Assigned {
+    let claims = Claims { count, at: Some(at) };
+    let metadata = CommitMetadata { claims, ..CommitMetadata::default() };
+    Assigned { committed: Some(CommitMetadata::count_claim(&metadata.write())), ..assigned(0) }
+}
+
+#[test]
+fn records_are_handled_one_by_one_after_claims_that_came_to_nothing() {
+    for (claims, at, sizes) in [(2, 0, vec![3]), (3, 0, vec![1, 1, 1]), (5, 7, vec![3])] {
+        let cache = Arc::new(Store::default());
+        let played = Played::new(&Site::new(vec![(CACHE, cache.clone())]));
+        played.queue.pause(true);
+        let (_, claim) = played.assign(after_claims(claims, at));
+        assert_eq!(played.durable(0, 0).claims.at, Some(0));
+        (0..3).for_each(|offset| played.give(0, offset, claim));
+        played.queue.pause(false);
+        // What came further is no part of the row.
+        assert_eq!(played.durable(0, 3).claims, Claims::default());
+        let written: Vec<_> = cache.writes().iter().map(|write| write.offsets.len()).collect();
+        assert_eq!(written, sizes, "after {claims} claims at {at}");
+        played.end();
+    }
+}
+
+#[test]
+fn a_partition_is_given_up_after_more_claims_that_came_to_nothing_and_the_others_go_on() {
+    let cache = Arc::new(Store::default());
+    let played = Played::new(&Site::new(vec![(CACHE, cache)]));
+    played.queue.assign(after_claims(6, 0)).unwrap();
+    // The next process tries record by record.
+    assert_eq!(played.durable(0, 0).claims, Claims { count: 3, at: Some(0) });
+    let other = Assigned { partition: of(1), ..assigned(1) };
+    let (_, claim) = played.assign(other);
+    played.give(1, 4, claim);
+    played.durable(1, 5);
+    assert!(matches!(played.stores.observed.waiting_for().as_slice(), [(partition, _)] if partition == "t-0"));
+    played.queue.revoke(&of(0)).unwrap();
+    // It ends in good order, and has not died.
+    assert_eq!(played.durable(0, 0).claims, Claims::default());
+    played.end();
 }
 
 #[test]

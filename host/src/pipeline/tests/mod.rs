@@ -8,6 +8,7 @@ mod exchange;
 mod faults;
 mod order;
 mod random;
+mod replay;
 mod store;
 
 use std::collections::HashMap;
@@ -89,9 +90,8 @@ fn answering(answer: impl Fn(&Record) -> Option<Vec<Command>> + Send + 'static) 
             }
         }
         let to = records.last().unwrap().offset + 1;
-        let controls = Vec::new();
         let serving = serving();
-        Ok(Prepared { to, records, serving, commands, controls, refused, summary, happened: None, stop: None })
+        Ok(Prepared { to, records, serving, commands, refused, summary, happened: None, stop: None })
     })
 }
 
@@ -140,7 +140,7 @@ impl Site {
             breaker: Breaker::new(self.breaker),
             one_writer: OneWriter::default(),
             is_ready: AtomicBool::default(),
-            slot: Arc::new(Slot::new(Serving::named(0, &[]))),
+            slot: Arc::new(Slot::new(Serving::named(0, &[("first", "d1"), ("second", "d2")]))),
             claims: AtomicU64::default(),
             observed: Arc::new(ObservedPipeline::new("p", vec![], [])),
             beginning_afresh: tokio::sync::Mutex::default(),

@@ -130,14 +130,19 @@ async fn the_ledger_is_compared_and_set(sink: &dyn Sink, port: Port) {
     assert_eq!(owner.write(0, 3, &[put(port, "k", "3")]).await, Written::StandsAt(5));
     // Gaps between offsets are nothing to the ledger, and neither are batches without commands.
     assert_eq!(owner.write(5, 1000, &[]).await, Written::Applied);
-    // A step that stands still could be taken twice.
+    // What is made up for leaves it where it is, once or twice, and no step goes back.
+    for _ in 0..2 {
+        assert_eq!(owner.write(1000, 1000, &[put(port, "made up for", "1")]).await, Written::Applied);
+    }
+    assert_eq!(owner.write(5, 5, &[put(port, "k", "4")]).await, Written::StandsAt(1000));
     let still = Step { key: &owner.key, token: owner.token, from: 1000, to: 1000, epoch: 0, digest: "d", note: "" };
-    assert!(matches!(sink.write(&still, &[]).await, Err(SinkError::Stop(_))));
+    let back = Step { to: 999, ..still };
+    assert!(matches!(sink.write(&back, &[]).await, Err(SinkError::Stop(_))));
 
     // A second claim fences the first in mid-stream, at any offset, and goes on where it stood.
     let (successor, standing) = Owner::claim(sink, 11).await;
     assert_eq!(standing, stands(1000, true));
-    for (from, to) in [(1000, 1001), (5, 1000), (0, 5)] {
+    for (from, to) in [(1000, 1001), (1000, 1000), (5, 1000), (0, 5)] {
         assert_eq!(owner.write(from, to, &[put(port, "k", "0")]).await, Written::Fenced);
     }
     assert_eq!(successor.write(1000, 1001, &[]).await, Written::Applied);
@@ -228,6 +233,15 @@ async fn contents_follow_the_contract(bench: &dyn Bench) {
     let (successor, _) = Owner::claim(sink.as_ref(), 2).await;
     assert_eq!(owner.write(5, 6, &[put(port, "k", "3")]).await, Written::Fenced);
     assert_eq!(bench.contents(), before);
+
+    // What is made up for is there with its note, and all or nothing too.
+    let noted = Step { key: &successor.key, token: Token(2), from: 5, to: 5, epoch: 0, digest: "d", note: "made up" };
+    let late = [put(port, "late", "1")];
+    assert_eq!(sink.write(&noted, &writes(&late)).await.unwrap(), Written::Applied);
+    model.apply(&late[0]).unwrap();
+    assert_eq!(bench.contents(), model);
+    let (successor, standing) = Owner::claim(sink.as_ref(), 2).await;
+    assert_eq!((standing.next, standing.note.as_str()), (5, "made up"));
 
     // Opened again, it stands where it stood.
     let commands = mine(&[

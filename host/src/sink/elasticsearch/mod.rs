@@ -210,7 +210,11 @@ impl Elasticsearch {
         }
         // What comes once more was only in doubt.
         seat.refused.retain(|refused| !writes.iter().any(|write| refused.is_of(write)));
-        let open = if step.from < seat.open { seat.open } else { 0 };
+        let mut open = if step.from < seat.open { seat.open } else { 0 };
+        if step.from == step.to {
+            // What was sent since is all of this pipeline's.
+            open = open.max(step.to);
+        }
         let versions = Versions::new(step.epoch, open.max(seat.tried.1))?;
 
         let Plan { sets, deletes, deleting, bad, missed } =

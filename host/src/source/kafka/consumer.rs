@@ -53,7 +53,13 @@ pub(super) fn run(
     let (questions, asked) = mpsc::channel();
     let (answer, answers) = mpsc::channel();
     let client = source.config.client.clone();
-    let prover = Prover { member: member.clone(), client: client.clone(), noted: noted.clone(), bell: bell.clone() };
+    let prover = Prover {
+        member: member.clone(),
+        client: client.clone(),
+        noted: noted.clone(),
+        bell: bell.clone(),
+        count_claim: source.count_claim,
+    };
     let span = tracing::Span::current();
     let prove = move || span.in_scope(|| prover.run(&asked, &answer));
     let prover = thread::Builder::new().name("tidegate-prove".into()).spawn(prove)?;

@@ -38,13 +38,26 @@ pub struct KafkaSource {
     group: String,
     topics: Vec<String>,
     status: Arc<Status>,
+    count_claim: fn(&str) -> String,
 }
 
 impl KafkaSource {
     /// The topics and the group of a pipeline. Nothing is connected yet.
     pub fn new(config: &config::KafkaSource, pipeline: &config::Pipeline) -> Self {
-        let status = Arc::default();
-        Self { config: config.clone(), group: pipeline.group.clone(), topics: pipeline.topics.clone(), status }
+        Self {
+            config: config.clone(),
+            group: pipeline.group.clone(),
+            topics: pipeline.topics.clone(),
+            status: Arc::default(),
+            count_claim: str::to_owned,
+        }
+    }
+
+    /// Has each claim of a partition with records to give counted in the metadata of its commit, before one is given:
+    /// this makes the new metadata of the old.
+    #[must_use]
+    pub fn counting_claims(self, count_claim: fn(&str) -> String) -> Self {
+        Self { count_claim, ..self }
     }
 
     /// Has what it knows of its partitions told there.

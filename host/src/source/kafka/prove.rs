@@ -32,6 +32,7 @@ pub(super) struct Prover {
     pub(super) client: KafkaClient,
     pub(super) noted: Arc<Noted>,
     pub(super) bell: Arc<Bell>,
+    pub(super) count_claim: fn(&str) -> String,
 }
 
 impl Prover {
@@ -66,14 +67,17 @@ impl Prover {
         let metadata = answered(metadata, || format!("cannot ask how many partitions {} has", partition.topic))?;
         let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
         let before = self.committed(partition)?;
-        let (offset, kept) = before.clone().unwrap_or((start, String::new()));
+        let (offset, mut kept) = before.unwrap_or((start, String::new()));
+        if offset < end {
+            kept = (self.count_claim)(&kept);
+        }
         self.commit(partition, offset, &kept)?;
         Ok(Assigned {
             partition: partition.clone(),
             log_start: u64::try_from(start)?,
             log_end: Some(u64::try_from(end)?),
             topic: Some(TopicFacts { partitions: u32::try_from(partitions)?, id: None }),
-            committed: before.map(|(_, kept)| kept).filter(|kept| !kept.is_empty()),
+            committed: Some(kept).filter(|kept| !kept.is_empty()),
         })
     }
 
@@ -91,7 +95,7 @@ impl Prover {
         })
     }
 
-    /// A commit that changes nothing, and is refused to those who are no members any more.
+    /// A commit that moves nothing, and is refused to those who are no members any more.
     fn commit(&self, partition: &TopicPartition, offset: i64, metadata: &str) -> anyhow::Result<()> {
         let mut list = TopicPartitionList::new();
         let mut element = list.add_partition(&partition.topic, number(partition)?);

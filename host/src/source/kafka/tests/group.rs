@@ -63,7 +63,7 @@ impl Member {
                         mine.lock().unwrap().retain(|other| *other != partition);
                         host.control.send(Control::Released { partition }).unwrap();
                     }
-                    Item::Idle | Item::Written(_) | Item::Reached { .. } | Item::End => {}
+                    Item::Idle | Item::Written(_) | Item::Replay(_) | Item::Reached { .. } | Item::End => {}
                 }
             }
             host

@@ -25,5 +25,6 @@ fn in_group(group: &str, topics: &[&str], assignment: Assignment) -> KafkaSource
         group: group.to_owned(),
         topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
         status: Arc::default(),
+        count_claim: str::to_owned,
     }
 }
