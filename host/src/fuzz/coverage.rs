@@ -21,17 +21,12 @@ impl Coverage {
         (all.clone().filter(|magnitudes| **magnitudes != 0).count(), all.count())
     }
 
-    /// Forgets what was counted before a run.
-    #[allow(clippy::unused_self)] // it is of one run after the other
-    pub(super) fn begin(&self) {
-        counters::all().iter().for_each(|counters| counters.clear());
-    }
-
-    /// Whether the run has taken a branch that none before has, or one about twice as often.
+    /// Whether a branch was taken since the last call that never was before, or about twice as often as ever. The
+    /// counters are at zero afterwards.
     pub(super) fn is_new(&mut self) -> bool {
         let mut new = false;
         for (counters, seen) in counters::all().iter().zip(&mut self.seen) {
-            counters.taken(|branch, times| {
+            counters.take(|branch, times| {
                 let magnitude = 1 << (7 - times.leading_zeros().min(7));
                 new |= seen[branch] & magnitude == 0;
                 seen[branch] |= magnitude;
@@ -46,7 +41,7 @@ impl Coverage {
 #[allow(unsafe_code)]
 mod counters {
     use std::slice;
-    use std::sync::atomic::{AtomicU8, Ordering};
+    use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
     use std::sync::{Mutex, PoisonError};
 
     #[derive(Clone, Copy)]
@@ -74,17 +69,24 @@ mod counters {
             self.0.len()
         }
 
-        pub(super) fn clear(self) {
-            self.0.iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
-        }
-
-        pub(super) fn taken(self, mut each: impl FnMut(usize, u8)) {
-            for (branch, counter) in self.0.iter().enumerate() {
-                let times = counter.load(Ordering::Relaxed);
-                if times != 0 {
-                    each(branch, times);
+        /// Hands on each branch that was taken, and how often, and begins anew. Nearly all are at zero, so that they
+        /// are looked at by eights.
+        pub(super) fn take(self, mut each: impl FnMut(usize, u8)) {
+            // SAFETY: integers of any size may be read of bytes that are integers, and atomics share them.
+            let (first, eights, last) = unsafe { self.0.align_to::<AtomicU64>() };
+            let mut one = |branch: usize, counter: &AtomicU8| match counter.swap(0, Ordering::Relaxed) {
+                0 => {}
+                times => each(branch, times),
+            };
+            first.iter().enumerate().for_each(|(at, counter)| one(at, counter));
+            for (at, eight) in eights.iter().enumerate() {
+                if eight.load(Ordering::Relaxed) != 0 {
+                    let at = first.len() + at * 8;
+                    (at..at + 8).for_each(|at| one(at, &self.0[at]));
                 }
             }
+            let end = self.0.len() - last.len();
+            last.iter().enumerate().for_each(|(at, counter)| one(end + at, counter));
         }
     }
 }
@@ -103,11 +105,7 @@ mod counters {
             match *self {}
         }
 
-        pub(super) fn clear(&self) {
-            match *self {}
-        }
-
-        pub(super) fn taken(&self, _each: impl FnMut(usize, u8)) {
+        pub(super) fn take(&self, _each: impl FnMut(usize, u8)) {
             match *self {}
         }
     }

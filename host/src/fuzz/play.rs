@@ -1,8 +1,9 @@
 //! The loop: alters an input, runs it, keeps it where it has taken a new branch.
 
 use std::collections::hash_map::DefaultHasher;
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,9 +51,9 @@ fn at_length(target: &Target, mut inputs: Vec<Vec<u8>>, asked: &Asked) {
     let current = asked.folder.join(format!("{}-last", target.name));
     let runs = Arc::new(AtomicU64::new(0));
     watch(runs.clone(), current.clone());
+    let last = File::create(&current).unwrap();
     let mut one = |input: &[u8]| {
-        fs::write(&current, input).unwrap();
-        coverage.begin();
+        last.write_all_at(input, 0).and_then(|()| last.set_len(input.len() as u64)).unwrap();
         run(target, input, &asked.folder);
         runs.fetch_add(1, Ordering::Relaxed);
         coverage.is_new()
