@@ -4,7 +4,6 @@
 
 use std::cell::OnceCell;
 use std::fs;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use super::routes::router;
 use super::samples::Samples;
 use super::server::serve;
 use crate::config::Config;
-use crate::fuzz::{Target, data};
+use crate::fuzz::Target;
 use crate::pipeline::Observed;
 use crate::registry::Registry;
 

@@ -110,6 +110,7 @@ fn below(events: &[Vec<Tagged>], offset: u64) -> Model {
 
 pub(super) fn plan() -> impl Strategy<Value = Vec<(usize, Mishap)>> {
     use Mishap::{AnswerLost, CrashAfter, CrashBefore, Late, None, Takeover, Zombie};
-    let mishap = prop::sample::select(vec![None, None, CrashBefore, CrashAfter, AnswerLost, Zombie, Takeover, Takeover, Late]);
+    let mishap =
+        prop::sample::select(vec![None, None, CrashBefore, CrashAfter, AnswerLost, Zombie, Takeover, Takeover, Late]);
     prop::collection::vec((1_usize..8, mishap), 0..16)
 }

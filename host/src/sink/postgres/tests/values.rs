@@ -126,7 +126,7 @@ async fn what_a_column_cannot_hold_is_its_own_record_alone() {
     ];
     let bad = run.rejected(&rows).await;
     assert_eq!(bad.iter().map(|bad| bad.index).collect::<Vec<_>>(), [0, 2, 3, 4, 5, 6], "{bad:?}");
-    assert!(bad.iter().all(|bad| !bad.reason.is_empty() && bad.reason.len() < 4096), "{bad:?}");
+    assert!(bad.iter().all(|bad| bad.reason.contains('[')), "without the server's code: {bad:?}");
     run.applied(&[rows[1].clone(), rows[7].clone()]).await;
     assert_eq!(texts_of(&bench, "SELECT id FROM v ORDER BY id"), ["fine", "fine too"]);
 }
