@@ -7,6 +7,7 @@
 //! and is not run. What the machine may lack, or what is built elsewhere in this run of the tests, is played by
 //! stand-ins that know the commands that they are given in the guides, and no others. The servers are real.
 
+mod named;
 mod servers;
 
 use std::fs;

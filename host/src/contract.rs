@@ -163,10 +163,19 @@ pub struct Rejection {
     pub reason: String,
 }
 
+/// The longest reason, bytes: what a store says may quote a value of many megabytes.
+const REASON_BYTES: usize = 8 << 10;
+
 impl Rejection {
-    /// A rejection with this label and reason.
+    /// A rejection with this label and reason. A longer one than anybody reads is cut.
     pub fn new(fault: Fault, reason: impl Into<String>) -> Self {
-        Self { fault, reason: reason.into() }
+        let mut reason = reason.into();
+        let cut = reason.floor_char_boundary(REASON_BYTES);
+        if cut < reason.len() {
+            reason.truncate(cut);
+            reason.push('…');
+        }
+        Self { fault, reason }
     }
 }
 
@@ -244,4 +253,16 @@ pub struct RawDocument {
     pub id: String,
     /// An object.
     pub body: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_that_quotes_a_huge_value_is_cut_between_characters() {
+        let reason = Rejection::new(Fault::Store, format!("x{}", "é".repeat(1 << 20))).reason;
+        assert_eq!(reason, format!("x{}…", "é".repeat(REASON_BYTES / 2 - 1)));
+        assert_eq!(Rejection::new(Fault::Store, "short").reason, "short");
+    }
 }

@@ -11,6 +11,8 @@ pub mod config;
 pub mod contract;
 pub mod engine;
 pub mod event;
+#[cfg(test)]
+mod fuzz;
 pub mod inspection;
 pub mod pipeline;
 pub mod registry;

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod console;
 pub mod demo;
 pub mod faults;
+pub mod fuzz;
 pub mod guests;
 mod seeds;
 pub mod services;

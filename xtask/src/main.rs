@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use xtask::workspace::Workspace;
-use xtask::{bench, console, demo, faults, guests, services, test};
+use xtask::{bench, console, demo, faults, fuzz, guests, services, test};
 
 /// Builds, tests and shows tidegate.
 #[derive(Parser)]
@@ -70,6 +70,22 @@ enum Task {
         #[arg(long, conflicts_with_all = ["schedules", "seed"])]
         prove: bool,
     },
+    /// Fuzzes everything that takes bytes from outside, guided by coverage: what panics, or is treated otherwise than
+    /// promised, ends it, and is kept in a file.
+    ///
+    /// The tests play the inputs of `tests/fuzz` and a few alterations of them. This goes on from what it has found
+    /// before, in <target>/fuzz. Needs stable Rust, and no server.
+    Fuzz {
+        /// Only this: events, modules, answers, configurations or requests.
+        #[arg(long)]
+        target: Option<String>,
+        /// How long each.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Alter the inputs by other chances.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Builds the WebAssembly modules into <target>/guests.
     ///
     /// Adds the target wasm32-unknown-unknown by rustup where it is missing.
@@ -105,6 +121,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Bench { write, arguments } => bench::run(&workspace, &arguments, write.as_deref()),
         Task::Faults { prove: true, .. } => faults::prove(&workspace),
         Task::Faults { schedules, seed, .. } => faults::run(&workspace, schedules, seed),
+        Task::Fuzz { target, seconds, seed } => fuzz::run(&workspace, target.as_deref(), seconds, seed),
         Task::Guests => guests::build(&workspace).map(drop),
         Task::Services => services::run(&workspace),
     }

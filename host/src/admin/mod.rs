@@ -6,6 +6,8 @@
 mod answer;
 mod body;
 mod dead_letters;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod guard;
 mod history;
 mod metrics;

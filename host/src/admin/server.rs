@@ -178,7 +178,7 @@ async fn accept(listener: Listener, router: Router, timeout: Duration) {
     }
 }
 
-async fn serve(
+pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
     router: Router,

@@ -11,6 +11,8 @@ mod block;
 mod dead_letters;
 mod engine;
 mod error;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod kafka;
 mod overlap;
 mod pipelines;

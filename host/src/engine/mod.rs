@@ -10,6 +10,8 @@ mod cache;
 mod convert;
 mod describe;
 mod error;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod instance;
 mod limits;
 mod log;

@@ -18,6 +18,8 @@ mod unsent;
 mod wrapper;
 
 #[cfg(test)]
+pub(crate) mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;

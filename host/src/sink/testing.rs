@@ -6,6 +6,29 @@ pub(crate) mod proxy;
 
 use std::path::PathBuf;
 
+/// What a stranger may write into a table: text that would be something else to a store that took it for a part of its
+/// request. A `\0` is not among them, which PostgreSQL's text cannot hold.
+pub(crate) const STRANGE_TEXTS: [&str; 18] = [
+    "'",
+    "\"",
+    "\\",
+    "\\\"",
+    "'; DROP TABLE t; --",
+    "\"; DROP TABLE t; --",
+    "$1",
+    "%s",
+    "E'\\x27'",
+    "a\nb",
+    "\r\n*1\r\n$8\r\nFLUSHALL\r\n",
+    "\n{\"delete\":{\"_index\":\"i\",\"_id\":\"k\"}}\n",
+    "\u{2028}\u{2029}\u{85}",
+    "../../_cluster/settings?x=#",
+    "redis.call('FLUSHALL')",
+    "*?[a-z]{tag}",
+    "\u{1b}[2J\u{202e}",
+    "NaN",
+];
+
 /// The address of a server: `redis`, `postgres`, `elasticsearch`, `opensearch` or `kafka`. `cargo xtask test` starts
 /// them, and `cargo xtask services` does for a developer; the file of addresses is named by `TIDEGATE_SERVICES`.
 pub(crate) fn service(name: &str) -> String {

@@ -29,14 +29,14 @@ fn everything() -> Inputs {
 
 /// A JSON object as its members in order, each with its own text.
 #[derive(Debug, PartialEq, Eq, Clone)]
-struct Members(Vec<(String, String)>);
+pub(super) struct Members(pub(super) Vec<(String, String)>);
 
 impl Members {
-    fn of(text: &str) -> Self {
+    pub(super) fn of(text: &str) -> Self {
         serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
@@ -97,14 +97,14 @@ fn data(path: &str) -> PathBuf {
 }
 
 /// The records of a captured file, by its path below `corpus`.
-fn recorded(path: &str) -> Vec<Record> {
+pub(super) fn recorded(path: &str) -> Vec<Record> {
     let text = fs::read_to_string(data("corpus").join(path)).expect(path);
     let lines = text.split('\n').filter(|line| !line.is_empty());
     lines.map(|line| Record::from(serde_json::from_str::<Line>(line).expect(path))).collect()
 }
 
 /// All captured files, with the format that they were captured in.
-fn corpus() -> Vec<(String, Format)> {
+pub(super) fn corpus() -> Vec<(String, Format)> {
     let manifest = fs::read_to_string(data("corpus/MANIFEST.txt")).unwrap();
     let paths = manifest.lines().filter_map(|line| line.split_once("corpus/")).map(|(_, path)| path.to_owned());
     let format = |path: &str| {

@@ -1,4 +1,5 @@
-//! A run of a pipeline on one partition, with crashes, lost answers and other owners, held against the model.
+//! A run of a pipeline on one partition, with crashes, lost answers and other owners, held against the model at each
+//! step: what the store holds is what the events below its ledger come to, no more, no less, and nothing older.
 
 use proptest::prelude::*;
 
@@ -18,25 +19,27 @@ pub(super) enum Mishap {
     AnswerLost,
     /// A successor claims, and the old owner writes once more.
     Zombie,
+    /// Another process claims and goes on; this one writes once more, and is the one to claim next time, with all that it
+    /// remembers from before.
+    Takeover,
     /// An older batch arrives once more.
     Late,
 }
 
-/// Random events under random cuts and mishaps end where one event after the other ends.
+/// Random events under random cuts and mishaps stand, at each step, where one event after the other stands.
 pub(super) async fn a_run_ends_as_the_model(bench: &dyn Bench, events: Vec<Vec<Tagged>>, plan: &[(usize, Mishap)]) {
     let port = bench.ports()[0];
     let mine = |event: Vec<Tagged>| -> Vec<Tagged> {
         event.into_iter().filter(|tagged| bench.ports().contains(&tagged.command.port())).collect()
     };
     let events: Vec<_> = events.into_iter().map(mine).filter(|event| !event.is_empty()).collect();
-    let mut model = Model::default();
-    for event in &events {
-        let _ = model.apply_event(event);
+    // What each process has in its memory, the one that owns the partition first.
+    let mut sinks = [bench.open(), bench.open()];
+    for sink in &sinks {
+        sink.prepare("p", &declared()).await.unwrap();
     }
-    let mut sink = bench.open();
-    sink.prepare("p", &declared()).await.unwrap();
     let (key, mut token) = (key("p", 0), Token(1));
-    let mut next = sink.claim(&key, token, 0).await.unwrap().next;
+    let mut next = sinks[0].claim(&key, token, 0).await.unwrap().next;
     let mut plan = plan.iter().copied();
     let mut late: Option<(Token, u64, u64)> = None;
     while let Some(at) = events.iter().position(|event| event[0].offset >= next) {
@@ -46,53 +49,68 @@ pub(super) async fn a_run_ends_as_the_model(bench: &dyn Bench, events: Vec<Vec<T
         let mut crash = matches!(mishap, Mishap::CrashBefore);
         if !crash {
             let runtime = tokio::runtime::Handle::current();
-            let write = |from, to, token, writes: &[Write<'_>]| {
+            let write = |sink: &dyn Sink, from, to, token, writes: &[Write<'_>]| {
                 let step = Step { key: &key, token, from, to, epoch: 0, digest: "d", note: "" };
                 tokio::task::block_in_place(|| runtime.block_on(sink.write(&step, writes)).unwrap())
             };
             let commands = || batch.iter().flatten();
             match mishap {
-                Mishap::Zombie => {
-                    let old = token;
+                Mishap::Zombie | Mishap::Takeover => {
+                    let (old, old_sink) = (token, sinks[0].clone());
+                    if matches!(mishap, Mishap::Takeover) {
+                        sinks.swap(0, 1);
+                    }
                     token = Token(token.0 + 1);
-                    let standing = sink.claim(&key, token, 0).await.unwrap();
+                    let standing = sinks[0].claim(&key, token, 0).await.unwrap();
                     assert_eq!(standing, stands(next, true));
                     let stale: Vec<_> = commands().map(|tagged| &tagged.command).cloned().collect();
-                    assert_eq!(write(next, to, old, &writes(&stale)), Written::Fenced);
+                    assert_eq!(write(old_sink.as_ref(), next, to, old, &writes(&stale)), Written::Fenced);
                 }
                 Mishap::Late => {
                     if let Some((old, from, to)) = late {
                         let stale = [put(port, "1", "0"), put(port, "2", "0")];
-                        let written = write(from, to, old, &writes(&stale));
+                        let written = write(sinks[0].as_ref(), from, to, old, &writes(&stale));
                         assert!(!matches!(written, Written::Applied | Written::Rejected(_)), "{written:?}");
                     }
                 }
                 _ => {}
             }
+            assert_eq!(bench.contents(), below(&events, next), "before the write from {next}");
             settle(&commands(), |writes| {
-                let written = write(next, to, token, writes);
+                let written = write(sinks[0].as_ref(), next, to, token, writes);
                 if matches!(mishap, Mishap::AnswerLost) && written == Written::Applied {
-                    assert_eq!(write(next, to, token, writes), Written::AlreadyApplied);
+                    assert_eq!(write(sinks[0].as_ref(), next, to, token, writes), Written::AlreadyApplied);
                 }
                 written
             });
             late = Some((token, next, to));
             next = to;
             crash = matches!(mishap, Mishap::CrashAfter);
+            assert_eq!(bench.contents(), below(&events, next), "behind the write up to {next}");
         }
         if crash {
-            drop(sink);
-            sink = bench.open();
-            sink.prepare("p", &declared()).await.unwrap();
+            sinks[0] = bench.open();
+            sinks[0].prepare("p", &declared()).await.unwrap();
             token = Token(token.0 + 1);
-            assert_eq!(sink.claim(&key, token, 0).await.unwrap().next, next);
+            assert_eq!(sinks[0].claim(&key, token, 0).await.unwrap().next, next);
         }
     }
-    assert_eq!(bench.contents(), model);
+    assert_eq!(bench.contents(), below(&events, u64::MAX));
+}
+
+/// What the events below an offset come to, one after the other.
+fn below(events: &[Vec<Tagged>], offset: u64) -> Model {
+    let mut model = Model::default();
+    for event in events.iter().take_while(|event| event[0].offset < offset) {
+        // One that is refused changes nothing.
+        let _ = model.apply_event(event);
+    }
+    model
 }
 
 pub(super) fn plan() -> impl Strategy<Value = Vec<(usize, Mishap)>> {
-    use Mishap::{AnswerLost, CrashAfter, CrashBefore, Late, None, Zombie};
-    let mishap = prop::sample::select(vec![None, None, CrashBefore, CrashAfter, AnswerLost, Zombie, Late]);
+    use Mishap::{AnswerLost, CrashAfter, CrashBefore, Late, None, Takeover, Zombie};
+    let mishap =
+        prop::sample::select(vec![None, None, CrashBefore, CrashAfter, AnswerLost, Zombie, Takeover, Takeover, Late]);
     prop::collection::vec((1_usize..8, mishap), 0..16)
 }

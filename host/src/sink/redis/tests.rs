@@ -11,6 +11,7 @@ use crate::command::Command;
 use crate::command::collapse::Origin;
 use crate::command::json::parse_fields;
 use crate::inspection::Inspection;
+use crate::sink::testing::STRANGE_TEXTS;
 use crate::sink::testing::proxy::Proxy;
 use crate::sink::{Declared, LedgerKey, Sink, SinkError, Step, Token, Write, Written};
 use crate::source::TopicPartition;
@@ -251,6 +252,26 @@ async fn entries_are_kept_from_the_ledgers_keys() {
     run.sink.clear_cache("p", &["*".into()]).await.unwrap();
     assert_eq!(server.ask::<i64>("EXISTS k tidegate:p:ledger:store:t:0"), 0);
     assert_eq!(server.ask::<i64>("EXISTS tidegate:p:head:store tidegate:q:head:store tidegate:q:ledger:store:t:0"), 3);
+}
+
+#[tokio::test]
+async fn text_of_a_stranger_stays_text() {
+    let server = Server::start(&[]);
+    let mut run = Run::new(server.options()).await;
+    let texts = || STRANGE_TEXTS.into_iter().chain(["\0", " "]);
+    let object = |text: &str| serde_json::json!({ "a": text }).to_string();
+    let sets: Vec<_> = texts().map(|text| set(text, text)).collect();
+    assert_eq!(run.write(&sets).await, Written::Applied);
+    let get = |key: &str| -> String { ::redis::cmd("GET").arg(key).query(&mut server.look()).unwrap() };
+    texts().for_each(|text| assert_eq!(get(text), text));
+    let merges: Vec<_> = texts().flat_map(|text| [set(text, "{}"), merge(text, &object(text), None)]).collect();
+    assert_eq!(run.write(&merges).await, Written::Applied);
+    texts().for_each(|text| assert_eq!(get(text), object(text)));
+    let deletes: Vec<_> = texts().skip(1).map(delete).collect();
+    assert_eq!(run.write(&deletes).await, Written::Applied);
+    let left: Vec<String> = server.ask("KEYS *");
+    let left: Vec<_> = left.iter().filter(|key| !key.starts_with("tidegate:")).collect();
+    assert_eq!(left, [STRANGE_TEXTS[0]]);
 }
 
 #[tokio::test]

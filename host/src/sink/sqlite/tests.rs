@@ -14,6 +14,7 @@ use crate::command::collapse::Origin;
 use crate::command::json::parse_fields;
 use crate::command::{Command, Row};
 use crate::contract::Table;
+use crate::sink::testing::STRANGE_TEXTS;
 use crate::sink::{Declared, LedgerKey, Sink, SinkError, Step, Token, Write, Written};
 use crate::source::{Header, TopicPartition};
 
@@ -67,6 +68,28 @@ fn stopped(result: Result<(), SinkError>) -> String {
         Err(SinkError::Stop(reason)) => reason,
         other => unreachable!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn text_of_a_stranger_stays_text() {
+    let bench = SqliteBench::new();
+    let mut run = Run::new(bench.open_with(bench.options("s")), &table("v", &["id"])).await;
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    // As a key, as the name of a column, and as a value.
+    let row = |text: &str| upsert("v", &format!("{{\"id\":{}}}", quoted(text)), &format!("{{{0}:{0}}}", quoted(text)));
+    let set = |text: &str| Command::CacheSet { key: text.into(), value: text.into(), ttl_seconds: None };
+    let commands: Vec<_> = STRANGE_TEXTS.into_iter().flat_map(|text| [row(text), set(text)]).collect();
+    assert_eq!(run.write(&commands).await, Written::Applied);
+    let connection = bench.look();
+    for text in STRANGE_TEXTS {
+        let sql = format!("SELECT \"{}\" FROM v WHERE id = ?1", text.replace('"', "\"\""));
+        assert_eq!(connection.query_row(&sql, [text], |row| row.get::<_, String>(0)).unwrap(), text);
+        let sql = "SELECT value FROM tidegate_cache WHERE key = ?1";
+        assert_eq!(connection.query_row(sql, [text], |row| row.get::<_, String>(0)).unwrap(), text);
+    }
+    let count =
+        |of: &str| connection.query_row(&format!("SELECT count(*) FROM {of}"), [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!([count("v"), count("tidegate_cache")], [18; 2]);
 }
 
 #[tokio::test]

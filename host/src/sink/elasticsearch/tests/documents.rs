@@ -1,11 +1,15 @@
 //! Documents: what is taken, what is refused, and what waits.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::*;
+use crate::sink::contract_tests::Bench as _;
 use crate::sink::elasticsearch::Credentials;
 use crate::sink::elasticsearch::testing::Proxy;
+use crate::sink::testing::STRANGE_TEXTS;
 
 #[test]
 fn deleting_what_is_not_there_is_done() {
@@ -58,6 +62,28 @@ fn no_text_can_break_a_line() {
         let lines = Command::DocumentIndex { index: "i".into(), id: "x\"\n/ü".into(), body };
         assert_eq!(run.write(1, &[(0, lines), (0, index("b", "{}"))]).await, Written::Applied);
         assert_eq!(documents(&bench), ["b:{}", "x\"\n/ü:{\"s\":  \"a\\nb\", \"n\":1}"]);
+    });
+}
+
+#[test]
+fn text_of_a_stranger_stays_text() {
+    on_each_server(|bench| async move {
+        let mut run = Run::start(bench.options(), 1).await;
+        let body = |text: &str| serde_json::json!({ "a": text }).to_string();
+        let texts = || STRANGE_TEXTS.into_iter();
+        let sets: Vec<_> = texts().map(|text| (0, index(text, &body(text)))).collect();
+        assert_eq!(run.write(1, &sets).await, Written::Applied);
+        let expected: BTreeMap<_, _> = texts().map(|text| (text.to_owned(), body(text))).collect();
+        let stored = |bench: &ElasticBench| -> BTreeMap<String, String> {
+            bench.contents().documents.into_iter().map(|((_, id), body)| (id, body)).collect()
+        };
+        assert_eq!(stored(&bench), expected);
+        let merges: Vec<_> = texts().map(|text| (1, merge(text, &body(text)))).collect();
+        assert_eq!(run.write(2, &merges).await, Written::Applied);
+        assert_eq!(stored(&bench), expected);
+        let deletes: Vec<_> = texts().skip(1).map(|text| (2, delete(text))).collect();
+        assert_eq!(run.write(3, &deletes).await, Written::Applied);
+        assert_eq!(stored(&bench).into_keys().collect::<Vec<_>>(), [STRANGE_TEXTS[0]]);
     });
 }
 

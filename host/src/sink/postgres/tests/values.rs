@@ -1,6 +1,7 @@
 //! What becomes of values, names and keys.
 
 use super::*;
+use crate::sink::testing::STRANGE_TEXTS;
 
 #[tokio::test]
 async fn values_are_converted_by_the_type_of_their_column() {
@@ -73,6 +74,61 @@ async fn names_are_taken_exactly() {
     assert_eq!(texts(&read), ["1", "x", "2", "5"]);
     run.applied(&[delete(name, r#"{"Id":1,"select":"x"}"#)]).await;
     assert!(bench.sql(r#"SELECT 1 FROM "Sales Data"."Order ""Lines""""#).is_empty());
+}
+
+#[tokio::test]
+async fn text_of_a_stranger_stays_text() {
+    let bench = PostgresBench::new();
+    bench.sql("CREATE TABLE v (id text PRIMARY KEY, a text, js jsonb, n float8)");
+    let mut run = Run::new(&bench, &table("v", &["id"])).await;
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let (key, all) = (
+        |text: &str| format!("{{\"id\":{}}}", quoted(text)),
+        |text: &str| format!("{{\"a\":{0},\"js\":{{{0}:{0}}},\"n\":\"NaN\"}}", quoted(text)),
+    );
+    let long = "'\"\\".repeat(500_000);
+    let texts = || STRANGE_TEXTS.into_iter().chain([""]);
+    let mut rows: Vec<_> = texts().map(|text| upsert("v", &key(text), &all(text))).collect();
+    rows.push(upsert("v", &key("long"), &all(&long)));
+    run.applied(&rows).await;
+    run.applied(&texts().map(|text| merge("v", &key(text), &all(text))).collect::<Vec<_>>()).await;
+    let client = bench.connect().await;
+    for (name, text) in texts().map(|text| (text, text)).chain([("long", long.as_str())]) {
+        let sql = "SELECT a, js->>$2, n::text FROM v WHERE id = $1";
+        let row = client.query_one(sql, &[&name, &text]).await.unwrap();
+        assert_eq!((row.get(0), row.get(1), row.get(2)), (text, text, "NaN"), "{name:?}");
+    }
+    run.applied(&texts().map(|text| delete("v", &key(text))).collect::<Vec<_>>()).await;
+    assert_eq!(texts_of(&bench, "SELECT id FROM v"), ["long"]);
+}
+
+fn texts_of(bench: &PostgresBench, sql: &str) -> Vec<String> {
+    bench.sql(sql).into_iter().flatten().flatten().collect()
+}
+
+#[tokio::test]
+async fn what_a_column_cannot_hold_is_its_own_record_alone() {
+    let bench = PostgresBench::new();
+    bench.sql("CREATE TABLE v (id text PRIMARY KEY, a text, js jsonb, n int)");
+    let mut run = Run::new(&bench, &table("v", &["id"])).await;
+    // More than an index takes, and not to be compressed.
+    let long: String = (0..2000_u32).map(|n| format!("{:08x}", n.wrapping_mul(2_654_435_769))).collect();
+    let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    let rows = [
+        upsert("v", r#"{"id":"nul"}"#, r#"{"a":"x\u0000y"}"#),
+        upsert("v", r#"{"id":"fine"}"#, r#"{"a":"1"}"#),
+        upsert("v", r#"{"id":"nul in json"}"#, r#"{"js":{"a":"\u0000"}}"#),
+        upsert("v", r#"{"id":"nan"}"#, r#"{"n":"NaN"}"#),
+        upsert("v", r#"{"id":"huge"}"#, r#"{"n":1e400}"#),
+        upsert("v", &format!("{{\"id\":\"{long}\"}}"), "{}"),
+        upsert("v", r#"{"id":"deep"}"#, &format!("{{\"js\":{deep}}}")),
+        upsert("v", r#"{"id":"fine too"}"#, r#"{"a":"2"}"#),
+    ];
+    let bad = run.rejected(&rows).await;
+    assert_eq!(bad.iter().map(|bad| bad.index).collect::<Vec<_>>(), [0, 2, 3, 4, 5, 6], "{bad:?}");
+    assert!(bad.iter().all(|bad| bad.reason.contains('[')), "without the server's code: {bad:?}");
+    run.applied(&[rows[1].clone(), rows[7].clone()]).await;
+    assert_eq!(texts_of(&bench, "SELECT id FROM v ORDER BY id"), ["fine", "fine too"]);
 }
 
 #[tokio::test]
