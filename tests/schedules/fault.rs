@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::proxy::{Mode, Sign, Trap};
-use super::world::{STORES, World};
+use super::world::{GUEST, STORES, VICTIM, World};
 use crate::live::random::Random;
 
 /// What says that a store is being written to.
@@ -33,6 +33,8 @@ pub(super) enum Fault {
     Freeze,
     /// Another replica comes, or goes.
     Rebalance,
+    /// Another module takes the place of the one that writes a store.
+    Exchange { store: usize },
     /// The connections to a store break: both sides see it, or the store does not.
     Cut { store: usize, half: bool },
     /// A store does what it is asked to next, or writes next, and its answer is lost.
@@ -50,7 +52,7 @@ impl Fault {
     pub(super) fn any(random: &mut Random) -> Self {
         let store = random.below(STORES.len());
         let millis = 100 + u64::try_from(random.below(2500)).unwrap();
-        match random.below(12) {
+        match random.below(13) {
             0 | 1 => Self::Kill,
             2 | 3 => Self::KillAtWrite { store, answered: random.percent(50) },
             4 => Self::Restart,
@@ -60,6 +62,7 @@ impl Fault {
             8 | 9 => Self::LoseAnswer { store, write: random.percent(70) },
             10 if random.percent(50) => Self::Away { store, millis },
             10 => Self::Slow { store, millis },
+            11 => Self::Exchange { store },
             _ => Self::Silent { store, millis },
         }
     }
@@ -73,6 +76,7 @@ impl Fault {
             Self::Restart => "ended and started",
             Self::Freeze => "frozen until another took over",
             Self::Rebalance => "a replica came or went",
+            Self::Exchange { .. } => "a module exchanged",
             Self::Cut { half: false, .. } => "connections cut",
             Self::Cut { half: true, .. } => "connections half cut",
             Self::LoseAnswer { .. } => "an answer lost",
@@ -86,11 +90,11 @@ impl Fault {
     pub(super) fn strike(self, world: &mut World) -> bool {
         match self {
             Self::Kill => {
-                kill(world, 0);
-                world.start(0);
+                kill(world, VICTIM);
+                world.start(VICTIM);
             }
             Self::KillAtWrite { store, answered } => {
-                let process = world.replicas[0].1.as_ref().map(|run| run.id()).unwrap();
+                let process = world.replicas[VICTIM].1.as_ref().map(|run| run.id()).unwrap();
                 let killed = Arc::new(AtomicBool::new(false));
                 let done = killed.clone();
                 let spring = Box::new(move || {
@@ -98,43 +102,35 @@ impl Fault {
                     done.store(true, Ordering::Relaxed);
                 });
                 let sign = if answered { WRITTEN[store] } else { WRITES[store] };
-                world.wires[store].trap(Trap { sign, spring });
-                // The other replica may have all partitions, or all may be done.
+                world.wires[store].trap(Trap { replica: Some(VICTIM), sign, spring });
+                // Others may have all partitions, or all may be done.
                 let patience = std::time::Instant::now() + FROZEN;
                 while !killed.load(Ordering::Relaxed) && std::time::Instant::now() < patience {
                     thread::yield_now();
                 }
                 world.wires[store].heal();
-                kill(world, 0);
-                world.start(0);
+                kill(world, VICTIM);
+                world.start(VICTIM);
                 return killed.load(Ordering::Relaxed);
             }
             Self::Restart => {
-                if let Some(run) = world.replicas[0].1.take() {
-                    run.signal("TERM");
-                    let (code, troubles) = run.ended();
-                    assert!(matches!(code, Some(0 | 4)), "it ended with {code:?}: {troubles:#?}");
-                }
-                world.start(0);
+                end(world, VICTIM);
+                world.start(VICTIM);
             }
             Self::Freeze => {
-                world.start(1);
-                let frozen = world.replicas[0].1.as_ref().unwrap();
+                world.start(GUEST);
+                let frozen = world.replicas[world.last()].1.as_ref().unwrap();
                 frozen.signal("STOP");
                 thread::park_timeout(FROZEN);
                 frozen.signal("CONT");
             }
-            Self::Rebalance if world.replicas[1].1.is_some() => {
-                let run = world.replicas[1].1.take().unwrap();
-                run.signal("TERM");
-                let (code, troubles) = run.ended();
-                assert!(matches!(code, Some(0 | 4)), "it ended with {code:?}: {troubles:#?}");
-            }
-            Self::Rebalance => world.start(1),
+            Self::Rebalance if world.replicas[GUEST].1.is_some() => end(world, GUEST),
+            Self::Rebalance => world.start(GUEST),
+            Self::Exchange { store } => world.exchange(store),
             Self::Cut { store, half } => world.wires[store].cut(if half { Shutdown::Write } else { Shutdown::Both }),
             Self::LoseAnswer { store, write: false } => world.wires[store].set(Mode::LoseAnswer),
             Self::LoseAnswer { store, write: true } => {
-                world.wires[store].trap(Trap { sign: WRITTEN[store], spring: Box::new(|| {}) });
+                world.wires[store].trap(Trap { replica: None, sign: WRITTEN[store], spring: Box::new(|| {}) });
             }
             Self::Away { store, millis } => hold(world, store, Mode::Refuse, millis),
             Self::Silent { store, millis } => hold(world, store, Mode::Hold, millis),
@@ -149,7 +145,10 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::KillAtWrite { store, .. } | Self::Cut { store, .. } | Self::LoseAnswer { store, .. } => {
+            Self::KillAtWrite { store, .. }
+            | Self::Exchange { store }
+            | Self::Cut { store, .. }
+            | Self::LoseAnswer { store, .. } => {
                 write!(f, "{} ({})", self.kind(), STORES[*store])
             }
             Self::Away { store, millis } | Self::Silent { store, millis } | Self::Slow { store, millis } => {
@@ -164,6 +163,15 @@ fn hold(world: &World, store: usize, mode: Mode, millis: u64) {
     world.wires[store].set(mode);
     thread::park_timeout(Duration::from_millis(millis));
     world.wires[store].heal();
+}
+
+/// Asks a replica to end, and waits for that.
+fn end(world: &mut World, replica: usize) {
+    if let Some(run) = world.replicas[replica].1.take() {
+        run.signal("TERM");
+        let (code, troubles) = run.ended();
+        assert!(matches!(code, Some(0 | 4)), "it ended with {code:?}: {troubles:#?}");
+    }
 }
 
 fn kill(world: &mut World, replica: usize) {

@@ -8,15 +8,18 @@
 //! - `TIDEGATE_FAULT_SEED`: the seed of the first world.
 
 mod fault;
+mod load;
 mod proxy;
+mod soak;
 mod stream;
+mod vitals;
 mod watcher;
 mod world;
 
 use std::collections::BTreeMap;
 
 use self::fault::Fault;
-use self::world::World;
+use self::world::{VICTIM, World};
 use crate::live::random::Random;
 
 /// How many schedules a usual run plays.
@@ -38,8 +41,8 @@ fn nothing_is_lost_and_nothing_steps_back_whatever_fails() {
         let seed = seed.wrapping_add(series);
         println!("world {series}: TIDEGATE_FAULT_SEED={seed}");
         let mut random = Random::new(seed);
-        let mut world = World::new();
-        world.start(0);
+        let mut world = World::new(2);
+        world.start(VICTIM);
         for schedule in 0..SERIES.min(schedules - series * SERIES) {
             let faults: Vec<_> = (0..1 + random.below(4)).map(|_| Fault::any(&mut random)).collect();
             let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
@@ -55,7 +58,7 @@ fn nothing_is_lost_and_nothing_steps_back_whatever_fails() {
             let wrong = world.wrong();
             assert!(wrong.is_empty(), "seed {seed}, schedule {schedule} ({told:?}): {wrong:#?}");
         }
-        events += world.streams.iter().map(|stream| stream.produced.len()).sum::<usize>();
+        events += world.streams.iter().map(|stream| stream.produced).sum::<usize>();
         looks += world.watchers.iter().map(|watcher| watcher.looks()).sum::<u64>();
     }
     println!(

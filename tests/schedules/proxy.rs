@@ -35,8 +35,16 @@ pub(super) enum Sign {
 
 /// What to do at a sign, once.
 pub(super) struct Trap {
+    /// Which replica's connections it looks at; none for all.
+    pub(super) replica: Option<usize>,
     pub(super) sign: Sign,
     pub(super) spring: Box<dyn FnOnce() + Send>,
+}
+
+impl Trap {
+    fn is_for(&self, replica: usize) -> bool {
+        self.replica.is_none_or(|one| one == replica)
+    }
 }
 
 #[derive(Default)]
@@ -49,31 +57,34 @@ struct State {
 /// The wire. It is there as long as the test.
 #[derive(Clone)]
 pub(super) struct Proxy {
-    /// Where the program finds the store.
-    pub(super) address: SocketAddr,
+    /// Where each replica of the program finds the store.
+    pub(super) addresses: Vec<SocketAddr>,
     state: Arc<Mutex<State>>,
 }
 
 impl Proxy {
-    /// A wire to the server that listens there.
-    pub(super) fn to(server: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let proxy = Self { address: listener.local_addr().unwrap(), state: Arc::default() };
-        let (server, accepting) = (server.to_owned(), proxy.clone());
-        thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                if accepting.mode() == Mode::Refuse {
-                    continue;
+    /// A wire from so many replicas to the server that listens there.
+    pub(super) fn to(server: &str, replicas: usize) -> Self {
+        let listeners: Vec<_> = (0..replicas).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let addresses = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
+        let proxy = Self { addresses, state: Arc::default() };
+        for (replica, listener) in listeners.into_iter().enumerate() {
+            let (server, accepting) = (server.to_owned(), proxy.clone());
+            thread::spawn(move || {
+                for client in listener.incoming().map_while(Result::ok) {
+                    if accepting.mode() == Mode::Refuse {
+                        continue;
+                    }
+                    if let Ok(store) = TcpStream::connect(&server) {
+                        accepting.join(replica, client, store);
+                    }
                 }
-                if let Ok(store) = TcpStream::connect(&server) {
-                    accepting.join(client, store);
-                }
-            }
-        });
+            });
+        }
         proxy
     }
 
-    fn join(&self, client: TcpStream, store: TcpStream) {
+    fn join(&self, replica: usize, client: TcpStream, store: TcpStream) {
         let _ = (client.set_nodelay(true), store.set_nodelay(true));
         let pair = |client: &TcpStream, store: &TcpStream| (client.try_clone().unwrap(), store.try_clone().unwrap());
         {
@@ -85,8 +96,10 @@ impl Proxy {
         let (there, back) = (self.clone(), self.clone());
         let (request, answer) = (pair(&client, &store), (store, client));
         let asked = lost.clone();
-        thread::spawn(move || there.carry(request.0, request.1, |proxy, bytes| proxy.requested(bytes, &asked)));
-        thread::spawn(move || back.carry(answer.0, answer.1, |proxy, bytes| proxy.answered(bytes, &lost)));
+        thread::spawn(move || {
+            there.carry(request.0, request.1, |proxy, bytes| proxy.requested(replica, bytes, &asked));
+        });
+        thread::spawn(move || back.carry(answer.0, answer.1, |proxy, bytes| proxy.answered(replica, bytes, &lost)));
     }
 
     /// Carries bytes one way until an end, or until `look` says that they are not to go on.
@@ -108,17 +121,20 @@ impl Proxy {
     }
 
     /// A request goes by. Notes whether its answer is to get lost.
-    fn requested(&self, bytes: &[u8], lost: &Mutex<bool>) -> bool {
+    fn requested(&self, replica: usize, bytes: &[u8], lost: &Mutex<bool>) -> bool {
         let mut state = self.state.lock().unwrap();
         let loses = state.mode == Some(Mode::LoseAnswer);
         if loses {
             state.mode = None;
         }
-        let answered = matches!(&state.trap, Some(Trap { sign: Sign::AnswerTo(request), .. }) if holds(bytes, request));
+        let trap = state.trap.as_ref().filter(|trap| trap.is_for(replica));
+        let answered = trap.is_some_and(|trap| matches!(trap.sign, Sign::AnswerTo(request) if holds(bytes, request)));
         if loses || answered {
             *lost.lock().unwrap() = true;
         }
-        let sprung = state.trap.take_if(|trap| matches!(trap.sign, Sign::Request(request) if holds(bytes, request)));
+        let sprung = state.trap.take_if(|trap| {
+            trap.is_for(replica) && matches!(trap.sign, Sign::Request(request) if holds(bytes, request))
+        });
         drop(state);
         if let Some(trap) = sprung {
             (trap.spring)();
@@ -127,12 +143,15 @@ impl Proxy {
     }
 
     /// An answer comes; false when it is to get lost.
-    fn answered(&self, bytes: &[u8], lost: &Mutex<bool>) -> bool {
+    fn answered(&self, replica: usize, bytes: &[u8], lost: &Mutex<bool>) -> bool {
         let lost = std::mem::take(&mut *lost.lock().unwrap());
-        let sprung = self.state.lock().unwrap().trap.take_if(|trap| match trap.sign {
-            Sign::Request(_) => false,
-            Sign::AnswerTo(_) => lost,
-            Sign::Answer(answer) => holds(bytes, answer),
+        let sprung = self.state.lock().unwrap().trap.take_if(|trap| {
+            trap.is_for(replica)
+                && match trap.sign {
+                    Sign::Request(_) => false,
+                    Sign::AnswerTo(_) => lost,
+                    Sign::Answer(answer) => holds(bytes, answer),
+                }
         });
         let is_sprung = sprung.is_some();
         if let Some(trap) = sprung {

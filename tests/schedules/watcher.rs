@@ -66,6 +66,20 @@ impl Watcher {
         self.shared.at.lock().unwrap().values().sum()
     }
 
+    /// How many states that were produced it has not met yet, nor later ones of their rows.
+    pub(super) fn lag(&self) -> usize {
+        let states = self.states.lock().unwrap();
+        let at = self.shared.at.lock().unwrap();
+        states.iter().map(|(id, states)| states.len() - at.get(id).map_or(0, |at| at + 1)).sum()
+    }
+
+    /// Forgets every state but the last of each row, when all rows are in their last.
+    pub(super) fn forget(&self) {
+        let mut states = self.states.lock().unwrap();
+        states.values_mut().for_each(|states| drop(states.drain(..states.len() - 1)));
+        self.shared.at.lock().unwrap().values_mut().for_each(|at| *at = 0);
+    }
+
     /// How often the store was read.
     pub(super) fn looks(&self) -> u64 {
         self.shared.looks.load(Ordering::Relaxed)

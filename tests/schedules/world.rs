@@ -2,9 +2,13 @@
 //! be troubled, and a watcher at each store.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use ::redis::Commands as _;
 use serde_json::{Value, json};
+use tidegate_tests::guest;
 use xtask::services::{Redis, Running};
 
 use super::proxy::Proxy;
@@ -44,17 +48,32 @@ grants = { documents = ["company", "contact", "job_posting"] }
 /// The stores, by their places in what follows.
 pub(super) const STORES: [&str; 3] = ["redis", "postgres", "elasticsearch"];
 
+/// The modules, by the stores that they write.
+const MODULES: [&str; 3] = ["order-cache", "hostile", "company-search"];
+/// In how many forms a module is exchanged for itself.
+const FORMS: u8 = 8;
+
+/// The replica that comes and goes.
+pub(super) const GUEST: usize = 0;
+/// The replica that is killed, ended and started.
+pub(super) const VICTIM: usize = 1;
+
 /// The servers, the streams and the program.
 pub(super) struct World {
-    /// The program as two replicas, each running or not.
-    pub(super) replicas: [(Program, Option<Run>); 2],
+    /// The replicas of the program, each running or not. The last one is there whenever the world settles.
+    pub(super) replicas: Vec<(Program, Option<Run>)>,
     /// A stream a store.
-    pub(super) streams: [Stream; 3],
+    pub(super) streams: Vec<Stream>,
     /// A wire a store.
     pub(super) wires: [Proxy; 3],
     /// A watcher a store.
-    pub(super) watchers: [Watcher; 3],
+    pub(super) watchers: [Arc<Watcher>; 3],
     pub(super) database: Database,
+    /// Where the modules lie, in which form each.
+    modules: PathBuf,
+    forms: [u8; 3],
+    /// How far each row of the table is known to have been written, by the place of its state.
+    written: BTreeMap<String, usize>,
     search: Http,
     prefix: String,
     _cache: Running,
@@ -62,7 +81,8 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    /// With so many replicas, none of which runs yet.
+    pub(super) fn new(replicas: usize) -> Self {
         let (broker, folder) = (Broker::shared(), Folder::new());
         let cache = Redis::default().start(folder.path()).unwrap();
         let (postgres, elasticsearch) = (service("postgres"), service("elasticsearch"));
@@ -70,9 +90,11 @@ impl World {
         database.run(TABLES);
         let prefix = format!("{}-", unique("index"));
         let host = |url: &str| url.split(['/', '@']).find(|part| part.starts_with("127.0.0.1:")).unwrap().to_owned();
-        let wires = [cache.url(), &postgres, &elasticsearch].map(|url| Proxy::to(&host(url)));
-        let through = |url: &str, wire: &Proxy| url.replace(&host(url), &wire.address.to_string());
-        let streams = [
+        let wires = [cache.url(), &postgres, &elasticsearch].map(|url| Proxy::to(&host(url), replicas));
+        let through = |url: &str, wire: &Proxy| url.replace(&host(url), &wire.addresses[0].to_string());
+        let modules = folder.path().join("modules");
+        fs::create_dir(&modules).unwrap();
+        let streams = vec![
             Stream::new(broker.topic("orders", 3, &[]), unique("cache"), &orders(), "status"),
             Stream::new(broker.topic("orders", 3, &[]), unique("warehouse"), &books(), "status"),
             Stream::new(broker.topic("contact", 3, &[]), unique("search"), &documents(), "full_name"),
@@ -80,8 +102,10 @@ impl World {
         let pipeline = |stream: &Stream, port: &str, sink: &str, transform: &str| {
             format!(
                 "[[pipelines]]\nname = \"{}\"\ntopics = [\"{}\"]\nformat = \"auto\"\nbatch = {{ max_events = 10 }}\n\
-                 sinks = {{ {port} = \"{sink}\" }}\n{transform}\n",
-                stream.pipeline, stream.topic.name
+                 sinks = {{ {port} = \"{sink}\" }}\n{}\n",
+                stream.pipeline,
+                stream.topic.name,
+                transform.replace("{guests}", &modules.display().to_string())
             )
         };
         let config = format!(
@@ -105,10 +129,48 @@ impl World {
             found(elasticsearch, format!("{prefix}contact"), &streams[2].ids()),
         ];
         let mut looks = looks.into_iter();
-        let watchers =
-            [0, 1, 2].map(|place| Watcher::start(STORES[place], streams[place].states.clone(), looks.next().unwrap()));
-        let replicas = [(program.replica(), None), (program, None)];
-        Self { replicas, streams, wires, watchers, database, search, prefix, _cache: cache, _folder: folder }
+        let watchers = [0, 1, 2]
+            .map(|place| Arc::new(Watcher::start(STORES[place], streams[place].states.clone(), looks.next().unwrap())));
+        let replica = |number: usize| {
+            let mut replica = program.replica();
+            for wire in &wires {
+                let [first, own] = [0, number].map(|number| wire.addresses[number].to_string());
+                replica.change(&first, &own);
+            }
+            (replica, None)
+        };
+        let replicas = (0..replicas).map(replica).collect();
+        let (forms, written) = ([0; 3], BTreeMap::new());
+        let mut world = Self {
+            replicas,
+            streams,
+            wires,
+            watchers,
+            database,
+            modules,
+            forms,
+            written,
+            search,
+            prefix,
+            _cache: cache,
+            _folder: folder,
+        };
+        (0..MODULES.len()).for_each(|store| world.exchange(store));
+        world
+    }
+
+    /// Puts another module in the place of the one that writes a store: the same under another digest.
+    pub(super) fn exchange(&mut self, store: usize) {
+        let mut bytes = fs::read(guest(MODULES[store])).unwrap();
+        // A section that nobody reads: its kind, its length, the length of its name, its name, and which form it is.
+        bytes.extend([0, 6, 4]);
+        bytes.extend(b"form");
+        bytes.push(self.forms[store]);
+        self.forms[store] = (self.forms[store] + 1) % FORMS;
+        let file = self.modules.join(format!("{}.wasm", MODULES[store].replace('-', "_")));
+        let next = file.with_extension("next");
+        fs::write(&next, bytes).unwrap();
+        fs::rename(next, file).unwrap();
     }
 
     pub(super) fn produce(&mut self, rounds: u32, random: &mut Random) {
@@ -123,11 +185,17 @@ impl World {
         }
     }
 
+    /// The replica that is there whenever the world settles.
+    pub(super) fn last(&self) -> usize {
+        self.replicas.len() - 1
+    }
+
     /// Waits until everything that was produced is durable, by a replica that runs.
     pub(super) fn settle(&mut self) {
         self.wires.iter().for_each(Proxy::heal);
-        self.start(0);
-        let run = self.replicas[0].1.as_mut().unwrap();
+        let last = self.last();
+        self.start(last);
+        let run = self.replicas[last].1.as_mut().unwrap();
         self.streams.iter().for_each(|stream| settled(run, &stream.topic, &stream.pipeline));
         for watcher in &self.watchers {
             // A look that begins now sees the end.
@@ -137,7 +205,7 @@ impl World {
     }
 
     /// What is wrong now that everything is durable: lost, stepped back, done twice, or elsewhere.
-    pub(super) fn wrong(&self) -> Vec<String> {
+    pub(super) fn wrong(&mut self) -> Vec<String> {
         let mut wrong = Vec::new();
         for watcher in &self.watchers {
             wrong.extend(watcher.behind().into_iter().map(|row| format!("lost: {row}")));
@@ -151,16 +219,24 @@ impl World {
         wrong
     }
 
-    /// The states that the table has been through, each of which must be newer than the one before.
-    fn doubled(&self) -> Vec<String> {
+    /// Forgets what is behind every row, when all is durable and nothing is wrong.
+    pub(super) fn forget(&mut self) {
+        self.watchers.iter().for_each(|watcher| watcher.forget());
+        self.written.values_mut().for_each(|at| *at = 0);
+    }
+
+    /// The states that the table has been through since the last call, each of which must be newer than the one before.
+    fn doubled(&mut self) -> Vec<String> {
         let states = self.streams[1].states.lock().unwrap();
-        let mut at: BTreeMap<String, usize> = BTreeMap::new();
         let mut wrong = Vec::new();
-        for row in self.database.rows("SELECT id, status FROM states ORDER BY place") {
+        for row in self
+            .database
+            .rows("WITH gone AS (DELETE FROM states RETURNING *) SELECT id, status FROM gone ORDER BY place")
+        {
             let state = (row[1] != "null").then(|| round_of(&row[1]));
-            let from = at.get(&row[0]).map_or(0, |at| at + 1);
+            let from = self.written.get(&row[0]).map_or(0, |at| at + 1);
             match states[&row[0]].iter().skip(from).position(|known| *known == state) {
-                Some(place) => drop(at.insert(row[0].clone(), from + place)),
+                Some(place) => drop(self.written.insert(row[0].clone(), from + place)),
                 None => wrong.push(format!("written twice, or a step back: {row:?} after {from} states")),
             }
         }
