@@ -9,7 +9,9 @@
 
 mod fault;
 mod load;
+mod looks;
 mod proxy;
+mod servers;
 mod soak;
 mod stream;
 mod vitals;
@@ -47,12 +49,17 @@ fn nothing_is_lost_and_nothing_steps_back_whatever_fails() {
             let faults: Vec<_> = (0..1 + random.below(4)).map(|_| Fault::any(&mut random)).collect();
             let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
             println!("schedule {schedule}: {}", told.join(", "));
-            for fault in faults {
+            for fault in &faults {
                 world.produce(40, &mut random);
                 moment(&world, &mut random);
+                world.assert_runs();
                 if fault.strike(&mut world) {
                     *counts.entry(fault.kind()).or_default() += 1;
                 }
+            }
+            if faults.iter().any(Fault::loses) {
+                // A loss is found when the partition is next written.
+                world.produce(40, &mut random);
             }
             world.settle();
             let wrong = world.wrong();

@@ -1,11 +1,14 @@
-//! A wire between the program and a store that can be cut, slowed, stopped, or lose an answer, and that sees what goes
-//! over it.
+//! A wire between the program and a store that can be cut, slowed, stopped, lose an answer, or answer itself, and that sees
+//! what goes over it.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+
+/// What a busy server of Elasticsearch says.
+const BUSY: &str = r#"{"error":{"type":"es_rejected_execution_exception","reason":"busy"},"status":429}"#;
 
 /// What is done to what goes over the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,17 @@ pub(super) enum Mode {
     Slow(Duration),
     /// The next request goes through, its answer is lost, and the connection is ended: once.
     LoseAnswer,
+    /// Every request over HTTP is answered by 429.
+    Busy,
+}
+
+/// What becomes of bytes that go by.
+enum Verdict {
+    Pass,
+    /// They get lost, and the connection with them.
+    Lose,
+    /// They are the beginning of a request that is refused.
+    Refuse,
 }
 
 /// What a trap waits for.
@@ -27,6 +41,8 @@ pub(super) enum Mode {
 pub(super) enum Sign {
     /// A request that holds these bytes.
     Request(&'static [u8]),
+    /// The same, which then does not come through.
+    Unsent(&'static [u8]),
     /// The answer to such a request, which then does not come through.
     AnswerTo(&'static [u8]),
     /// An answer that holds these bytes, which then does not come through.
@@ -103,7 +119,7 @@ impl Proxy {
     }
 
     /// Carries bytes one way until an end, or until `look` says that they are not to go on.
-    fn carry(&self, mut from: TcpStream, mut to: TcpStream, look: impl Fn(&Self, &[u8]) -> bool) {
+    fn carry(&self, mut from: TcpStream, mut to: TcpStream, look: impl Fn(&Self, &[u8]) -> Verdict) {
         let mut bytes = vec![0; 64 << 10];
         while let Ok(count @ 1..) = from.read(&mut bytes) {
             loop {
@@ -113,7 +129,12 @@ impl Proxy {
                     _ => break,
                 }
             }
-            if !look(self, &bytes[..count]) || to.write_all(&bytes[..count]).is_err() {
+            let passed = match look(self, &bytes[..count]) {
+                Verdict::Pass => to.write_all(&bytes[..count]).is_ok(),
+                Verdict::Lose => false,
+                Verdict::Refuse => refuse(&mut from, &bytes[..count]).is_some(),
+            };
+            if !passed {
                 break;
             }
         }
@@ -121,34 +142,36 @@ impl Proxy {
     }
 
     /// A request goes by. Notes whether its answer is to get lost.
-    fn requested(&self, replica: usize, bytes: &[u8], lost: &Mutex<bool>) -> bool {
+    fn requested(&self, replica: usize, bytes: &[u8], lost: &Mutex<bool>) -> Verdict {
         let mut state = self.state.lock().unwrap();
-        let loses = state.mode == Some(Mode::LoseAnswer);
-        if loses {
-            state.mode = None;
+        if state.mode == Some(Mode::Busy)
+            && [&b"POST "[..], b"PUT ", b"GET "].iter().any(|verb| bytes.starts_with(verb))
+        {
+            return Verdict::Refuse;
         }
+        let loses = state.mode.take_if(|mode| *mode == Mode::LoseAnswer).is_some();
         let trap = state.trap.as_ref().filter(|trap| trap.is_for(replica));
         let answered = trap.is_some_and(|trap| matches!(trap.sign, Sign::AnswerTo(request) if holds(bytes, request)));
         if loses || answered {
             *lost.lock().unwrap() = true;
         }
         let sprung = state.trap.take_if(|trap| {
-            trap.is_for(replica) && matches!(trap.sign, Sign::Request(request) if holds(bytes, request))
+            trap.is_for(replica)
+                && matches!(trap.sign, Sign::Request(request) | Sign::Unsent(request) if holds(bytes, request))
         });
         drop(state);
-        if let Some(trap) = sprung {
-            (trap.spring)();
-        }
-        true
+        let Some(trap) = sprung else { return Verdict::Pass };
+        (trap.spring)();
+        if matches!(trap.sign, Sign::Unsent(_)) { Verdict::Lose } else { Verdict::Pass }
     }
 
-    /// An answer comes; false when it is to get lost.
-    fn answered(&self, replica: usize, bytes: &[u8], lost: &Mutex<bool>) -> bool {
+    /// An answer comes.
+    fn answered(&self, replica: usize, bytes: &[u8], lost: &Mutex<bool>) -> Verdict {
         let lost = std::mem::take(&mut *lost.lock().unwrap());
         let sprung = self.state.lock().unwrap().trap.take_if(|trap| {
             trap.is_for(replica)
                 && match trap.sign {
-                    Sign::Request(_) => false,
+                    Sign::Request(_) | Sign::Unsent(_) => false,
                     Sign::AnswerTo(_) => lost,
                     Sign::Answer(answer) => holds(bytes, answer),
                 }
@@ -157,7 +180,7 @@ impl Proxy {
         if let Some(trap) = sprung {
             (trap.spring)();
         }
-        !lost && !is_sprung
+        if lost || is_sprung { Verdict::Lose } else { Verdict::Pass }
     }
 
     /// From now on.
@@ -192,6 +215,27 @@ impl Proxy {
     fn mode(&self) -> Mode {
         self.state.lock().unwrap().mode.unwrap_or(Mode::Pass)
     }
+}
+
+/// Answers a request that begins so by 429, when all of it has come. None when the connection ends before.
+fn refuse(client: &mut TcpStream, begin: &[u8]) -> Option<()> {
+    let mut request = begin.to_vec();
+    let mut more = vec![0; 64 << 10];
+    loop {
+        let text = String::from_utf8_lossy(&request).to_lowercase();
+        if let Some((head, _)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let length: usize = length.map_or(0, |length| length.trim().parse().unwrap());
+            if request.len() >= head.len() + 4 + length {
+                break;
+            }
+        }
+        let count = client.read(&mut more).ok().filter(|count| *count > 0)?;
+        request.extend_from_slice(&more[..count]);
+    }
+    let length = BUSY.len();
+    let head = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length";
+    client.write_all(format!("{head}: {length}\r\n\r\n{BUSY}").as_bytes()).ok()
 }
 
 fn holds(bytes: &[u8], part: &[u8]) -> bool {
