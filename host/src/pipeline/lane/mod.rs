@@ -50,6 +50,8 @@ pub(super) struct Lane {
 struct Running {
     lane: Lane,
     held: HashMap<TopicPartition, Held>,
+    /// How often in a row a partition's log seemed to end before where a ledger stands.
+    doubts: HashMap<TopicPartition, u32>,
     /// How many batches have been begun; the last one may be in flight.
     batches: u64,
     in_flight: Option<JoinHandle<Finished>>,
@@ -105,6 +107,7 @@ impl Lane {
             serving: self.serving.clone(),
             lane: self,
             held: HashMap::new(),
+            doubts: HashMap::new(),
             batches: 0,
             in_flight: None,
             summary,
