@@ -167,7 +167,7 @@ impl Fault {
     }
 
     /// Has it happen. False where there was nothing that it could happen to: no write came in time.
-    pub(super) fn strike(self, world: &mut World) -> bool {
+    pub(super) fn strike(self, world: &mut World, random: &mut Random) -> bool {
         match self {
             Self::Kill => {
                 kill(world, VICTIM);
@@ -188,7 +188,8 @@ impl Fault {
                     Moment::AfterLedger => MOVED,
                 };
                 world.wires[store].trap(Trap { replica: Some(VICTIM), sign, spring });
-                // Others may have all partitions, or all may be done.
+                // So that there is something to write; others may have all partitions nonetheless.
+                world.produce(10, random);
                 let patience = std::time::Instant::now() + FROZEN;
                 while !killed.load(Ordering::Relaxed) && std::time::Instant::now() < patience {
                     thread::yield_now();

@@ -47,7 +47,7 @@ fn nothing_is_lost_and_nothing_grows_under_load_exchanges_rebalances_and_faults(
         while soak.begin.elapsed() < check {
             moment(&soak.world, &mut random);
             let fault = Fault::lossless(&mut random);
-            if fault.strike(&mut soak.world) {
+            if fault.strike(&mut soak.world, &mut random) {
                 *soak.faults.entry(fault.kind()).or_default() += 1;
             }
             soak.world.assert_runs();

@@ -10,6 +10,9 @@ use std::time::Duration;
 use super::looks::Look;
 use super::stream::States;
 
+/// How long nothing is read after a look.
+const BREATH: Duration = Duration::from_millis(2);
+
 /// A store that is read.
 pub(super) struct Watcher {
     name: &'static str,
@@ -42,7 +45,7 @@ impl Watcher {
         let thread = thread::spawn(move || {
             while !mine.ends.load(Ordering::Relaxed) {
                 // The servers and the program have work to do as well.
-                thread::park_timeout(Duration::from_millis(1));
+                thread::park_timeout(BREATH);
                 let losses = mine.losses.load(Ordering::SeqCst);
                 let Some(found) = look() else { continue };
                 let states = produced.lock().unwrap();

@@ -69,6 +69,8 @@ pub fn prove(workspace: &Workspace) -> anyhow::Result<()> {
                 let marks = ["lost: ", "stepped back: ", "written twice"];
                 let told = text.lines().filter(|line| marks.iter().any(|mark| line.contains(mark)));
                 told.take(3).for_each(|line| console::say(format_args!("  {}", line.trim())));
+                let begun = text.lines().filter(|line| line.contains(", schedule ")).count();
+                console::say(format_args!("  schedules begun: {begun}"));
                 !output.status.success() && marks.iter().any(|mark| text.contains(mark))
             }
             Finder::Tests(filter) => {
