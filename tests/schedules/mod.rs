@@ -8,21 +8,40 @@
 //! - `TIDEGATE_FAULT_SEED`: the seed of the first world.
 
 mod fault;
+mod load;
+mod looks;
 mod proxy;
+mod servers;
+mod soak;
 mod stream;
+mod vitals;
 mod watcher;
 mod world;
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use self::fault::Fault;
-use self::world::World;
+use self::world::{VICTIM, World};
 use crate::live::random::Random;
 
 /// How many schedules a usual run plays.
 const USUAL: u64 = 6;
 /// How many are played in one world.
 const SERIES: u64 = 20;
+/// How many worlds are played in at the same time: most of the time they wait.
+const WORLDS: u64 = 3;
+
+/// What was seen in all worlds.
+#[derive(Default)]
+struct Tally {
+    faults: BTreeMap<&'static str, usize>,
+    events: usize,
+    looks: u64,
+}
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
@@ -32,46 +51,74 @@ fn number(name: &str) -> Option<u64> {
 fn nothing_is_lost_and_nothing_steps_back_whatever_fails() {
     let schedules = number("TIDEGATE_FAULT_SCHEDULES").unwrap_or(USUAL);
     let seed = number("TIDEGATE_FAULT_SEED").unwrap_or_else(|| getrandom::u64().unwrap());
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    let (mut events, mut looks) = (0, 0);
-    for series in 0..schedules.div_ceil(SERIES) {
-        let seed = seed.wrapping_add(series);
-        println!("world {series}: TIDEGATE_FAULT_SEED={seed}");
-        let mut random = Random::new(seed);
-        let mut world = World::new();
-        world.start(0);
-        for schedule in 0..SERIES.min(schedules - series * SERIES) {
-            let faults: Vec<_> = (0..1 + random.below(4)).map(|_| Fault::any(&mut random)).collect();
-            let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
-            println!("schedule {schedule}: {}", told.join(", "));
-            for fault in faults {
-                world.produce(40, &mut random);
-                moment(&world, &mut random);
-                if fault.strike(&mut world) {
-                    *counts.entry(fault.kind()).or_default() += 1;
-                }
+    let (tally, next, failed) = (Mutex::new(Tally::default()), AtomicU64::new(0), AtomicBool::new(false));
+    let play = || {
+        // Where one world fails, the others come to an end too.
+        let failing = Failing(&failed);
+        while !failed.load(Ordering::Relaxed) {
+            let series = next.fetch_add(1, Ordering::Relaxed);
+            let left = schedules.saturating_sub(series * SERIES);
+            if left == 0 {
+                break;
             }
-            world.settle();
-            let wrong = world.wrong();
-            assert!(wrong.is_empty(), "seed {seed}, schedule {schedule} ({told:?}): {wrong:#?}");
+            play(seed.wrapping_add(series), SERIES.min(left), &tally, &failed);
         }
-        events += world.streams.iter().map(|stream| stream.produced.len()).sum::<usize>();
-        looks += world.watchers.iter().map(|watcher| watcher.looks()).sum::<u64>();
-    }
+        std::mem::forget(failing);
+    };
+    thread::scope(|scope| (0..WORLDS).for_each(|_| drop(scope.spawn(play))));
+    let Tally { faults, events, looks } = tally.into_inner().unwrap();
     println!(
         "schedules: {schedules}, events: {events}, looks at stores: {looks}, lost: 0, stepped back: 0, doubled: 0"
     );
-    for (kind, count) in counts {
-        println!("  {count:4} {kind}");
+    faults.iter().for_each(|(kind, count)| println!("  {count:4} {kind}"));
+}
+
+/// Says so when it is dropped, as it is by a panic.
+struct Failing<'a>(&'a AtomicBool);
+
+impl Drop for Failing<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// Plays some schedules in a world of their own.
+fn play(seed: u64, schedules: u64, tally: &Mutex<Tally>, failed: &AtomicBool) {
+    println!("a world: TIDEGATE_FAULT_SEED={seed}");
+    let mut random = Random::new(seed);
+    let mut world = World::new(2);
+    world.start(VICTIM);
+    for schedule in (0..schedules).take_while(|_| !failed.load(Ordering::Relaxed)) {
+        let faults: Vec<_> = (0..1 + random.below(4)).map(|_| Fault::any(&mut random)).collect();
+        let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        println!("{seed}, schedule {schedule}: {}", told.join(", "));
+        for fault in &faults {
+            world.produce(40, &mut random);
+            moment(&world, &mut random);
+            world.assert_runs();
+            if fault.strike(&mut world, &mut random) {
+                *tally.lock().unwrap().faults.entry(fault.kind()).or_default() += 1;
+            }
+        }
+        if faults.iter().any(Fault::loses) {
+            // A loss is found when the partition is next written.
+            world.produce(40, &mut random);
+        }
+        world.settle();
+        let wrong = world.wrong();
+        assert!(wrong.is_empty(), "seed {seed}, schedule {schedule} ({told:?}): {wrong:#?}");
+    }
+    let mut tally = tally.lock().unwrap();
+    tally.events += world.streams.iter().map(|stream| stream.produced).sum::<usize>();
+    tally.looks += world.watchers.iter().map(|watcher| watcher.looks()).sum::<u64>();
 }
 
 /// Waits until a store has come so far in what was just produced, or is done with it.
 fn moment(world: &World, random: &mut Random) {
     let watcher = &world.watchers[random.below(world.watchers.len())];
     let until = watcher.progress() + random.below(120);
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(2);
-    while watcher.progress() < until && std::time::Instant::now() < end {
-        std::thread::yield_now();
+    let end = Instant::now() + Duration::from_secs(2);
+    while watcher.progress() < until && Instant::now() < end {
+        thread::yield_now();
     }
 }

@@ -1,5 +1,5 @@
 //! Reads a store the whole time, and holds every state of a row that it meets against those that were produced: none may
-//! be older than what was there before.
+//! be older than what was there before. A store that has lost what it held is excepted until it is filled again.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::looks::Look;
 use super::stream::States;
 
-/// What a store holds of each row: the round, or that it is not there. None while it does not answer.
-pub(super) type Look = Box<dyn FnMut() -> Option<BTreeMap<String, Option<u32>>> + Send>;
+/// How long nothing is read after a look.
+const BREATH: Duration = Duration::from_millis(2);
 
 /// A store that is read.
 pub(super) struct Watcher {
@@ -27,6 +28,10 @@ struct Shared {
     looks: AtomicU64,
     /// How far each row is, by the place of its state; none before its first.
     at: Mutex<BTreeMap<String, usize>>,
+    /// How often the store has begun or ended to lose what it held: what is read across that says nothing.
+    losses: AtomicU64,
+    /// Whether it is being filled again: meanwhile rows are missing, and go through older states.
+    fills: AtomicBool,
     /// What each row was last met as.
     met: Mutex<BTreeMap<String, Option<u32>>>,
     regressed: Mutex<Vec<String>>,
@@ -40,17 +45,22 @@ impl Watcher {
         let thread = thread::spawn(move || {
             while !mine.ends.load(Ordering::Relaxed) {
                 // The servers and the program have work to do as well.
-                thread::park_timeout(Duration::from_millis(1));
+                thread::park_timeout(BREATH);
+                let losses = mine.losses.load(Ordering::SeqCst);
                 let Some(found) = look() else { continue };
                 let states = produced.lock().unwrap();
+                if losses % 2 == 1 || mine.losses.load(Ordering::SeqCst) != losses {
+                    continue;
+                }
                 for (id, state) in found {
                     let Some(states) = states.get(&id) else { continue };
                     mine.met.lock().unwrap().insert(id.clone(), state);
                     let mut at = mine.at.lock().unwrap();
                     let from = at.get(&id).copied();
+                    let from = from.filter(|_| !mine.fills.load(Ordering::SeqCst));
                     match place(states, from, state) {
                         Ok(Some(place)) => drop(at.insert(id, place)),
-                        Ok(None) => {}
+                        Ok(None) => drop(at.remove(&id)),
                         Err(why) => mine.regressed.lock().unwrap().push(format!("{name}: {id}: {why}")),
                     }
                 }
@@ -61,9 +71,40 @@ impl Watcher {
         Self { name, states, shared, thread: Some(thread) }
     }
 
+    /// The store loses something of what it holds while `lose` is done, and is filled again from then on.
+    pub(super) fn while_it_loses(&self, lose: impl FnOnce()) {
+        self.shared.losses.fetch_add(1, Ordering::SeqCst);
+        lose();
+        self.shared.fills.store(true, Ordering::SeqCst);
+        self.shared.losses.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// It has been filled again, and every row is in its last state: nothing steps back from here on.
+    pub(super) fn is_filled(&self) {
+        let states = self.states.lock().unwrap();
+        if self.shared.fills.swap(false, Ordering::SeqCst) {
+            let last = states.iter().map(|(id, states)| (id.clone(), states.len() - 1));
+            *self.shared.at.lock().unwrap() = last.collect();
+        }
+    }
+
     /// How many states the rows have been through, together.
     pub(super) fn progress(&self) -> usize {
         self.shared.at.lock().unwrap().values().sum()
+    }
+
+    /// How many states that were produced it has not met yet, nor later ones of their rows.
+    pub(super) fn lag(&self) -> usize {
+        let states = self.states.lock().unwrap();
+        let at = self.shared.at.lock().unwrap();
+        states.iter().map(|(id, states)| states.len() - at.get(id).map_or(0, |at| at + 1)).sum()
+    }
+
+    /// Forgets every state but the last of each row, when all rows are in their last.
+    pub(super) fn forget(&self) {
+        let mut states = self.states.lock().unwrap();
+        states.values_mut().for_each(|states| drop(states.drain(..states.len() - 1)));
+        self.shared.at.lock().unwrap().values_mut().for_each(|at| *at = 0);
     }
 
     /// How often the store was read.

@@ -2,28 +2,35 @@
 //! be troubled, and a watcher at each store.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use ::redis::Commands as _;
-use serde_json::{Value, json};
-use xtask::services::{Redis, Running};
+use tidegate_tests::guest;
 
+use super::looks::{Look, cached, found, kept};
 use super::proxy::Proxy;
+use super::servers::Servers;
 use super::stream::{Stream, round_of};
-use super::watcher::{Look, Watcher};
+use super::watcher::Watcher;
 use crate::live::random::Random;
-use crate::outage::support::{
-    Broker, Database, Folder, Http, ORDER_CACHE, Program, Run, books, connect, documents, orders, service, settled,
-    unique,
-};
+use crate::outage::support::{Broker, Database, ORDER_CACHE, Program, Run, books, documents, orders, settled, unique};
 
-/// The tables, and every state of an order that was ever written, in order.
+/// The tables, and every state of a row that was ever written, in order.
 const TABLES: &str = "
     CREATE TABLE mirrored (id text PRIMARY KEY, status text);
-    CREATE TABLE states (place bigserial, id text, status text);
+    CREATE SCHEMA beside;
+    CREATE TABLE beside.mirrored (id text PRIMARY KEY, status text);
+    CREATE TABLE states (place bigserial, schema text, id text, status text);
     CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN
-        INSERT INTO states (id, status) VALUES (coalesce(NEW.id, OLD.id), CASE WHEN TG_OP <> ''DELETE'' THEN NEW.status END);
+        INSERT INTO states (schema, id, status) VALUES (
+            TG_TABLE_SCHEMA, coalesce(NEW.id, OLD.id), CASE WHEN TG_OP <> ''DELETE'' THEN NEW.status END);
         RETURN NULL; END';
-    CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON mirrored FOR EACH ROW EXECUTE FUNCTION note()";
+    CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON mirrored FOR EACH ROW EXECUTE FUNCTION note();
+    CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON beside.mirrored FOR EACH ROW EXECUTE FUNCTION note()";
+/// Takes the states since the last time.
+const STATES: &str = "
+    WITH gone AS (DELETE FROM states RETURNING *) SELECT schema, id, status FROM gone ORDER BY place";
 
 /// Rows that go as well as come: the bookstore's transform keeps those that are deleted.
 const MIRROR: &str = r#"
@@ -43,72 +50,118 @@ grants = { documents = ["company", "contact", "job_posting"] }
 
 /// The stores, by their places in what follows.
 pub(super) const STORES: [&str; 3] = ["redis", "postgres", "elasticsearch"];
+/// The modules, by the stores that they write.
+const MODULES: [&str; 3] = ["order-cache", "hostile", "company-search"];
+/// In how many forms a module is exchanged for itself.
+const FORMS: u8 = 8;
+/// What is watched, each with the place of its stream. The first pipeline writes a table before its cache.
+const WATCHED: [(&str, usize); 4] =
+    [("redis", 0), ("postgres", 1), ("elasticsearch", 2), ("postgres, beside redis", 0)];
+/// The schemas of the tables, each with the place of its stream.
+const SCHEMAS: [(&str, usize); 2] = [("public", 1), ("beside", 0)];
+
+/// The replica that comes and goes.
+pub(super) const GUEST: usize = 0;
+/// The replica that is killed, ended and started.
+pub(super) const VICTIM: usize = 1;
 
 /// The servers, the streams and the program.
 pub(super) struct World {
-    /// The program as two replicas, each running or not.
-    pub(super) replicas: [(Program, Option<Run>); 2],
-    /// A stream a store.
-    pub(super) streams: [Stream; 3],
+    /// The replicas of the program, each running or not. The last one is there whenever the world settles.
+    pub(super) replicas: Vec<(Program, Option<Run>)>,
+    /// A stream a pipeline.
+    pub(super) streams: Vec<Stream>,
     /// A wire a store.
     pub(super) wires: [Proxy; 3],
-    /// A watcher a store.
-    pub(super) watchers: [Watcher; 3],
+    /// Those of the streams first, in their order.
+    pub(super) watchers: [Arc<Watcher>; 4],
     pub(super) database: Database,
-    search: Http,
-    prefix: String,
-    _cache: Running,
-    _folder: Folder,
+    /// Where the modules lie, in which form each.
+    modules: PathBuf,
+    forms: [u8; 3],
+    /// How far each row of each schema is known to have been written, by the place of its state.
+    written: [BTreeMap<String, usize>; 2],
+    pub(super) servers: Servers,
 }
 
 impl World {
-    pub(super) fn new() -> Self {
-        let (broker, folder) = (Broker::shared(), Folder::new());
-        let cache = Redis::default().start(folder.path()).unwrap();
-        let (postgres, elasticsearch) = (service("postgres"), service("elasticsearch"));
-        let database = Database::new(&postgres);
+    /// With so many replicas, none of which runs yet.
+    pub(super) fn new(replicas: usize) -> Self {
+        let servers = Servers::start();
+        let broker = Broker(servers.broker.url().to_owned());
+        let database = Database::new(servers.postgres.url());
         database.run(TABLES);
-        let prefix = format!("{}-", unique("index"));
+        let (prefix, modules) = (&servers.prefix, servers.modules());
         let host = |url: &str| url.split(['/', '@']).find(|part| part.starts_with("127.0.0.1:")).unwrap().to_owned();
-        let wires = [cache.url(), &postgres, &elasticsearch].map(|url| Proxy::to(&host(url)));
-        let through = |url: &str, wire: &Proxy| url.replace(&host(url), &wire.address.to_string());
-        let streams = [
+        let wires = servers.urls().map(|url| Proxy::to(&host(url), replicas));
+        let through = |url: &str, wire: &Proxy| url.replace(&host(url), &wire.addresses[0].to_string());
+        let streams = vec![
             Stream::new(broker.topic("orders", 3, &[]), unique("cache"), &orders(), "status"),
             Stream::new(broker.topic("orders", 3, &[]), unique("warehouse"), &books(), "status"),
             Stream::new(broker.topic("contact", 3, &[]), unique("search"), &documents(), "full_name"),
         ];
-        let pipeline = |stream: &Stream, port: &str, sink: &str, transform: &str| {
+        let pipeline = |stream: &Stream, sinks: &str, transforms: &str| {
             format!(
                 "[[pipelines]]\nname = \"{}\"\ntopics = [\"{}\"]\nformat = \"auto\"\nbatch = {{ max_events = 10 }}\n\
-                 sinks = {{ {port} = \"{sink}\" }}\n{transform}\n",
-                stream.pipeline, stream.topic.name
+                 sinks = {{ {sinks} }}\n{}\n",
+                stream.pipeline,
+                stream.topic.name,
+                transforms.replace("{guests}", &modules.display().to_string())
             )
         };
         let config = format!(
-            "[sinks.cache.redis]\nurl = \"{}\"\ntimeout_ms = 2000\n[sinks.warehouse.postgres]\nurl = \"{}\"\n\
-             [sinks.search.elasticsearch]\nurl = \"{}\"\nindex_prefix = \"{prefix}\"\nledger_index = \"{prefix}ledger\"\n\
-             timeout_ms = 2000\n{}{}{}",
-            through(cache.url(), &wires[0]),
-            through(&database.url, &wires[1]),
-            through(&elasticsearch, &wires[2]),
-            pipeline(&streams[0], "cache", "cache", ORDER_CACHE),
-            pipeline(&streams[1], "tables", "warehouse", MIRROR),
-            pipeline(&streams[2], "documents", "search", SEARCH),
+            "[sinks.cache.redis]\nurl = \"{}\"\ntimeout_ms = 2000\n\
+             [sinks.warehouse.postgres]\nurl = \"{table}\"\n\
+             [sinks.beside.postgres]\nurl = \"{table}\"\nschema = \"beside\"\n\
+             [sinks.search.elasticsearch]\nurl = \"{}\"\nindex_prefix = \"{prefix}\"\n\
+             ledger_index = \"{prefix}ledger\"\ntimeout_ms = 2000\n{}{}{}",
+            through(servers.redis.url(), &wires[0]),
+            through(&servers.elasticsearch.0, &wires[2]),
+            pipeline(&streams[0], "tables = \"beside\", cache = \"cache\"", &format!("{ORDER_CACHE}{MIRROR}")),
+            pipeline(&streams[1], "tables = \"warehouse\"", MIRROR),
+            pipeline(&streams[2], "documents = \"search\"", SEARCH),
+            table = through(&database.url, &wires[1]),
         );
         let mut program = Program::new(&broker, &config);
         // Who is gone without a word is not waited for for long.
         program.change("\"6000\"", "\"2000\"");
-        let search = Http(elasticsearch.clone());
-        let looks: [Look; 3] = [
-            cached(cache.url(), streams[0].ids()),
-            kept(&database.url, streams[1].ids()),
-            found(elasticsearch, format!("{prefix}contact"), &streams[2].ids()),
+        let looks: [Look; 4] = [
+            cached(servers.redis.url(), streams[0].ids()),
+            kept(&database.url, "mirrored", streams[1].ids()),
+            found(servers.elasticsearch.0.clone(), format!("{prefix}contact"), &streams[2].ids()),
+            kept(&database.url, "beside.mirrored", streams[0].ids()),
         ];
         let mut looks = looks.into_iter();
-        let watchers =
-            [0, 1, 2].map(|place| Watcher::start(STORES[place], streams[place].states.clone(), looks.next().unwrap()));
-        let replicas = [(program.replica(), None), (program, None)];
-        Self { replicas, streams, wires, watchers, database, search, prefix, _cache: cache, _folder: folder }
+        let watchers = WATCHED.map(|(name, stream)| {
+            Arc::new(Watcher::start(name, streams[stream].states.clone(), looks.next().unwrap()))
+        });
+        let replica = |number: usize| {
+            let mut replica = program.replica();
+            for wire in &wires {
+                let [first, own] = [0, number].map(|number| wire.addresses[number].to_string());
+                replica.change(&first, &own);
+            }
+            (replica, None)
+        };
+        let replicas = (0..replicas).map(replica).collect();
+        let (forms, written) = ([0; 3], Default::default());
+        let mut world = Self { replicas, streams, wires, watchers, database, modules, forms, written, servers };
+        (0..MODULES.len()).for_each(|store| world.exchange(store));
+        world
+    }
+
+    /// Puts another module in the place of the one that writes a store: the same under another digest.
+    pub(super) fn exchange(&mut self, store: usize) {
+        let mut bytes = fs::read(guest(MODULES[store])).unwrap();
+        // A section that nobody reads: its kind, its length, the length of its name, its name, and which form it is.
+        bytes.extend([0, 6, 4]);
+        bytes.extend(b"form");
+        bytes.push(self.forms[store]);
+        self.forms[store] = (self.forms[store] + 1) % FORMS;
+        let file = self.modules.join(format!("{}.wasm", MODULES[store].replace('-', "_")));
+        let next = file.with_extension("next");
+        fs::write(&next, bytes).unwrap();
+        fs::rename(next, file).unwrap();
     }
 
     pub(super) fn produce(&mut self, rounds: u32, random: &mut Random) {
@@ -123,21 +176,43 @@ impl World {
         }
     }
 
+    /// None of the replicas that were started has ended by itself.
+    pub(super) fn assert_runs(&self) {
+        for (number, (_, run)) in self.replicas.iter().enumerate() {
+            let Some(run) = run else { continue };
+            let status = fs::read_to_string(format!("/proc/{}/status", run.id())).unwrap();
+            assert!(!status.contains("State:\tZ"), "replica {number} ended by itself: {:#?}", run.troubles());
+        }
+    }
+
+    /// The replica that is there whenever the world settles.
+    pub(super) fn last(&self) -> usize {
+        self.replicas.len() - 1
+    }
+
     /// Waits until everything that was produced is durable, by a replica that runs.
     pub(super) fn settle(&mut self) {
         self.wires.iter().for_each(Proxy::heal);
-        self.start(0);
-        let run = self.replicas[0].1.as_mut().unwrap();
+        let last = self.last();
+        self.start(last);
+        let run = self.replicas[last].1.as_mut().unwrap();
         self.streams.iter().for_each(|stream| settled(run, &stream.topic, &stream.pipeline));
         for watcher in &self.watchers {
             // A look that begins now sees the end.
             let looks = watcher.looks() + 2;
             run.until("another look", || (watcher.looks() >= looks).then_some(()));
         }
+        self.watchers[0].is_filled();
+    }
+
+    /// Has the cache lose what it holds, or some of it, by `lose`; it is filled again until the world settles.
+    pub(super) fn lose_cache(&mut self, lose: impl FnOnce(&mut Servers)) {
+        let servers = &mut self.servers;
+        self.watchers[0].while_it_loses(|| lose(servers));
     }
 
     /// What is wrong now that everything is durable: lost, stepped back, done twice, or elsewhere.
-    pub(super) fn wrong(&self) -> Vec<String> {
+    pub(super) fn wrong(&mut self) -> Vec<String> {
         let mut wrong = Vec::new();
         for watcher in &self.watchers {
             wrong.extend(watcher.behind().into_iter().map(|row| format!("lost: {row}")));
@@ -151,16 +226,22 @@ impl World {
         wrong
     }
 
-    /// The states that the table has been through, each of which must be newer than the one before.
-    fn doubled(&self) -> Vec<String> {
-        let states = self.streams[1].states.lock().unwrap();
-        let mut at: BTreeMap<String, usize> = BTreeMap::new();
+    /// Forgets what is behind every row, when all is durable and nothing is wrong.
+    pub(super) fn forget(&mut self) {
+        self.watchers.iter().for_each(|watcher| watcher.forget());
+        self.written.iter_mut().flat_map(BTreeMap::values_mut).for_each(|at| *at = 0);
+    }
+
+    /// The states that the tables have been through since the last call, each of which must be newer than the one before.
+    fn doubled(&mut self) -> Vec<String> {
         let mut wrong = Vec::new();
-        for row in self.database.rows("SELECT id, status FROM states ORDER BY place") {
-            let state = (row[1] != "null").then(|| round_of(&row[1]));
-            let from = at.get(&row[0]).map_or(0, |at| at + 1);
-            match states[&row[0]].iter().skip(from).position(|known| *known == state) {
-                Some(place) => drop(at.insert(row[0].clone(), from + place)),
+        for row in self.database.rows(STATES) {
+            let place = SCHEMAS.iter().position(|(schema, _)| *schema == row[0]).unwrap();
+            let states = self.streams[SCHEMAS[place].1].states.lock().unwrap();
+            let state = (row[2] != "null").then(|| round_of(&row[2]));
+            let from = self.written[place].get(&row[1]).map_or(0, |at| at + 1);
+            match states[&row[1]].iter().skip(from).position(|known| *known == state) {
+                Some(at) => drop(self.written[place].insert(row[1].clone(), from + at)),
                 None => wrong.push(format!("written twice, or a step back: {row:?} after {from} states")),
             }
         }
@@ -173,53 +254,5 @@ impl Drop for World {
         for (_, run) in &mut self.replicas {
             drop(run.take());
         }
-        self.search.try_send("DELETE", &format!("/{}*", self.prefix), "");
     }
-}
-
-/// Reads a cache.
-fn cached(url: &str, ids: Vec<String>) -> Look {
-    let client = ::redis::Client::open(url).unwrap();
-    let keys: Vec<String> = ids.iter().map(|id| format!("order:{id}")).collect();
-    let mut connection = None;
-    Box::new(move || {
-        if connection.is_none() {
-            connection = client.get_connection().ok();
-        }
-        let values: Result<Vec<Option<String>>, _> = connection.as_mut()?.mget(&keys);
-        let Ok(values) = values else {
-            connection = None;
-            return None;
-        };
-        Some(ids.iter().cloned().zip(values.iter().map(|value| value.as_deref().map(round_of))).collect())
-    })
-}
-
-/// Reads a table.
-fn kept(url: &str, ids: Vec<String>) -> Look {
-    let (runtime, client) = connect(url);
-    Box::new(move || {
-        let rows = runtime.block_on(client.query("SELECT id, status FROM mirrored", &[])).ok()?;
-        let rows: BTreeMap<String, u32> = rows.iter().map(|row| (row.get(0), round_of(row.get(1)))).collect();
-        Some(ids.iter().map(|id| (id.clone(), rows.get(id).copied())).collect())
-    })
-}
-
-/// Reads documents, each by its identity, which shows what is written at once.
-fn found(server: String, index: String, ids: &[String]) -> Look {
-    let server = Http(server);
-    let body = json!({ "ids": ids }).to_string();
-    Box::new(move || {
-        let (status, answer) = server.try_send("POST", &format!("/{index}/_mget"), &body)?;
-        if status != 200 {
-            return None;
-        }
-        let documents = answer["docs"].as_array()?;
-        let state = |document: &Value| {
-            let id = document["_id"].as_str()?.to_owned();
-            let round = (document["found"] == true).then(|| round_of(&document["_source"].to_string()));
-            Some((id, round))
-        };
-        documents.iter().map(state).collect()
-    })
 }

@@ -86,6 +86,20 @@ enum Task {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Has load, exchanges of modules, rebalances and faults go on together for as long as told, and holds the stores
+    /// against what was produced every two minutes.
+    ///
+    /// Prints a line a minute, and at the end what happened and what a process that lived through all of it took of the
+    /// machine. Ends with 1 where anything is lost, stepped back or done twice, and, after ten minutes or more, where
+    /// that process has grown.
+    Soak {
+        /// How long.
+        #[arg(long, default_value_t = 60)]
+        minutes: u64,
+        /// Begin with this seed, as an earlier run printed it.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Builds the WebAssembly modules into <target>/guests.
     ///
     /// Adds the target wasm32-unknown-unknown by rustup where it is missing.
@@ -122,6 +136,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Faults { prove: true, .. } => faults::prove(&workspace),
         Task::Faults { schedules, seed, .. } => faults::run(&workspace, schedules, seed),
         Task::Fuzz { target, seconds, seed } => fuzz::run(&workspace, target.as_deref(), seconds, seed),
+        Task::Soak { minutes, seed } => faults::soak(&workspace, minutes, seed),
         Task::Guests => guests::build(&workspace).map(drop),
         Task::Services => services::run(&workspace),
     }

@@ -39,6 +39,12 @@ pub(super) struct Standing {
     pub(super) claims: Claims,
 }
 
+/// A ledger that stands beyond the end of the log. The end was asked before the ledger was read, so that this may mean
+/// no more than that records were written in between: by this process, or by an owner before it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct BeyondTheEnd(String);
+
 impl Standing {
     /// The lowest offset that a sink wants.
     pub(super) fn lowest(&self) -> u64 {
@@ -81,7 +87,8 @@ impl Stores {
     /// did.
     ///
     /// # Errors
-    /// When the pipeline has to stop: records are lost, a topic is another one, a store says so.
+    /// When the pipeline has to stop: records are lost, a topic is another one, a store says so. [`BeyondTheEnd`] where
+    /// the source has to be asked once more first.
     pub(super) async fn claim(&self, assigned: &Assigned, before: Option<&Standing>) -> anyhow::Result<Standing> {
         let key = LedgerKey { pipeline: self.pipeline.clone(), partition: assigned.partition.clone() };
         let committed = assigned.committed.as_deref().map(CommitMetadata::read).unwrap_or_default();
@@ -161,11 +168,12 @@ impl Stores {
         let Assigned { partition, log_start, log_end, .. } = assigned;
         let (pipeline, sink) = (&self.pipeline, &bound.name);
         if let Some(log_end) = log_end.filter(|end| next > *end) {
-            return Err(anyhow!(
+            let problem = format!(
                 "pipeline `{pipeline}`: {partition} ends at offset {log_end}, but sink `{sink}` has come to {next} \
                  already: the topic was made anew, or the cluster has lost records. Give the pipeline another name and \
                  its sinks fresh targets"
-            ));
+            );
+            return Err(BeyondTheEnd(problem).into());
         }
         if next >= *log_start {
             return Ok(());

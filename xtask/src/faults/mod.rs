@@ -1,5 +1,5 @@
 //! `cargo xtask faults`: the random schedules of faults of the tests, as many as one likes, and the proof that they find
-//! what is wrong.
+//! what is wrong. `cargo xtask soak`: the same faults under a load that lasts.
 
 mod breaks;
 
@@ -15,6 +15,8 @@ use crate::{console, guests, test};
 
 /// The test that plays the schedules.
 const SCHEDULES: &str = "schedules::nothing_is_lost";
+/// The test that soaks.
+const SOAK: &str = "schedules::soak::";
 /// How many schedules may be played until a break is found.
 const ENOUGH: u64 = 60;
 
@@ -25,9 +27,25 @@ const ENOUGH: u64 = 60;
 pub fn run(workspace: &Workspace, schedules: u64, seed: Option<u64>) -> anyhow::Result<()> {
     let (services, modules) = prepare(workspace)?;
     console::step("Schedules of faults");
-    let mut command = tests(workspace, &services, &modules, schedules);
+    let mut command = played(workspace, &services, &modules, schedules);
     if let Some(seed) = seed {
         command.env("TIDEGATE_FAULT_SEED", seed.to_string());
+    }
+    console::run(&mut command)
+}
+
+/// Has load, exchanges of modules, rebalances and faults go on together for so many minutes, against real servers that it
+/// starts and ends.
+///
+/// # Errors
+/// As [`run`], and when the process that lives through it takes more and more of the machine.
+pub fn soak(workspace: &Workspace, minutes: u64, seed: Option<u64>) -> anyhow::Result<()> {
+    let (services, modules) = prepare(workspace)?;
+    console::step("Soak");
+    let mut command = tests(workspace, &services, &modules, SOAK);
+    command.env("TIDEGATE_SOAK_SECONDS", (60 * minutes).to_string());
+    if let Some(seed) = seed {
+        command.env("TIDEGATE_SOAK_SEED", seed.to_string());
     }
     console::run(&mut command)
 }
@@ -44,13 +62,15 @@ pub fn prove(workspace: &Workspace) -> anyhow::Result<()> {
         let (program, sources) = one.build(workspace)?;
         let found = match one.finder {
             Finder::Schedules => {
-                let mut command = tests(workspace, &services, &modules, ENOUGH);
+                let mut command = played(workspace, &services, &modules, ENOUGH);
                 let output = command.env("TIDEGATE_PROGRAM", program).output()?;
                 let text =
                     String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
                 let marks = ["lost: ", "stepped back: ", "written twice"];
                 let told = text.lines().filter(|line| marks.iter().any(|mark| line.contains(mark)));
                 told.take(3).for_each(|line| console::say(format_args!("  {}", line.trim())));
+                let begun = text.lines().filter(|line| line.contains(", schedule ")).count();
+                console::say(format_args!("  schedules begun: {begun}"));
                 !output.status.success() && marks.iter().any(|mark| text.contains(mark))
             }
             Finder::Tests(filter) => {
@@ -81,10 +101,16 @@ fn prepare(workspace: &Workspace) -> anyhow::Result<(Services, std::path::PathBu
     Ok((Services::up(workspace, Purpose::Tests)?, modules))
 }
 
-fn tests(workspace: &Workspace, services: &Services, modules: &Path, schedules: u64) -> Command {
-    let mut command = workspace.cargo(&["test", "--workspace", "--test", "integration"]);
-    command.args(["--", "--nocapture", SCHEDULES]);
-    command.env("TIDEGATE_GUESTS", modules).env("TIDEGATE_SERVICES", services.file());
+/// The schedules, so many.
+fn played(workspace: &Workspace, services: &Services, modules: &Path, schedules: u64) -> Command {
+    let mut command = tests(workspace, services, modules, SCHEDULES);
     command.env("TIDEGATE_FAULT_SCHEDULES", schedules.to_string());
+    command
+}
+
+fn tests(workspace: &Workspace, services: &Services, modules: &Path, filter: &str) -> Command {
+    let mut command = workspace.cargo(&["test", "--workspace", "--test", "integration"]);
+    command.args(["--", "--nocapture", filter]);
+    command.env("TIDEGATE_GUESTS", modules).env("TIDEGATE_SERVICES", services.file());
     command
 }

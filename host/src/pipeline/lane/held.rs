@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 
 use super::{ADVANCE_AFTER, Running};
-use crate::pipeline::claim::Standing;
+use crate::pipeline::claim::{BeyondTheEnd, Standing};
 use crate::pipeline::commit::Claims;
 use crate::pipeline::memo::LastRecord;
 use crate::pipeline::retry::Backoff;
@@ -20,6 +20,9 @@ use crate::source::{Assigned, Claim, Control, Record, TopicPartition};
 /// handled any more.
 const IN_BATCHES: u32 = 3;
 const ONE_BY_ONE: u32 = 3;
+
+/// How often it is asked again where a log ends that seems to end too early: answers to earlier questions may still come.
+const DOUBTS: u32 = 2;
 
 /// How long a partition rests that clashes with another one.
 const REST: Duration = Duration::from_millis(200);
@@ -59,9 +62,19 @@ impl Running {
     pub(super) fn claim(&mut self, assigned: &Assigned) -> anyhow::Result<()> {
         let partition = &assigned.partition;
         let before = self.held.remove(partition);
-        let stores = &self.lane.stores;
+        let stores = self.lane.stores.clone();
         let claimed = stores.claim(assigned, before.as_ref().map(|before| &before.standing));
-        let standing = self.lane.runtime.block_on(claimed)?;
+        let standing = match self.lane.runtime.block_on(claimed) {
+            Err(problem) if problem.is::<BeyondTheEnd>() && self.doubts(partition) => {
+                if let Some(before) = before {
+                    self.held.insert(partition.clone(), Held { claim: stores.next_claim(), lost: true, ..before });
+                }
+                self.ask_again(partition);
+                return Ok(());
+            }
+            claimed => claimed?,
+        };
+        self.doubts.remove(partition);
         // Where records were lost, the source has none before its start.
         let offset = standing.lowest().max(assigned.log_start);
         let unseen = standing.seen_last(assigned);
@@ -169,6 +182,18 @@ impl Running {
         let Some(held) = self.held.get_mut(partition) else { return };
         tracing::info!(pipeline = self.lane.stores.pipeline, %partition, why, "claiming the partition again");
         (held.claim, held.lost) = (self.lane.stores.next_claim(), true);
+        self.ask_again(partition);
+    }
+
+    /// Whether it is to be asked once more where a log ends: whoever asks in answer to this lane's claim gets an end
+    /// that is later than what the ledger says, unless the records of before are gone.
+    fn doubts(&mut self, partition: &TopicPartition) -> bool {
+        let doubts = self.doubts.entry(partition.clone()).or_default();
+        *doubts += 1;
+        *doubts <= DOUBTS
+    }
+
+    fn ask_again(&self, partition: &TopicPartition) {
         // Two owners that take it from each other must not do so in step.
         if !self.lane.runtime.block_on(self.lane.stores.stop.wait(Backoff::default().next())) {
             let _ = self.lane.control.send(Control::ClaimAgain { partition: partition.clone() });

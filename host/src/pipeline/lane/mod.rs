@@ -51,6 +51,8 @@ pub(super) struct Lane {
 struct Running {
     lane: Lane,
     held: HashMap<TopicPartition, Held>,
+    /// How often in a row a partition's log seemed to end before where a ledger stands.
+    doubts: HashMap<TopicPartition, u32>,
     /// How many batches have been begun; the last one may be in flight.
     batches: u64,
     in_flight: Option<JoinHandle<Finished>>,
@@ -106,6 +108,7 @@ impl Lane {
             serving: self.serving.clone(),
             lane: self,
             held: HashMap::new(),
+            doubts: HashMap::new(),
             batches: 0,
             in_flight: None,
             summary,

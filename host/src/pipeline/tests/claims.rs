@@ -307,6 +307,37 @@ fn a_source_that_lost_records_stops_or_goes_on_as_configured() {
 }
 
 #[test]
+fn a_ledger_that_moved_while_the_source_was_asked_is_no_topic_made_anew() {
+    let cache = Arc::new(Store::default());
+    let site = Site::new(vec![(CACHE, cache)]);
+    let played = Played::new(&site);
+    let (_, claim) = played.assign(assigned(0));
+    played.give(0, 8, claim);
+    played.durable(0, 9);
+    // Where the log ends was asked before that was written.
+    let stale = Assigned { log_end: Some(3), ..assigned(0) };
+    let asks_again = |played: &Played| loop {
+        match played.control.recv().expect("the lane goes on") {
+            Control::ClaimAgain { partition } => return assert_eq!(partition, of(0)),
+            Control::Begin { .. } => panic!("it begins beyond the end"),
+            _ => {}
+        }
+    };
+    played.queue.assign(stale.clone()).unwrap();
+    asks_again(&played);
+    assert_eq!(played.assign(assigned(0)).0, 9);
+    // Where it ends there however often it is asked, the records of before are gone.
+    for _ in 0..2 {
+        played.queue.assign(stale.clone()).unwrap();
+        asks_again(&played);
+    }
+    played.queue.assign(stale).unwrap();
+    while played.control.recv().is_ok() {}
+    let failure = played.failure();
+    assert!(failure.contains("ends at offset 3") && failure.contains("come to 9"), "{failure}");
+}
+
+#[test]
 fn a_cache_that_was_emptied_is_filled_again_by_all_its_lanes() {
     let cache = Arc::new(Store::default());
     let site = Site::new(vec![(CACHE, cache.clone())]);

@@ -379,7 +379,14 @@ impl Sink for Elasticsearch {
 
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
         step.check()?;
-        self.write_batch(step, writes).await
+        let answer = self.write_batch(step, writes).await;
+        // To an owner that stood still, what its successor has written looks like somebody else's.
+        if matches!(answer, Err(SinkError::Stop(_)))
+            && let Some(refused) = self.refused_now(step).await?
+        {
+            return Ok(refused);
+        }
+        answer
     }
 
     async fn history(&self, pipeline: &str) -> Result<Vec<HistoryRow>, SinkError> {

@@ -72,6 +72,31 @@ fn a_miss_of_a_stale_owner_is_no_bad_command() {
 }
 
 #[test]
+fn a_newer_version_that_a_stale_owner_meets_does_not_stop_it() {
+    on_each_server(|bench| async move {
+        let proxy = Proxy::new(&bench.url);
+        for (owner, request, command) in
+            [(1, "_bulk", index("a", "{}")), (3, "_bulk", delete("a")), (5, "_mget", merge("a", "{}"))]
+        {
+            let mut old = Run::start(Options { urls: vec![proxy.url.clone()], ..bench.options() }, owner).await;
+            let next = old.next;
+            assert_eq!(old.write(next + 1, &[(next, index("a", "{}"))]).await, Written::Applied);
+            // Another takes the partition over after the old owner has seen its token, and comes further than it.
+            let (options, runtime) = (bench.options(), tokio::runtime::Handle::current());
+            proxy.before(request, move || {
+                runtime.block_on(async {
+                    let mut new = Run::start(options, owner + 1).await;
+                    let newer = (next + 8, index("a", r#"{"n":1}"#));
+                    assert_eq!(new.write(next + 9, &[newer]).await, Written::Applied);
+                });
+            });
+            assert_eq!(old.write(next + 2, &[(next + 1, command)]).await, Written::Fenced);
+            assert_eq!(documents(&bench), [r#"a:{"n":1}"#]);
+        }
+    });
+}
+
+#[test]
 fn a_version_that_nobody_here_has_sent_stops_the_pipeline() {
     on_each_server(|bench| async move {
         let mut run = Run::start(bench.options(), 1).await;
