@@ -9,8 +9,8 @@
 
 mod fault;
 mod proxy;
-mod stream;
-mod watcher;
+pub(crate) mod stream;
+pub(crate) mod watcher;
 mod world;
 
 use std::collections::BTreeMap;
