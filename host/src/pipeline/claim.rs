@@ -7,6 +7,7 @@
 //! - Offsets mean something as long as the topic is the same: one that has grown or was made anew stops the pipeline.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
@@ -16,6 +17,9 @@ use crate::command::Port;
 use crate::config::{OnLost, OnLostCache};
 use crate::sink::{LedgerKey, Token, TopicHead};
 use crate::source::{Assigned, Claim};
+
+/// What the source said of a partition is not held against a store that took longer than this to answer.
+const STALE: Duration = Duration::from_millis(500);
 
 /// Where a lane stands in a partition.
 #[derive(Debug, Clone)]
@@ -64,11 +68,16 @@ impl Stores {
     }
 
     /// Takes a partition over in every sink, under one new token. `before` is where this process stood in it, if it
-    /// did.
+    /// did. None where a store was waited for, and stands beyond where the log had ended before: ask the source again.
     ///
     /// # Errors
     /// When the pipeline has to stop: records are lost, a topic is another one, a store says so.
-    pub(super) async fn claim(&self, assigned: &Assigned, before: Option<&Standing>) -> anyhow::Result<Standing> {
+    pub(super) async fn claim(
+        &self,
+        assigned: &Assigned,
+        before: Option<&Standing>,
+    ) -> anyhow::Result<Option<Standing>> {
+        let asked = Instant::now();
         let key = LedgerKey { pipeline: self.pipeline.clone(), partition: assigned.partition.clone() };
         let committed = assigned.committed.as_deref().map(CommitMetadata::read).unwrap_or_default();
         let mut standing = Standing {
@@ -85,6 +94,9 @@ impl Stores {
                 epoch = self.enter_topic(bound, assigned).await?;
                 let claim = || bound.sink.claim(&standing.key, standing.token, assigned.log_start);
                 let found = self.patiently(bound, claim).await?;
+                if assigned.log_end.is_some_and(|end| found.next > end) && asked.elapsed() > STALE {
+                    return Ok(None);
+                }
                 if found.known {
                     self.compare(bound, assigned, found.next)?;
                 }
@@ -99,7 +111,7 @@ impl Stores {
             standing.epochs.push(epoch);
             standing.notes.push(note);
         }
-        Ok(standing)
+        Ok(Some(standing))
     }
 
     /// Holds the topic against what the sink's ledger knows of it, and answers its epoch.

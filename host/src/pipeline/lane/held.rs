@@ -48,7 +48,13 @@ impl Running {
         let before = self.held.remove(partition);
         let stores = &self.lane.stores;
         let claimed = stores.claim(assigned, before.as_ref().map(|before| &before.standing));
-        let standing = self.lane.runtime.block_on(claimed)?;
+        let Some(standing) = self.lane.runtime.block_on(claimed)? else {
+            if let Some(before) = before {
+                self.held.insert(partition.clone(), Held { claim: stores.next_claim(), lost: true, ..before });
+            }
+            let _ = self.lane.control.send(Control::ClaimAgain { partition: partition.clone() });
+            return Ok(());
+        };
         // Where records were lost, the source has none before its start.
         let offset = standing.lowest().max(assigned.log_start);
         tracing::info!(pipeline = stores.pipeline, %partition, offset, "claimed");
