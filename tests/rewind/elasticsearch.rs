@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
 use crate::live::random::Random;
-use crate::outage::support::{Broker, Http, Program, Run, documents, rows_of, service, settled, unique};
+use crate::outage::support::{
+    self, Broker, Folder, Gate, Http, Program, Request, Run, Verdict, documents, rows_of, service, settled, unique,
+};
 use crate::schedules::stream::{Stream, round_of};
 use crate::schedules::watcher::{Look, Watcher};
 
@@ -167,4 +169,160 @@ fn indexes_are_filled_anew_while_the_pipeline_writes_and_somebody_reads() {
     case.settle(&mut run);
     case.check();
     run.stop();
+}
+
+/// Whether a request is the one at which the program is killed, and whether the server still gets that one.
+type Moment = (&'static str, fn(&Request) -> bool, bool);
+
+/// The moments of a rewind, from its first document to its last word to the ledger.
+const MOMENTS: [Moment; 6] = [
+    ("the first documents", |request| request.path.contains("_bulk"), true),
+    ("the announcement", |request| request.body.contains("replacement"), true),
+    ("the first row that is held", |request| request.body.contains("\"held\":true"), true),
+    ("the switch, which does not come", |request| request.path.contains("_aliases"), false),
+    ("the switch", |request| request.path.contains("_aliases"), true),
+    ("the ledger's first row after the switch", is_of_a_new_row, false),
+];
+
+/// What the fresh ledger said, on its way into the real one.
+fn is_of_a_new_row(request: &Request) -> bool {
+    let changes = request.path.contains("partition%2Fsearch%2F") && request.path.contains("if_seq_no");
+    changes && !request.body.contains("\"held\":true")
+}
+
+#[test]
+fn a_rewind_that_is_killed_leaves_the_old_indexes_or_the_new_ones_and_the_next_one_cleans_up() {
+    let mut case = Case::new();
+    let mut run = case.program.start();
+    case.produce(60);
+    case.settle(&mut run);
+    let gate = Gate::open(&case.server.0, None);
+    let mut through = case.program.replica();
+    through.change(&format!("url = \"{}\"", case.server.0), &format!("url = \"{}\"", gate.url));
+    for (moment, is_it, arrives) in MOMENTS {
+        println!("killed at {moment}");
+        let struck = Arc::new(AtomicBool::new(false));
+        let mine = struck.clone();
+        gate.rule(move |request| {
+            // Nothing more comes from it until it is dead.
+            if mine.load(Ordering::Relaxed) {
+                return Verdict::LoseRequest;
+            }
+            if !is_it(request) {
+                return Verdict::Pass;
+            }
+            mine.store(true, Ordering::Relaxed);
+            if arrives { Verdict::LoseAnswer } else { Verdict::LoseRequest }
+        });
+        let mut rewind = through.rewind(&["--pipeline", &case.stream.pipeline]);
+        rewind.until(moment, || {
+            case.produce(1);
+            struck.load(Ordering::Relaxed).then_some(())
+        });
+        rewind.signal("KILL");
+        assert_eq!(rewind.ended().0, None);
+        case.produce(20);
+        case.settle(&mut run);
+        assert_eq!(case.watcher.regressed(), [""; 0], "{moment}");
+    }
+    let said = case.rewind().ends_well();
+    assert!(said.iter().any(|line| line.contains("was filled with")), "{said:#?}");
+    case.produce(5);
+    case.settle(&mut run);
+    case.check();
+    run.stop();
+    let before = case.indexes();
+    let said = case.program.rewind(&["--pipeline", &case.stream.pipeline, "--abort"]).ends_well();
+    assert!(said.iter().any(|line| line == "nothing was left"), "{said:#?}");
+    assert_eq!(case.indexes(), before);
+}
+
+#[test]
+fn a_changed_definition_is_put_in_place_under_the_same_alias() {
+    let mut case = Case::new();
+    let mut run = case.program.start();
+    case.produce(40);
+    case.settle(&mut run);
+    let mut changed = case.program.replica();
+    changed.change("name = \"company-search\"\n", "name = \"company-search\"\nsettings = { analyzer = \"english\" }\n");
+    changed.start().fails(&[&case.stream.pipeline, "contact", "tidegate rewind"]);
+    changed.rewind(&["--pipeline", &case.stream.pipeline]).ends_well();
+    case.produce(20);
+    case.settle(&mut run);
+    case.check();
+    run.stop();
+    let mapping = case.server.send("GET", &format!("/{}contact/_mapping", case.prefix), "").to_string();
+    assert!(mapping.contains("english"), "{mapping}");
+    case.produce(5);
+    let mut run = changed.start();
+    case.settle(&mut run);
+    case.check();
+    assert_eq!(run.stop(), [""; 0]);
+}
+
+#[test]
+fn what_another_module_has_made_is_put_in_place_when_the_pipeline_has_stopped() {
+    let mut case = Case::new();
+    let mut run = case.program.start();
+    case.produce(40);
+    case.settle(&mut run);
+    // The same module with an empty custom section, which makes it another one.
+    let folder = Folder::new();
+    let module = folder.path().join("other.wasm");
+    let mut bytes = std::fs::read(tidegate_tests::guest("company-search")).unwrap();
+    bytes.extend([0, 2, 1, b'x']);
+    std::fs::write(&module, bytes).unwrap();
+    let mut changed = case.program.replica();
+    changed.change("{guests}/company_search.wasm", module.to_str().unwrap());
+    let mut rewind = changed.rewind(&["--pipeline", &case.stream.pipeline]);
+    rewind.complains(&["by other modules", "stop the 1 processes"]);
+    case.produce(20);
+    case.settle(&mut run);
+    assert_eq!(case.index(), format!("{}contact-000001", case.prefix));
+    run.stop();
+    rewind.ends_well();
+    assert_eq!(case.index(), format!("{}contact-000002", case.prefix));
+    case.produce(5);
+    let mut run = changed.start();
+    case.settle(&mut run);
+    case.check();
+    run.stop();
+}
+
+#[test]
+fn a_topic_that_was_made_anew_or_has_grown_is_gone_on_with() {
+    let server = service("elasticsearch");
+    let prefix = format!("{}-", unique("index"));
+    let config = format!(
+        "[sinks.search.elasticsearch]\nurl = \"{server}\"\nindex_prefix = \"{prefix}\"\n\
+         ledger_index = \"{prefix}ledger\"\n[[pipelines]]\nname = \"{{pipeline}}\"\ntopics = [\"{{topic}}\"]\n\
+         sinks = {{ documents = \"search\" }}\n{SEARCH}"
+    );
+    let mut stream = support::Stream::new(&Broker::shared(), "contact", documents(), &config);
+    stream.running().stop();
+    let http = Http(server);
+    let count = || {
+        http.send("POST", &format!("/{prefix}contact/_refresh"), "");
+        http.send("GET", &format!("/{prefix}contact/_count"), "")["count"].as_u64().unwrap()
+    };
+    let all = count();
+    let rewind = |stream: &support::Stream| stream.program.rewind(&["--pipeline", &stream.pipeline]).ends_well();
+
+    stream.topic.delete();
+    stream.topic.make(3);
+    let some: Vec<_> = documents().into_iter().take(6).collect();
+    stream.topic.produce(&some);
+    stream.program.start().fails(&[&stream.pipeline, "was made anew", "tidegate rewind"]);
+    rewind(&stream);
+    // Most rows of before are not in the topic any more.
+    assert!((1..all).contains(&count()), "{} of {all}", count());
+
+    stream.topic.grow(4);
+    stream.program.start().fails(&[&stream.pipeline, "has 4 partitions, and had 3", "tidegate rewind"]);
+    rewind(&stream);
+    stream.produce(&documents());
+    let troubles = stream.running().stop();
+    assert_eq!(troubles, [""; 0]);
+    assert_eq!(count(), all);
+    http.send("DELETE", &format!("/{prefix}*"), "");
 }

@@ -2,3 +2,5 @@
 //! pipeline runs and somebody reads. The real program between real servers.
 
 mod elasticsearch;
+mod postgres;
+mod redis;

@@ -156,6 +156,7 @@ impl<'a> Rewind<'a> {
             self.wait_for_other_modules(filling)?;
             if let Some(before) = self.hold_and_come_up(filling)? {
                 let outcome = self.end(fill, stops)?;
+                tracing::info!("putting the fresh target in place");
                 let told = self.patiently("putting the fresh target in place", || self.target.put_in_place())?;
                 return Ok(Filled { outcome, before, told });
             }
@@ -214,6 +215,7 @@ impl<'a> Rewind<'a> {
 
     /// Holds the owners, and waits until the fill is where nobody has been beyond. None where that takes too long.
     fn hold_and_come_up(&self, filling: &Fill<'_>) -> anyhow::Result<Option<Vec<Stands>>> {
+        tracing::info!(pipeline = self.pipeline.name, sink = self.sink, "the fill is near: holding the pipeline");
         self.patiently("holding the pipeline", || self.target.hold())?;
         let since = Instant::now();
         let before = self.stands()?;

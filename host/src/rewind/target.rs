@@ -5,7 +5,7 @@ use anyhow::{Context as _, bail};
 use crate::config::{self, Config};
 use crate::pipeline::open;
 use crate::sink::replace::Replacement;
-use crate::sink::{elasticsearch, postgres};
+use crate::sink::{elasticsearch, postgres, redis};
 
 /// What is to be replaced.
 pub(super) type Target = Box<dyn Replacement>;
@@ -13,8 +13,8 @@ pub(super) type Target = Box<dyn Replacement>;
 /// Whether a sink can be filled anew.
 pub(super) fn can_be_replaced(sink: &config::Sink) -> bool {
     match sink {
-        config::Sink::Elasticsearch(_) | config::Sink::Postgres(_) => true,
-        config::Sink::Redis(_) | config::Sink::Kafka(_) | config::Sink::Sqlite(_) | config::Sink::Null => false,
+        config::Sink::Redis(_) | config::Sink::Postgres(_) | config::Sink::Elasticsearch(_) => true,
+        config::Sink::Kafka(_) | config::Sink::Sqlite(_) | config::Sink::Null => false,
     }
 }
 
@@ -29,7 +29,9 @@ pub(super) fn open(config: &Config, pipeline: &config::Pipeline, sink: &str) -> 
         config::Sink::Postgres(options) => {
             Box::new(postgres::Rewind::open(open::postgres(sink, options), &pipeline.name).with_context(place)?)
         }
-        config::Sink::Redis(_) => bail!("not yet"),
+        config::Sink::Redis(options) => {
+            Box::new(redis::Rewind::open(open::redis(sink, options), &pipeline.name).with_context(place)?)
+        }
         config::Sink::Kafka(_) => bail!("sink `{sink}` is Kafka: messages are never published again"),
         config::Sink::Sqlite(options) => bail!(
             "sink `{sink}` is a SQLite file: stop what runs, remove {0}, {0}-wal and {0}-shm, and start again: it is filled \

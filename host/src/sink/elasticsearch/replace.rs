@@ -14,7 +14,7 @@ use crate::sink::{Sink, SinkError, now};
 use crate::source::TopicFacts;
 
 /// How long a hold lasts unless it is renewed. So long the pipeline waits for one whose process was killed.
-const HOLD_MS: i64 = 30_000;
+const HOLD_MS: i64 = 15_000;
 /// How often to look again at what others change.
 const CONTENTIONS: usize = 10;
 
