@@ -12,6 +12,7 @@ mod docs;
 mod live;
 mod outage;
 mod page;
+mod rewind;
 mod schedules;
 mod stop;
 mod store_away;

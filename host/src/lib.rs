@@ -3,7 +3,8 @@
 //! The modules are in the order of the data's path: a [`source`] yields records, [`event`] understands them as
 //! changes, the [`engine`] hands those to the transforms, [`command`] checks what comes back, a [`sink`] executes it
 //! together with the ledger, and a [`pipeline`] joins them. The [`registry`] exchanges modules meanwhile, and [`admin`]
-//! looks on. `ARCHITECTURE.md` says who may know what.
+//! looks on. [`rewind`] fills a store
+//! anew beside the running pipeline. `ARCHITECTURE.md` says who may know what.
 
 pub mod admin;
 pub mod command;
@@ -16,6 +17,7 @@ mod fuzz;
 pub mod inspection;
 pub mod pipeline;
 pub mod registry;
+pub mod rewind;
 pub mod sink;
 pub mod source;
 pub mod time;

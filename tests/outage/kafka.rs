@@ -108,14 +108,8 @@ fn made_anew(rounds: usize) {
     case.stream.produced.clear();
     case.stream.produce(&repeated(&orders(), rounds));
     for _ in 0..2 {
-        let parts = [
-            &case.stream.pipeline,
-            "sink `cache`",
-            &case.stream.topic.name,
-            "was made anew",
-            "another name",
-            "fresh targets",
-        ];
+        let parts =
+            [&case.stream.pipeline, "sink `cache`", &case.stream.topic.name, "was made anew", "tidegate rewind"];
         case.stream.program.start().fails(&parts);
     }
     assert_eq!(case.stream.program.dead_letters(), 0);

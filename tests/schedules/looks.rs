@@ -9,10 +9,10 @@ use super::stream::round_of;
 use crate::outage::support::{Http, connect};
 
 /// What a store holds of each row: the round, or that it is not there. None while it does not answer.
-pub(super) type Look = Box<dyn FnMut() -> Option<BTreeMap<String, Option<u32>>> + Send>;
+pub(crate) type Look = Box<dyn FnMut() -> Option<BTreeMap<String, Option<u32>>> + Send>;
 
 /// Reads a cache.
-pub(super) fn cached(url: &str, ids: Vec<String>) -> Look {
+pub(crate) fn cached(url: &str, ids: Vec<String>) -> Look {
     let client = ::redis::Client::open(url).unwrap();
     let keys: Vec<String> = ids.iter().map(|id| format!("order:{id}")).collect();
     let mut connection = None;
@@ -30,7 +30,7 @@ pub(super) fn cached(url: &str, ids: Vec<String>) -> Look {
 }
 
 /// Reads a table.
-pub(super) fn kept(url: &str, table: &str, ids: Vec<String>) -> Look {
+pub(crate) fn kept(url: &str, table: &str, ids: Vec<String>) -> Look {
     let (url, query) = (url.to_owned(), format!("SELECT id, status FROM {table}"));
     let mut session = None;
     Box::new(move || {
@@ -45,7 +45,7 @@ pub(super) fn kept(url: &str, table: &str, ids: Vec<String>) -> Look {
 }
 
 /// Reads documents, each by its identity, which shows what is written at once.
-pub(super) fn found(server: String, index: String, ids: &[String]) -> Look {
+pub(crate) fn found(server: String, index: String, ids: &[String]) -> Look {
     let server = Http(server);
     let body = json!({ "ids": ids }).to_string();
     Box::new(move || {

@@ -9,13 +9,13 @@
 
 mod fault;
 mod load;
-mod looks;
+pub(crate) mod looks;
 mod proxy;
 mod servers;
 mod soak;
-mod stream;
+pub(crate) mod stream;
 mod vitals;
-mod watcher;
+pub(crate) mod watcher;
 mod world;
 
 use std::collections::BTreeMap;

@@ -16,7 +16,7 @@ const ROWS: usize = 12;
 const OFTEN: [usize; 2] = [50, 3];
 
 /// Every state that a row has been produced in: the round, or that it is gone.
-pub(super) type States = Arc<Mutex<BTreeMap<String, Vec<Option<u32>>>>>;
+pub(crate) type States = Arc<Mutex<BTreeMap<String, Vec<Option<u32>>>>>;
 
 /// A row, and its last state.
 struct Row {
@@ -27,12 +27,12 @@ struct Row {
 }
 
 /// A topic and what was produced there.
-pub(super) struct Stream {
-    pub(super) topic: Topic,
-    pub(super) pipeline: String,
-    pub(super) states: States,
+pub(crate) struct Stream {
+    pub(crate) topic: Topic,
+    pub(crate) pipeline: String,
+    pub(crate) states: States,
     /// How many events were produced.
-    pub(super) produced: usize,
+    pub(crate) produced: usize,
     rows: BTreeMap<String, Row>,
     /// The column that says in which round the row was written.
     column: &'static str,
@@ -41,7 +41,7 @@ pub(super) struct Stream {
 
 impl Stream {
     /// Of the rows that these captured events make.
-    pub(super) fn new(topic: Topic, pipeline: String, captured: &[Event], column: &'static str) -> Self {
+    pub(crate) fn new(topic: Topic, pipeline: String, captured: &[Event], column: &'static str) -> Self {
         let mut rows = BTreeMap::new();
         for event in captured {
             let (Some(key), Some(value)) = (&event.key, &event.value) else { continue };
@@ -57,12 +57,12 @@ impl Stream {
     }
 
     /// The rows.
-    pub(super) fn ids(&self) -> Vec<String> {
+    pub(crate) fn ids(&self) -> Vec<String> {
         self.rows.keys().cloned().collect()
     }
 
-    /// Produces so many rounds.
-    pub(super) fn produce(&mut self, rounds: u32, random: &mut Random) {
+    /// Produces so many rounds, and answers what it produced.
+    pub(crate) fn produce(&mut self, rounds: u32, random: &mut Random) -> Vec<Event> {
         let mut events = Vec::new();
         for round in self.round..self.round + rounds {
             for (place, (id, row)) in self.rows.iter_mut().enumerate() {
@@ -78,6 +78,7 @@ impl Stream {
         self.round += rounds;
         self.topic.produce(&events);
         self.produced += events.len();
+        events
     }
 }
 
@@ -126,7 +127,7 @@ fn marked(round: u32) -> String {
 }
 
 /// The round that a stored text bears.
-pub(super) fn round_of(text: &str) -> u32 {
+pub(crate) fn round_of(text: &str) -> u32 {
     let at = text.find("round-").unwrap_or_else(|| panic!("no round in {text}")) + 6;
     text[at..at + 6].parse().unwrap()
 }

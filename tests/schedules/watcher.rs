@@ -14,7 +14,7 @@ use super::stream::States;
 const BREATH: Duration = Duration::from_millis(2);
 
 /// A store that is read.
-pub(super) struct Watcher {
+pub(crate) struct Watcher {
     name: &'static str,
     states: States,
     shared: Arc<Shared>,
@@ -39,7 +39,7 @@ struct Shared {
 
 impl Watcher {
     /// Reads by `look` from now on.
-    pub(super) fn start(name: &'static str, states: States, mut look: Look) -> Self {
+    pub(crate) fn start(name: &'static str, states: States, mut look: Look) -> Self {
         let shared = Arc::new(Shared::default());
         let (mine, produced) = (shared.clone(), states.clone());
         let thread = thread::spawn(move || {
@@ -89,7 +89,7 @@ impl Watcher {
     }
 
     /// How many states the rows have been through, together.
-    pub(super) fn progress(&self) -> usize {
+    pub(crate) fn progress(&self) -> usize {
         self.shared.at.lock().unwrap().values().sum()
     }
 
@@ -108,12 +108,12 @@ impl Watcher {
     }
 
     /// How often the store was read.
-    pub(super) fn looks(&self) -> u64 {
+    pub(crate) fn looks(&self) -> u64 {
         self.shared.looks.load(Ordering::Relaxed)
     }
 
     /// The rows that were not met in their last state when they were last read.
-    pub(super) fn behind(&self) -> Vec<String> {
+    pub(crate) fn behind(&self) -> Vec<String> {
         let states = self.states.lock().unwrap();
         let met = self.shared.met.lock().unwrap();
         let behind =
@@ -122,7 +122,7 @@ impl Watcher {
     }
 
     /// What it met that was older than what was there before.
-    pub(super) fn regressed(&self) -> Vec<String> {
+    pub(crate) fn regressed(&self) -> Vec<String> {
         self.shared.regressed.lock().unwrap().clone()
     }
 }

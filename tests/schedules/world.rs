@@ -165,7 +165,7 @@ impl World {
     }
 
     pub(super) fn produce(&mut self, rounds: u32, random: &mut Random) {
-        self.streams.iter_mut().for_each(|stream| stream.produce(rounds, random));
+        self.streams.iter_mut().for_each(|stream| drop(stream.produce(rounds, random)));
     }
 
     /// Starts a replica that does not run.

@@ -10,6 +10,7 @@ mod new;
 mod pipelines;
 mod probe;
 mod replay;
+mod rewind;
 mod run;
 mod show;
 mod signals;
@@ -73,6 +74,15 @@ enum Command {
     /// [admin] and the program runs, the program is asked.
     #[command(subcommand, after_help = exit::HELP)]
     DeadLetters(dead_letters::Command),
+    /// Fill what a pipeline writes into one store anew, from the start of its topics, and put it in the place of what is
+    /// there in one step. The pipeline may run meanwhile; it need not.
+    ///
+    /// Readers see the old data until then, and never an older state of anything than they saw. Killed or stopped before
+    /// that moment, it changes nothing. Elasticsearch: new indexes, as the module defines them now, behind the same
+    /// aliases. PostgreSQL: the tables end with exactly the rows that the fill made, in one transaction. Redis: the entries
+    /// under the module's keys. Nothing is written to other stores, and no message is published again.
+    #[command(after_help = exit::HELP)]
+    Rewind(rewind::Arguments),
     /// Make a crate for a transform that builds and passes its tests.
     #[command(after_help = exit::HELP)]
     New(new::Arguments),
@@ -90,6 +100,7 @@ pub(crate) fn main() -> ExitCode {
             Command::Modules(command) => modules::modules(command),
             Command::Probe(arguments) => probe::probe(arguments),
             Command::DeadLetters(command) => dead_letters::dead_letters(command),
+            Command::Rewind(arguments) => rewind::rewind(arguments),
             Command::New(arguments) => new::new(arguments),
         });
     exit.unwrap_or_else(|error| report(&error)).into()

@@ -17,6 +17,7 @@ mod kafka;
 mod overlap;
 mod pipelines;
 mod preview;
+mod rewind;
 mod settings;
 mod shown;
 mod sinks;

@@ -153,7 +153,7 @@ impl Stores {
             return Err(anyhow!(
                 "pipeline `{}`: the topic {topic} {changed}, so that sink `{}` cannot tell older from newer. If every \
                  record of before was handled when it changed, start once with `on_changed_topic = \"continue\"`; else \
-                 give the pipeline another name and its sinks fresh targets",
+                 `tidegate rewind` fills the sink anew",
                 self.pipeline,
                 bound.name
             ));
@@ -170,8 +170,8 @@ impl Stores {
         if let Some(log_end) = log_end.filter(|end| next > *end) {
             let problem = format!(
                 "pipeline `{pipeline}`: {partition} ends at offset {log_end}, but sink `{sink}` has come to {next} \
-                 already: the topic was made anew, or the cluster has lost records. Give the pipeline another name and \
-                 its sinks fresh targets"
+                 already: the topic was made anew, or the cluster has lost records. `tidegate rewind` fills the sink anew \
+                 from what is there"
             );
             return Err(BeyondTheEnd(problem).into());
         }

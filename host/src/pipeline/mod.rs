@@ -17,7 +17,7 @@ mod left_out;
 mod memo;
 mod observe;
 mod one_writer;
-mod open;
+pub(crate) mod open;
 mod open_marks;
 mod prepare;
 mod progress;
@@ -92,11 +92,24 @@ impl<'a> Pipelines<'a> {
     /// When the run cannot begin: a store whose settings cannot be used, a module that cannot serve, a grant that is
     /// missing.
     pub fn open(config: &'a Config, stops: &'a Stops, observed: &Observed) -> anyhow::Result<Self> {
+        Self::with_sinks(config, stops, observed, open::sinks(config)?)
+    }
+
+    /// The same with these stores, by the names that the pipelines bind.
+    ///
+    /// # Errors
+    /// As [`Pipelines::open`].
+    pub(crate) fn with_sinks(
+        config: &'a Config,
+        stops: &'a Stops,
+        observed: &Observed,
+        sinks: BTreeMap<String, Arc<dyn Sink>>,
+    ) -> anyhow::Result<Self> {
         let runtime = Builder::new_multi_thread().enable_all().thread_name("tidegate-write").build()?;
         let shared = Shared {
             config,
             engine: Engine::new(config.engine.cache.as_ref().map(|folder| folder.as_path().to_path_buf()))?,
-            sinks: open::sinks(config)?,
+            sinks,
             dead_letters: Arc::new(open::dead_letters(config)?),
             runtime: runtime.handle().clone(),
         };

@@ -76,29 +76,12 @@ pub(super) fn sinks(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<dyn 
 pub(super) fn sink(name: &str, sink: &config::Sink) -> anyhow::Result<Arc<dyn Sink>> {
     Ok(match sink {
         config::Sink::Null => Arc::new(sink::null::Null::new()),
-        config::Sink::Redis(options) => Arc::new(sink::redis::Redis::open(sink::redis::Options {
-            name: name.to_owned(),
-            url: options.url.to_string(),
-            ca: options.ca.as_ref().map(|path| path.as_path().to_path_buf()),
-            identity: options
-                .identity
-                .as_ref()
-                .map(|(certificate, key)| (certificate.as_path().to_path_buf(), key.as_path().to_path_buf())),
-            prefix: options.prefix.to_string(),
-            timeout: options.timeout,
-        })?),
-        config::Sink::Postgres(options) => Arc::new(sink::postgres::Postgres::open(sink::postgres::Options {
-            name: name.to_owned(),
-            url: options.url.to_string(),
-            schema: options.schema.to_string(),
-            ledger_schema: options.ledger_schema.to_string(),
-            ca: options.ca.as_ref().map(|path| path.as_path().to_path_buf()),
-            certificate: options.certificate.as_ref().map(|path| path.as_path().to_path_buf()),
-            key: options.key.as_ref().map(|path| path.as_path().to_path_buf()),
-            statement_timeout: options.statement_timeout,
-        })?),
+        config::Sink::Redis(options) => Arc::new(sink::redis::Redis::open(redis(name, options))?),
+        config::Sink::Postgres(options) => Arc::new(sink::postgres::Postgres::open(postgres(name, options))?),
         config::Sink::Kafka(kafka) => Arc::new(sink::kafka::Kafka::open(&kafka.client)?),
-        config::Sink::Elasticsearch(options) => Arc::new(elasticsearch(name, options)?),
+        config::Sink::Elasticsearch(options) => {
+            Arc::new(sink::elasticsearch::Elasticsearch::open(elasticsearch(name, options))?)
+        }
         config::Sink::Sqlite(options) => Arc::new(sink::sqlite::Sqlite::open(sink::sqlite::Options {
             name: name.to_owned(),
             path: options.path.as_path().to_path_buf(),
@@ -108,12 +91,39 @@ pub(super) fn sink(name: &str, sink: &config::Sink) -> anyhow::Result<Arc<dyn Si
     })
 }
 
-fn elasticsearch(
-    name: &str,
-    options: &config::Elasticsearch,
-) -> Result<sink::elasticsearch::Elasticsearch, sink::SinkError> {
+/// How a cache in Redis is opened.
+pub(crate) fn redis(name: &str, options: &config::Redis) -> sink::redis::Options {
+    sink::redis::Options {
+        name: name.to_owned(),
+        url: options.url.to_string(),
+        ca: options.ca.as_ref().map(|path| path.as_path().to_path_buf()),
+        identity: options
+            .identity
+            .as_ref()
+            .map(|(certificate, key)| (certificate.as_path().to_path_buf(), key.as_path().to_path_buf())),
+        prefix: options.prefix.to_string(),
+        timeout: options.timeout,
+    }
+}
+
+/// How tables in PostgreSQL are opened.
+pub(crate) fn postgres(name: &str, options: &config::Postgres) -> sink::postgres::Options {
+    sink::postgres::Options {
+        name: name.to_owned(),
+        url: options.url.to_string(),
+        schema: options.schema.to_string(),
+        ledger_schema: options.ledger_schema.to_string(),
+        ca: options.ca.as_ref().map(|path| path.as_path().to_path_buf()),
+        certificate: options.certificate.as_ref().map(|path| path.as_path().to_path_buf()),
+        key: options.key.as_ref().map(|path| path.as_path().to_path_buf()),
+        statement_timeout: options.statement_timeout,
+    }
+}
+
+/// How documents in Elasticsearch are opened.
+pub(crate) fn elasticsearch(name: &str, options: &config::Elasticsearch) -> sink::elasticsearch::Options {
     use config::ElasticsearchCredentials as Given;
-    use sink::elasticsearch::{Credentials, Elasticsearch, Options};
+    use sink::elasticsearch::{Credentials, Options};
 
     let credentials = options.credentials.as_ref().map(|credentials| match credentials {
         Given::Password { username, password } => {
@@ -121,7 +131,7 @@ fn elasticsearch(
         }
         Given::ApiKey(key) => Credentials::ApiKey(key.to_string()),
     });
-    Elasticsearch::open(Options {
+    Options {
         name: name.to_owned(),
         urls: options.urls.iter().map(|url| url.to_string()).collect(),
         credentials,
@@ -131,7 +141,7 @@ fn elasticsearch(
         max_request_bytes: options.max_request_bytes,
         compress: options.compress,
         timeout_ms: options.timeout_ms,
-    })
+    }
 }
 
 /// Opens the place for dead letters.

@@ -80,7 +80,7 @@ impl Stops {
     }
 
     /// Whether every pipeline was asked to end.
-    pub(super) fn are_set(&self) -> bool {
+    pub fn are_set(&self) -> bool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 

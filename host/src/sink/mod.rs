@@ -40,6 +40,7 @@ pub(crate) mod model;
 pub mod null;
 pub mod postgres;
 pub mod redis;
+pub mod replace;
 pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;

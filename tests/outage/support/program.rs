@@ -1,6 +1,6 @@
 //! The program while it runs, and what it says meanwhile.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, Command, Output};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -72,14 +72,22 @@ impl Program {
         self.site.try_query(file, query)
     }
 
+    /// Fills a store of the pipeline anew.
+    pub(crate) fn rewind(&self, arguments: &[&str]) -> Run {
+        self.launch(&[&["rewind", "tidegate.toml"], arguments].concat())
+    }
+
     fn launch(&self, arguments: &[&str]) -> Run {
         let mut child = self.site.start(arguments);
         let said = Arc::new(Mutex::new(Vec::new()));
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let reader = thread::spawn({
-            let said = said.clone();
-            move || stderr.lines().map_while(Result::ok).for_each(|line| said.lock().unwrap().push(line))
-        });
+        let (stderr, stdout) = (child.stderr.take().unwrap(), child.stdout.take().unwrap());
+        let read = |said: Arc<Mutex<Vec<String>>>, from: Box<dyn Read + Send>| {
+            let lines = BufReader::new(from).lines().map_while(Result::ok);
+            thread::spawn(move || lines.for_each(|line| said.lock().unwrap().push(line)))
+        };
+        let printed = read(said.clone(), Box::new(stdout));
+        let logged = read(said.clone(), Box::new(stderr));
+        let reader = thread::spawn(move || [printed, logged].into_iter().for_each(|reader| reader.join().unwrap()));
         Run { child, said, reader: Some(reader) }
     }
 
@@ -228,6 +236,19 @@ impl Run {
             reader.join().unwrap();
         }
         (status.code(), self.troubles())
+    }
+
+    /// Expects that it ends by itself, and well. Answers all that it said.
+    pub(crate) fn ends_well(self) -> Vec<String> {
+        let said = self.said.clone();
+        let (code, _) = self.ended();
+        assert_eq!(code, Some(0), "{:#?}", said.lock().unwrap());
+        said.lock().unwrap().clone()
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// Asks it to end, and expects that it ends well. Answers its warnings and errors.

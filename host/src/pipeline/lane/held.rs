@@ -156,7 +156,7 @@ impl Running {
             let stores = &self.lane.stores;
             return Err(anyhow!(
                 "pipeline `{}`: the record at {partition}@{} is not the one that sink `{}` took there: the topic was \
-                 made anew, or this is another cluster. Give the pipeline another name and its sinks fresh targets",
+                 made anew, or this is another cluster. `tidegate rewind` fills the sink anew from what is there",
                 stores.pipeline,
                 last.offset,
                 stores.sinks[*place].name

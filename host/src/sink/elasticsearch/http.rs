@@ -107,6 +107,10 @@ impl Http {
         self.send(Method::PUT, path, query, "application/json", body.to_string().into_bytes()).await
     }
 
+    pub(super) async fn delete(&self, path: &[&str], query: &str) -> Result<Reply, SinkError> {
+        self.send(Method::DELETE, path, query, "application/json", Vec::new()).await
+    }
+
     pub(super) async fn post(&self, path: &[&str], query: &str, body: Vec<u8>) -> Result<Reply, SinkError> {
         let kind = if path == ["_bulk"] { "application/x-ndjson" } else { "application/json" };
         self.send(Method::POST, path, query, kind, body).await

@@ -11,9 +11,51 @@ use super::mapping::{Difference, differences};
 use crate::contract::Index;
 use crate::sink::SinkError;
 
+/// How indexes are named.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// What all names begin with.
+    pub(super) prefix: String,
+    /// The sink's name in the configuration.
+    pub(super) sink: String,
+    /// What follows an alias, other than that of readers.
+    pub(super) suffix: &'static str,
+}
+
+impl Names {
+    /// The alias through which an index is written.
+    pub(super) fn alias(&self, index: &str) -> String {
+        format!("{}{index}{}", self.prefix, self.suffix)
+    }
+
+    /// What the name of an index begins with: the alias of readers.
+    pub(super) fn index(&self, index: &str) -> String {
+        format!("{}{index}", self.prefix)
+    }
+
+    /// Whether the indexes are to take the place of others.
+    pub(super) fn is_fresh(&self) -> bool {
+        !self.suffix.is_empty()
+    }
+}
+
 /// A pipeline's head in the ledger: the indexes that it has started on, by alias.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Head {
+    pub(super) indexes: BTreeMap<String, Made>,
+    /// What is just being put in their place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) replacement: Option<Announced>,
+}
+
+/// A replacement that is about to be put in place. Nobody claims a partition meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Announced {
+    /// When anybody may take it back, ms since 1970.
+    pub(super) until: i64,
+    /// The sink's name in the fresh ledger.
+    pub(super) sink: String,
+    /// The fresh indexes, by the alias that they shall have.
     pub(super) indexes: BTreeMap<String, Made>,
 }
 
@@ -91,12 +133,31 @@ pub(super) fn parts(index: &Index) -> Result<(Value, Map<String, Value>), SinkEr
     Ok((mappings, settings))
 }
 
+/// The name of an index, by the name that readers use and a number from 1.
+pub(super) fn numbered(name: &str, number: u32) -> String {
+    format!("{name}-{number:06}")
+}
+
+/// The highest number of an index that there is of this name; 0 where there is none.
+pub(super) async fn last_number(http: &Http, name: &str) -> Result<u32, SinkError> {
+    let query = "flat_settings=true&expand_wildcards=all&allow_no_indices=true";
+    let reply = http.get(&[&format!("{name}-*"), "_settings", "index.uuid"], query).await?;
+    if reply.status == 404 && reply.cause().kind == "index_not_found_exception" {
+        return Ok(0);
+    }
+    let answer = reply.json(&format!("looking for indexes {name}-*"))?;
+    let numbers = answer.as_object().into_iter().flatten().filter_map(|(index, _)| {
+        let digits = index.strip_prefix(name)?.strip_prefix('-')?;
+        (digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+    });
+    Ok(numbers.max().unwrap_or(0))
+}
+
 /// Makes an index and puts the alias on it, in one request. False when an index of that name is there already.
-pub(super) async fn make(http: &Http, alias: &str, definition: &Value) -> Result<bool, SinkError> {
+pub(super) async fn make(http: &Http, index: &str, alias: &str, definition: &Value) -> Result<bool, SinkError> {
     let mut body = definition.clone();
     body["aliases"] = json!({alias: {"is_write_index": true}});
-    let index = format!("{alias}-000001");
-    let reply = http.put(&[&index], "", &body).await?;
+    let reply = http.put(&[index], "", &body).await?;
     let cause = reply.cause();
     if reply.status == 400 && cause.kind == "resource_already_exists_exception" {
         return Ok(false);
@@ -155,8 +216,7 @@ pub(super) async fn agree(http: &Http, alias: &str, index: &Index, stored: &Stor
     let conflict = |told: String| {
         SinkError::Stop(format!(
             "index {alias} does not agree with the definition that the transform declares: {told}. A field cannot be \
-             changed in place: give the sink another index_prefix and the pipeline another name, and the new index is \
-             filled from the start"
+             changed in place: `tidegate rewind` fills a new index from the start and puts it in the place of this one"
         ))
     };
     if let Some(changed) = found.iter().find(|difference| matches!(difference, Difference::Type { .. })) {

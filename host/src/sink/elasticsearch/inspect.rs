@@ -41,7 +41,7 @@ impl Elasticsearch {
     }
 
     async fn look_at_index(&self, index: &crate::contract::Index, found: &mut Inspection) -> Result<(), SinkError> {
-        let alias = format!("{}{}", self.prefix, index.name);
+        let alias = self.names.alias(&index.name);
         let (declared, _) = indexes::parts(index)?;
         let Some(stored) = indexes::look(&self.http, &alias).await? else { return Ok(()) };
         let known = self.is_known(&alias, &stored.made).await?;
@@ -55,8 +55,8 @@ impl Elasticsearch {
                 Difference::New { .. } => (&mut found.notes, "it is added when the pipeline starts"),
                 Difference::Type { .. } => (
                     &mut found.faults,
-                    "a field's type cannot be changed in place: give the sink another index_prefix and the pipeline \
-                     another name, and the new index is filled from the start",
+                    "a field's type cannot be changed in place: `tidegate rewind` fills a new index from the start and \
+                     puts it in the place of this one",
                 ),
                 Difference::Parameter { .. } => (
                     &mut found.notes,

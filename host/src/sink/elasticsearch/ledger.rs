@@ -32,11 +32,20 @@ pub(super) struct Place {
     primary_term: u64,
 }
 
+impl Place {
+    pub(super) fn new(seq_no: u64, primary_term: u64) -> Self {
+        Self { seq_no, primary_term }
+    }
+}
+
 /// Where a partition stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Row {
     /// The owner's token, 32 hexadecimal digits.
     token: String,
+    /// Whether a replacement keeps every owner from it, as long as the pipeline's head says that there is one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) held: bool,
     /// The next offset that the sink wants.
     pub(super) next: u64,
     /// No owner has ever sent a document of this offset or a later one.
@@ -90,6 +99,7 @@ impl Row {
     pub(super) fn new(token: Token, start: u64) -> Self {
         Self {
             token: text(token),
+            held: false,
             next: start,
             until: start,
             deleting: Vec::new(),
@@ -111,11 +121,20 @@ impl Row {
 
     pub(super) fn own(&mut self, token: Token) {
         self.token = text(token);
+        self.held = false;
     }
 }
 
 fn text(token: Token) -> String {
     format!("{:032x}", token.0)
+}
+
+/// What is held of a topic.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Topic {
+    pub(super) partitions: u32,
+    pub(super) topic_id: Option<String>,
+    pub(super) epoch: u16,
 }
 
 /// The ledger of one sink.
@@ -193,12 +212,6 @@ impl Ledger {
         head: &TopicHead,
         replace: bool,
     ) -> Result<TopicHead, SinkError> {
-        #[derive(Serialize, Deserialize)]
-        struct Topic {
-            partitions: u32,
-            topic_id: Option<String>,
-            epoch: u16,
-        }
         let id = self.id("topic", &[pipeline, topic]);
         let names = json!({"kind": "topic", "pipeline": pipeline, "topic": topic});
         let entered = Topic { partitions: head.facts.partitions, topic_id: head.facts.id.clone(), epoch: head.epoch };
@@ -222,7 +235,7 @@ impl Ledger {
         SinkError::Retry(format!("others keep changing {what} in the ledger {}", self.index))
     }
 
-    fn row_id(&self, key: &LedgerKey) -> String {
+    pub(super) fn row_id(&self, key: &LedgerKey) -> String {
         let LedgerKey { pipeline, partition } = key;
         self.id("partition", &[pipeline, &partition.topic, &partition.partition.to_string()])
     }
@@ -230,6 +243,17 @@ impl Ledger {
     /// Names have no slash in them.
     pub(super) fn id(&self, kind: &str, names: &[&str]) -> String {
         format!("{kind}/{}/{}", self.sink, names.join("/"))
+    }
+
+    /// Deletes a document of the ledger; with a place, only where it was last changed there.
+    pub(super) async fn delete(&self, http: &Http, id: &str, place: Option<Place>) -> Result<(), SinkError> {
+        let condition = place.map(|at| format!("if_seq_no={}&if_primary_term={}", at.seq_no, at.primary_term));
+        let reply = http.delete(&[&self.index, "_doc", id], &condition.unwrap_or_default()).await?;
+        match reply.status {
+            // Deleted before, or changed since.
+            404 | 409 => Ok(()),
+            _ => reply.json(&format!("deleting {id} of the ledger {}", self.index)).map(drop),
+        }
     }
 
     async fn read<T: serde::de::DeserializeOwned>(

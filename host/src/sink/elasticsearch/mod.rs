@@ -50,9 +50,10 @@ use async_trait::async_trait;
 
 use self::bulk::{Bulk, Line};
 use self::http::Http;
-use self::indexes::Made;
+use self::indexes::{Made, Names};
 use self::ledger::{Changed, Deleting, Ledger, Place, Refused, Row};
 use self::plan::{Plan, Versions, plan};
+pub use self::replace::Rewind;
 use super::{Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written, now};
 use crate::inspection::Inspection;
 
@@ -65,6 +66,8 @@ mod inspect;
 mod ledger;
 mod mapping;
 mod plan;
+mod replace;
+mod rollover;
 mod start;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -115,7 +118,7 @@ pub struct Options {
 
 /// The sink.
 pub struct Elasticsearch {
-    prefix: String,
+    names: Names,
     max_request_bytes: usize,
     http: Http,
     ledger: Ledger,
@@ -144,10 +147,15 @@ impl Elasticsearch {
     /// # Errors
     /// `Stop` when the options cannot be used.
     pub fn open(options: Options) -> Result<Self, SinkError> {
+        Self::open_with(options, "")
+    }
+
+    /// The same with this behind the sink's name in the ledger, and behind each alias.
+    fn open_with(options: Options, suffix: &'static str) -> Result<Self, SinkError> {
         let http = Http::new(&options)?;
         Ok(Self {
-            ledger: Ledger { index: options.ledger_index, sink: options.name.clone() },
-            prefix: options.index_prefix,
+            ledger: Ledger { index: options.ledger_index, sink: format!("{}{suffix}", options.name) },
+            names: Names { prefix: options.index_prefix, sink: options.name, suffix },
             max_request_bytes: options.max_request_bytes,
             http,
             indexes: Mutex::default(),
@@ -170,13 +178,14 @@ impl Elasticsearch {
     }
 
     async fn claim_row(&self, key: &LedgerKey, token: Token, start: u64) -> Result<Standing, SinkError> {
-        let Some((head, _)) = self.ledger.head(&self.http, &key.pipeline).await? else {
+        let Some((head, _)) = self.settled_head(&key.pipeline).await? else {
             return Err(SinkError::Stop(format!(
                 "pipeline {} is not entered in the ledger {}: its ledger was deleted while it ran; restart to begin afresh",
                 key.pipeline, self.ledger.index
             )));
         };
         self.check_indexes(&head).await?;
+        self.indexes().extend(head.indexes);
         for _ in 0..CONTENTIONS {
             let found = self.ledger.row(&self.http, key).await?;
             let known = found.is_some();
@@ -184,8 +193,15 @@ impl Elasticsearch {
                 Some((row, place)) => (row, Some(place)),
                 None => (Row::new(token, start), None),
             };
+            if row.held {
+                self.not_replaced(&key.pipeline).await?;
+            }
             row.own(token);
-            if let Changed::Done(_) = self.ledger.set_row(&self.http, key, &row, place).await? {
+            if let Changed::Done(place) = self.ledger.set_row(&self.http, key, &row, place).await? {
+                if !known {
+                    // A row that a replacement could not hold, since it was not there yet.
+                    self.not_replaced_behind(key, &mut row, place).await?;
+                }
                 let mut seats = self.seats();
                 // A store that lost the ledger's last writes need not have lost the documents.
                 let sent = seats.get(key).map_or(0, |seat| seat.tried.1);
@@ -218,7 +234,7 @@ impl Elasticsearch {
         let versions = Versions::new(step.epoch, open.max(seat.tried.1))?;
 
         let Plan { sets, deletes, deleting, bad, missed } =
-            plan(&self.http, &self.prefix, step, &row, versions, writes).await?;
+            plan(&self.http, &self.names, step, &row, versions, writes).await?;
         if missed && let Some(refused) = self.refused_now(step).await? {
             return Ok(refused);
         }
@@ -379,14 +395,14 @@ impl Sink for Elasticsearch {
 
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
         step.check()?;
-        let answer = self.write_batch(step, writes).await;
-        // To an owner that stood still, what its successor has written looks like somebody else's.
-        if matches!(answer, Err(SinkError::Stop(_)))
-            && let Some(refused) = self.refused_now(step).await?
-        {
-            return Ok(refused);
+        match self.write_batch(step, writes).await {
+            // What looks wrong to an owner who was put out meanwhile is another's business.
+            Err(SinkError::Stop(cause)) => match self.refused_now(step).await {
+                Ok(Some(refused)) => Ok(refused),
+                _ => Err(SinkError::Stop(cause)),
+            },
+            answer => answer,
         }
-        answer
     }
 
     async fn history(&self, pipeline: &str) -> Result<Vec<HistoryRow>, SinkError> {

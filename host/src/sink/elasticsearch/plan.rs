@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::bulk::Line;
 use super::error::{Cause, Class, classify};
 use super::http::Http;
+use super::indexes::Names;
 use super::ledger::{Deleting, Refused, Row};
 use crate::command::Command;
 use crate::command::json::merge_into;
@@ -79,13 +80,13 @@ impl Versions {
 /// Plans a batch. Reads the documents that merges need.
 pub(super) async fn plan<'a>(
     http: &Http,
-    prefix: &str,
+    names: &Names,
     step: &Step<'_>,
     row: &Row,
     versions: Versions,
     writes: &'a [Write<'a>],
 ) -> Result<Plan<'a>, SinkError> {
-    let mut states = read(http, prefix, writes).await?;
+    let mut states = read(http, names, writes).await?;
     let mut deleted: HashSet<Target<'a>> = HashSet::new();
     let pending: HashMap<Target<'_>, u64> =
         row.deleting.iter().map(|d| ((d.index.as_str(), d.id.as_str()), d.offset)).collect();
@@ -158,7 +159,7 @@ pub(super) async fn plan<'a>(
             *state = body.as_ref().map_or(State::Missing, |body| State::Planned(body.to_string()));
         }
         let is_set = body.is_some();
-        let line = Line { write: place, alias: format!("{prefix}{index}"), id, version, body };
+        let line = Line { write: place, alias: names.alias(index), id, version, body };
         if is_set && !deleted.contains(&(index, id)) {
             plan.sets.push(line);
         } else {
@@ -221,7 +222,11 @@ pub(super) fn refused_merges(writes: &[Write<'_>], bad: &[BadWrite]) -> Vec<Refu
 }
 
 /// The documents that are merged into, as they are. Realtime: what no refresh has shown yet is seen.
-async fn read<'a>(http: &Http, prefix: &str, writes: &'a [Write<'a>]) -> Result<HashMap<Target<'a>, State>, SinkError> {
+async fn read<'a>(
+    http: &Http,
+    names: &Names,
+    writes: &'a [Write<'a>],
+) -> Result<HashMap<Target<'a>, State>, SinkError> {
     #[derive(Deserialize)]
     struct Answer {
         docs: Vec<Document>,
@@ -240,8 +245,7 @@ async fn read<'a>(http: &Http, prefix: &str, writes: &'a [Write<'a>]) -> Result<
     let targets: Vec<Target<'a>> = targets.into_iter().filter(usable).collect();
     let mut states = HashMap::new();
     for targets in targets.chunks(READS) {
-        let docs: Vec<_> =
-            targets.iter().map(|(index, id)| json!({"_index": format!("{prefix}{index}"), "_id": id})).collect();
+        let docs: Vec<_> = targets.iter().map(|(index, id)| json!({"_index": names.alias(index), "_id": id})).collect();
         let reply = http.post(&["_mget"], "", json!({"docs": docs}).to_string().into_bytes()).await?;
         if !reply.is_success() {
             return Err(super::error::failure("reading documents to merge into", &reply));
@@ -264,9 +268,9 @@ async fn read<'a>(http: &Http, prefix: &str, writes: &'a [Write<'a>]) -> Result<
                 (true, Some(version), Some(source)) => State::Stored { version, body: source.get().to_owned() },
                 (true, ..) => {
                     return Err(SinkError::Stop(format!(
-                        "index {prefix}{} does not keep what was indexed (`_source` is disabled), so nothing can be \
+                        "index {} does not keep what was indexed (`_source` is disabled), so nothing can be \
                          merged into its documents: declare it with `_source`",
-                        target.0
+                        names.alias(target.0)
                     )));
                 }
                 _ => State::Missing,

@@ -18,7 +18,7 @@ impl Elasticsearch {
         }
         self.make_ledger().await?;
         for _ in 0..CONTENTIONS {
-            let (mut head, place) = match self.ledger.head(&self.http, pipeline).await? {
+            let (mut head, place) = match self.settled_head(pipeline).await? {
                 Some((head, place)) => (head, Some(place)),
                 None => (Head::default(), None),
             };
@@ -26,7 +26,7 @@ impl Elasticsearch {
             let before = head.clone();
             let mut again = false;
             for index in &declared.indexes {
-                let alias = format!("{}{}", self.prefix, index.name);
+                let alias = self.names.alias(&index.name);
                 if head.indexes.contains_key(&alias) {
                     if let Some(stored) = indexes::look(&self.http, &alias).await? {
                         indexes::agree(&self.http, &alias, index, &stored).await?;
@@ -95,13 +95,17 @@ impl Elasticsearch {
     async fn first(&self, pipeline: &str, alias: &str, index: &Index) -> Result<Made, SinkError> {
         let mut stored = indexes::look(&self.http, alias).await?;
         if stored.is_none() {
-            let definition = indexes::definition(index, &self.ledger.sink, pipeline)?;
-            if !indexes::make(&self.http, alias, &definition).await?
+            let definition = indexes::definition(index, &self.names.sink, pipeline)?;
+            let name = self.names.index(&index.name);
+            // A fresh index has those before it beside it.
+            let number = if self.names.is_fresh() { indexes::last_number(&self.http, &name).await? + 1 } else { 1 };
+            let made = indexes::numbered(&name, number);
+            if !indexes::make(&self.http, &made, alias, &definition).await?
                 && indexes::look(&self.http, alias).await?.is_none()
             {
                 return Err(SinkError::Stop(format!(
-                    "index {alias}-000001 is there already, without the alias {alias}: delete it, or give the sink \
-                     another index_prefix"
+                    "index {made} is there already, without the alias {alias}: delete it, or give the sink another \
+                     index_prefix"
                 )));
             }
             stored = indexes::look(&self.http, alias).await?;
@@ -137,7 +141,7 @@ impl Elasticsearch {
         let mut found = indexes::look(&self.http, alias).await?;
         if found.is_none() {
             // Another host may make it at the same time.
-            indexes::make(&self.http, alias, &ledger::definition()).await?;
+            indexes::make(&self.http, &indexes::numbered(alias, 1), alias, &ledger::definition()).await?;
             found = indexes::look(&self.http, alias).await?;
         }
         match found {

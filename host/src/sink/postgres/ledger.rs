@@ -16,9 +16,9 @@ const LOCK: i64 = 0x7469_6465_6761_7465;
 /// A ledger: the sink's name, and the schema that holds the tables.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    sink: String,
+    pub(super) sink: String,
     /// Quoted.
-    schema: String,
+    pub(super) schema: String,
     /// As it was configured.
     schema_name: String,
 }
@@ -201,10 +201,11 @@ impl Ledger {
         token: Token,
         start: u64,
     ) -> Result<(Standing, String), Problem> {
+        // Whoever replaces the tables locks the head, so that no row is made meanwhile.
         // A row that is inserted has no xmax; one that is updated bears this transaction there.
         let sql = format!(
             "INSERT INTO {0}.ledger AS held (pipeline, sink, topic, partition, token, next_offset)
-             SELECT pipeline, sink, $3, $4, $5, $6 FROM {0}.pipelines WHERE pipeline = $1 AND sink = $2
+             SELECT pipeline, sink, $3, $4, $5, $6 FROM {0}.pipelines WHERE pipeline = $1 AND sink = $2 FOR KEY SHARE
              ON CONFLICT (pipeline, sink, topic, partition)
              DO UPDATE SET token = excluded.token, updated_at = now()
              RETURNING next_offset, note, xmax <> 0, ctid::text",
@@ -362,7 +363,7 @@ impl Ledger {
     }
 }
 
-fn text(token: Token) -> String {
+pub(super) fn text(token: Token) -> String {
     format!("{:032x}", token.0)
 }
 

@@ -28,6 +28,8 @@ use async_trait::async_trait;
 use self::connect::{Address, TlsFiles};
 use self::error::Problem;
 use self::ledger::Ledger;
+use self::replace::Copies;
+pub use self::replace::Rewind;
 use self::session::{Pool, Session};
 use self::write::Writer;
 use super::{Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
@@ -39,6 +41,7 @@ mod connect;
 mod error;
 mod ledger;
 mod name;
+mod replace;
 mod rows;
 mod session;
 #[cfg(test)]
@@ -75,6 +78,8 @@ pub struct Postgres {
     schema: String,
     ledger: Ledger,
     pool: Pool,
+    /// The tables that these are copies of, where they are to be put in their place.
+    copies: Option<Copies>,
     /// Where the ledger's rows lay last.
     ctids: Mutex<HashMap<LedgerKey, String>>,
 }
@@ -89,7 +94,7 @@ impl Postgres {
         let files = TlsFiles { ca, certificate, key };
         let address = Address::new(&url, &files, statement_timeout).map_err(|problem| problem.at("PostgreSQL"))?;
         let ledger = Ledger::new(&name, &ledger_schema);
-        Ok(Self { address, schema, ledger, pool: Pool::default(), ctids: Mutex::default() })
+        Ok(Self { address, schema, ledger, pool: Pool::default(), copies: None, ctids: Mutex::default() })
     }
 
     /// Runs something on a connection of its own, and keeps the connection if it went well.
@@ -124,6 +129,9 @@ impl Sink for Postgres {
 
     async fn prepare(&self, pipeline: &str, declared: &Declared) -> Result<(), SinkError> {
         self.run(None, async |session| {
+            if let Some(copies) = &self.copies {
+                copies.make(session, &declared.tables, &self.schema).await?;
+            }
             let mut faults = Vec::new();
             for table in &declared.tables {
                 faults.extend(catalog::look(session, table, &self.schema).await?.faults);
@@ -156,6 +164,9 @@ impl Sink for Postgres {
 
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
         step.check()?;
+        if let Some(copies) = &self.copies {
+            copies.note(writes);
+        }
         let ctid = self.ctid(step.key);
         let writer = Writer { ledger: &self.ledger, schema: &self.schema };
         let wanted = Some(&step.key.partition);

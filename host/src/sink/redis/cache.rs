@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use ::redis::Pipeline;
 
+use super::ledger::Names;
 use crate::command::Command;
 use crate::command::json::merge_into;
 use crate::sink::{BadWrite, Write};
@@ -54,13 +55,12 @@ pub(super) fn reads<'a>(writes: &'a [Write<'_>]) -> Vec<&'a str> {
     reads
 }
 
-/// Appends what the writes come to. `stored` holds what was found under `reads`, in order; keys of the ledger begin with
-/// `ledger`.
+/// Appends what the writes come to. `stored` holds what was found under `reads`, in order; the ledger's are in `names`.
 pub(super) fn apply<'a>(
     writes: &'a [Write<'_>],
     reads: &[&'a str],
     stored: Vec<Option<Stored>>,
-    ledger: &str,
+    names: &Names,
     change: &mut Pipeline,
 ) -> Result<(), Vec<BadWrite>> {
     let mut entries: Vec<Entry<'a>> = Vec::with_capacity(writes.len());
@@ -82,7 +82,7 @@ pub(super) fn apply<'a>(
             entries.push(Entry { key, value: None, expiry: Expiry::Never, changed: false });
             entries.len() - 1
         });
-        let done = check_key(key, ledger).and_then(|()| entries[place].apply(&write.command));
+        let done = check_key(key, names).and_then(|()| entries[place].apply(&write.command));
         if let Err(reason) = done {
             bad.push(BadWrite { index, reason });
         }
@@ -94,7 +94,9 @@ pub(super) fn apply<'a>(
     Err(bad)
 }
 
-fn check_key(key: &str, ledger: &str) -> Result<(), String> {
+fn check_key(key: &str, names: &Names) -> Result<(), String> {
+    let ledger = names.prefix.as_str();
+    let key = key.strip_prefix(&names.entries).unwrap_or(key);
     if key.starts_with(ledger) {
         return Err(format!(
             "the key {key:?} begins with {ledger:?}, as the ledger's do: give the sink another `prefix`"

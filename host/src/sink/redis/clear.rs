@@ -11,21 +11,48 @@ const STEP: usize = 1000;
 
 /// Deletes the keys that begin so, except those that begin with `spare`.
 pub(super) async fn beginning(connection: &mut Connection, start: &str, spare: Option<&str>) -> Result<(), SinkError> {
-    let pattern = format!("{}*", escaped(start));
     let mut cursor = "0".to_owned();
     loop {
-        let mut commands = Pipeline::new();
-        commands.cmd("SCAN").arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(STEP);
-        let answer = connection.demand(&commands).await?.pop().unwrap_or_default();
-        let (next, keys): (String, Vec<Vec<u8>>) = ledger::fields(&answer, start)?;
-        let keys: Vec<_> =
-            keys.into_iter().filter(|key| spare.is_none_or(|spare| !key.starts_with(spare.as_bytes()))).collect();
+        let (next, keys) = step(connection, start, spare, &cursor).await?;
         unlink(connection, &keys).await?;
         if next == "0" {
             return Ok(());
         }
         cursor = next;
     }
+}
+
+/// The same keys. One may be named twice.
+pub(super) async fn found(
+    connection: &mut Connection,
+    start: &str,
+    spare: Option<&str>,
+) -> Result<Vec<Vec<u8>>, SinkError> {
+    let (mut cursor, mut found) = ("0".to_owned(), Vec::new());
+    loop {
+        let (next, keys) = step(connection, start, spare, &cursor).await?;
+        found.extend(keys);
+        if next == "0" {
+            return Ok(found);
+        }
+        cursor = next;
+    }
+}
+
+/// Some of these keys, and where to go on.
+async fn step(
+    connection: &mut Connection,
+    start: &str,
+    spare: Option<&str>,
+    cursor: &str,
+) -> Result<(String, Vec<Vec<u8>>), SinkError> {
+    let pattern = format!("{}*", escaped(start));
+    let mut commands = Pipeline::new();
+    commands.cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(STEP);
+    let answer = connection.demand(&commands).await?.pop().unwrap_or_default();
+    let (next, mut keys): (String, Vec<Vec<u8>>) = ledger::fields(&answer, start)?;
+    keys.retain(|key| spare.is_none_or(|spare| !key.starts_with(spare.as_bytes())));
+    Ok((next, keys))
 }
 
 pub(super) async fn unlink(connection: &mut Connection, keys: &[impl AsRef<[u8]>]) -> Result<(), SinkError> {

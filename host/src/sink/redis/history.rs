@@ -75,6 +75,27 @@ fn rows_of(entries: Vec<String>, partition: &TopicPartition, list: &str) -> Resu
     Ok(rows.into_values().collect())
 }
 
+/// The lists of a pipeline's partitions, by the partition's name in their set.
+pub(super) async fn lists(
+    connection: &mut Connection,
+    names: &Names,
+    pipeline: &str,
+) -> Result<Vec<(String, Vec<String>)>, SinkError> {
+    let all = names.histories(pipeline);
+    let mut commands = Pipeline::new();
+    commands.cmd("SMEMBERS").arg(&all);
+    let members: Vec<String> = ledger::fields(&connection.demand(&commands).await?.pop().unwrap_or_default(), &all)?;
+    let mut lists = Vec::new();
+    for member in members {
+        let list = format!("{all}:{member}");
+        let mut commands = Pipeline::new();
+        commands.cmd("LRANGE").arg(&list).arg(0).arg(-1);
+        let entries = ledger::fields(&connection.demand(&commands).await?.pop().unwrap_or_default(), &list)?;
+        lists.push((member, entries));
+    }
+    Ok(lists)
+}
+
 fn key(all: &str, topic: &str, partition: u32) -> String {
     format!("{all}:{}", member(topic, partition))
 }

@@ -12,12 +12,19 @@ pub(super) struct Names {
     pub(super) prefix: String,
     /// The sink.
     pub(super) sink: String,
+    /// What the keys of entries begin with that are to take the place of others; empty for those in use.
+    pub(super) entries: String,
 }
 
 impl Names {
     /// Says that the pipeline has started.
     pub(super) fn head(&self, pipeline: &str) -> String {
         format!("{}{pipeline}:head:{}", self.prefix, self.sink)
+    }
+
+    /// Is there while the entries are being replaced.
+    pub(super) fn hold(&self, pipeline: &str) -> String {
+        format!("{}{pipeline}:hold:{}", self.prefix, self.sink)
     }
 
     /// What the keys of a pipeline's rows begin with.

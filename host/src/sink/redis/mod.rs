@@ -32,6 +32,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ::redis::{Client, ClientTlsConfig, IntoConnectionInfo, Pipeline, TlsCertificates};
@@ -39,6 +40,7 @@ use async_trait::async_trait;
 
 use self::connection::{Connection, Pool, begin};
 use self::ledger::Names;
+pub use self::replace::Rewind;
 use super::{Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written, now};
 use crate::inspection::Inspection;
 
@@ -49,6 +51,7 @@ mod error;
 mod history;
 mod inspect;
 mod ledger;
+mod replace;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -80,6 +83,8 @@ pub struct Redis {
     /// The place, for messages.
     place: String,
     user: String,
+    /// The keys that the transforms declared last.
+    declared: Mutex<Vec<String>>,
     idle: Pool,
 }
 
@@ -113,8 +118,9 @@ impl Redis {
             Client::open(info)
         };
         let client = client.map_err(|e| stop(format!("{e}: correct `url`, `ca`, `certificate` and `key`")))?;
-        let names = Names { prefix: options.prefix, sink: options.name };
-        Ok(Self { client, names, timeout: options.timeout, place, user, idle: Pool::default() })
+        let names = Names { prefix: options.prefix, sink: options.name, entries: String::new() };
+        let (declared, idle) = (Mutex::default(), Pool::default());
+        Ok(Self { client, names, timeout: options.timeout, place, user, declared, idle })
     }
 
     /// A connection for a transaction on this row.
@@ -173,6 +179,7 @@ impl Redis {
         if !faults.is_empty() {
             return Err(SinkError::Stop(faults.join("; ")));
         }
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&declared.cache_keys);
         self.enter_head(connection, pipeline).await
     }
 
@@ -217,15 +224,20 @@ impl Redis {
         start: u64,
     ) -> Result<Standing, SinkError> {
         let (head, row) = (self.names.head(&key.pipeline), self.names.row(key));
+        let hold = self.names.hold(&key.pipeline);
         for _ in 0..write::TRIES {
             let mut commands = Pipeline::new();
-            commands.cmd("UNWATCH").cmd("WATCH").arg(&head).arg(&row).cmd("EXISTS").arg(&head);
+            commands.cmd("UNWATCH").cmd("WATCH").arg(&head).arg(&row).arg(&hold);
+            commands.cmd("EXISTS").arg(&hold).cmd("EXISTS").arg(&head);
             commands.cmd("HMGET").arg(&row).arg("note");
             ledger::read(&mut commands, &row);
             let answers = connection.demand(&commands).await?;
-            let [.., exists, note, held] = answers.as_slice() else {
+            let [.., replaced, exists, note, held] = answers.as_slice() else {
                 return Err(SinkError::Retry("the claim was not answered".into()));
             };
+            if *replaced != ::redis::Value::Int(0) {
+                return Err(SinkError::Retry("its entries are being replaced by `tidegate rewind`".into()));
+            }
             if *exists != ::redis::Value::Int(1) {
                 return Err(SinkError::Stop(format!(
                     "pipeline {} has no key {head}: its ledger was deleted while it ran; restart to fill the cache \
@@ -253,7 +265,10 @@ impl Redis {
     }
 
     async fn clear_on(&self, connection: &mut Connection, pipeline: &str, keys: &[String]) -> Result<(), SinkError> {
-        for key in keys {
+        if !self.names.entries.is_empty() {
+            clear::beginning(connection, &self.names.entries, None).await?;
+        }
+        for key in keys.iter().filter(|_| self.names.entries.is_empty()) {
             match key.strip_suffix('*') {
                 Some(start) => clear::beginning(connection, start, Some(&self.names.prefix)).await?,
                 None => clear::unlink(connection, &[key]).await?,
@@ -312,6 +327,8 @@ impl Sink for Redis {
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
         step.check()?;
         let mut connection = self.connection(&self.names.row(step.key)).await?;
+        let beside = (!self.names.entries.is_empty()).then(|| replace::beside_keys(&self.names.entries, writes));
+        let writes = beside.as_deref().unwrap_or(writes);
         let answer = write::write(&mut connection, &self.names, step, writes, now()).await;
         self.finish(connection, answer)
     }

@@ -41,7 +41,7 @@ pub(super) async fn write(
         let answer = match found.row {
             None => Written::LedgerMissing,
             Some(held) if held.token != step.token || held.next != step.from => step.refused(held.token, held.next),
-            Some(held) => match cache::apply(writes, &reads, found.stored, &names.prefix, &mut change) {
+            Some(held) => match cache::apply(writes, &reads, found.stored, names, &mut change) {
                 Err(bad) => Written::Rejected(bad),
                 Ok(()) => {
                     ledger::advance(&mut change, &row, step, now);

@@ -42,7 +42,12 @@ impl KafkaSource {
     }
 
     /// The pipeline's topics that are there.
-    fn there(&self, consumer: &BaseConsumer<Context>, noted: &Noted, topics: &Topics) -> anyhow::Result<Vec<String>> {
+    pub(super) fn there(
+        &self,
+        consumer: &BaseConsumer<Context>,
+        noted: &Noted,
+        topics: &Topics,
+    ) -> anyhow::Result<Vec<String>> {
         // Gives the client its token.
         let _ = consumer.poll(Duration::ZERO);
         let brokers = self.config.client.brokers.shown();

@@ -10,6 +10,7 @@ mod committed;
 mod consumer;
 mod context;
 mod ends;
+mod extent;
 mod fetch;
 mod inspect;
 mod prove;
@@ -26,6 +27,7 @@ use rdkafka::consumer::BaseConsumer;
 
 use self::client::{check_token, client_config, refused};
 use self::context::{Context, Noted};
+pub use self::extent::{Ends, Extent};
 pub use self::read::read_all;
 use super::status::Status;
 use super::{Control, LaneQueue};

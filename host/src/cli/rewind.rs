@@ -1,0 +1,50 @@
+//! `tidegate rewind`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use tidegate::config::Config;
+use tidegate::pipeline::Stops;
+use tidegate::rewind::{self, Wish};
+
+use super::exit::{Exit, message};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The configuration file, as `tidegate run` has it.
+    config: PathBuf,
+    /// The pipeline.
+    #[arg(long)]
+    pipeline: String,
+    /// The sink to fill anew. It may be left out where the pipeline has one alone that can be.
+    #[arg(long)]
+    sink: Option<String>,
+    /// The file for records that cannot be handled; most of them the pipeline has filed before. Without it, one in the
+    /// folder for temporary files, which is named at the end.
+    #[arg(long, value_name = "FILE")]
+    dead_letters: Option<PathBuf>,
+    /// Remove what a rewind has left that was killed, and do nothing else. The next rewind does that too.
+    #[arg(long)]
+    abort: bool,
+}
+
+pub(super) fn rewind(arguments: &Arguments) -> anyhow::Result<Exit> {
+    let config = Config::load(&arguments.config)?;
+    let stops = Arc::new(Stops::default());
+    super::signals::listen(stops.clone(), config.engine.shutdown).context("cannot listen for signals")?;
+    let dead_letters = arguments.dead_letters.clone().unwrap_or_else(|| {
+        let file = format!("tidegate-rewind-{}-{}.jsonl", arguments.pipeline, std::process::id());
+        std::env::temp_dir().join(file)
+    });
+    let wish = Wish { pipeline: arguments.pipeline.clone(), sink: arguments.sink.clone(), dead_letters };
+    let told =
+        if arguments.abort { rewind::abort(&config, &wish, &stops) } else { rewind::rewind(&config, &wish, &stops) };
+    // What a store or a module says may quote what came from a reference.
+    let told = told.map_err(|error| anyhow!("{}", config.redact(&message(&error))))?;
+    for line in told {
+        writeln!(io::stdout().lock(), "{}", config.redact(&line))?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,447 @@
+//! Copies of a pipeline's tables, filled beside them, and the one transaction that brings the tables to what the copies
+//! hold: [`Replacement`] of this store.
+//!
+//! The copies are in a schema of their own. The switch locks the ledger's rows, waits for the fill, and then deletes,
+//! updates and inserts what differs, and only that: the tables stay the same tables, with their views, foreign keys,
+//! rights, triggers and publications, and readers are never kept waiting. Columns that the transforms never write keep
+//! their values. All of it, the ledger and the end of the copies too, is one transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sha2::{Digest, Sha256};
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::connect::{Address, TlsFiles};
+use super::error::Problem;
+use super::ledger::{Ledger, text};
+use super::name::{TableName, quoted};
+use super::rows::{Change, Kind};
+use super::session::Session;
+use super::{Options, Postgres};
+use crate::contract::Table;
+use crate::sink::replace::{Replacement, Stand, Stands, beside, next_head};
+use crate::sink::{Sink, SinkError, Token, TopicHead, Write};
+use crate::source::{TopicFacts, TopicPartition};
+
+/// How long a statement of the switch may take: it goes through whole tables.
+const STATEMENT: Duration = Duration::from_secs(3600);
+
+/// The tables that are copied.
+pub(super) struct Copies {
+    /// The schema of the tables.
+    of: String,
+    tables: Mutex<BTreeMap<String, Copied>>,
+}
+
+/// What is known of one copy.
+#[derive(Debug, Clone, Default)]
+struct Copied {
+    /// The columns that its rows are written by.
+    key: Vec<String>,
+    /// The other columns that were ever written.
+    written: BTreeSet<String>,
+}
+
+impl Copies {
+    /// Makes the copies that are not there yet.
+    pub(super) async fn make(&self, session: &mut Session, tables: &[Table], schema: &str) -> Result<(), Problem> {
+        for table in tables {
+            if table.name.contains('.') {
+                return Err(Problem::Stop(format!(
+                    "the transform names the table {} together with its schema, so that it cannot be filled beside the one \
+                     in use: fill it through a pipeline of another name and a table of another name",
+                    table.name
+                )));
+            }
+            let (copy, real) = (TableName::new(&table.name, schema), TableName::new(&table.name, &self.of));
+            let sql = format!("CREATE TABLE IF NOT EXISTS {} (LIKE {} INCLUDING ALL)", copy.quoted(), real.quoted());
+            session.run(&sql).await?;
+            let mut known = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+            known.entry(table.name.clone()).or_default().key.clone_from(&table.key);
+        }
+        Ok(())
+    }
+
+    /// Notes which columns are written.
+    pub(super) fn note(&self, writes: &[Write<'_>]) {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        for change in writes.iter().filter_map(|write| Change::new(write).ok()) {
+            let Some(copied) = tables.get_mut(&change.row.table).filter(|_| change.kind != Kind::Delete) else {
+                continue;
+            };
+            for (name, _) in &change.row.values {
+                if !copied.written.contains(name) {
+                    copied.written.insert(name.clone());
+                }
+            }
+        }
+    }
+}
+
+/// The tables of one pipeline on one sink, to be replaced.
+pub struct Rewind {
+    pipeline: String,
+    address: Address,
+    real: Ledger,
+    fresh_ledger: Ledger,
+    /// The schema of the tables, and that of their copies.
+    schema: String,
+    copies: String,
+    fresh: Arc<Postgres>,
+    /// Whose lock says that nobody else replaces these tables.
+    guard: AsyncMutex<Option<Session>>,
+    /// For looks at the ledger.
+    looking: AsyncMutex<Option<Session>>,
+    /// In the middle of the switch.
+    switching: AsyncMutex<Switching>,
+}
+
+/// How far the switch is.
+#[derive(Default)]
+enum Switching {
+    #[default]
+    Not,
+    /// The rows of the ledger are locked.
+    Held(Session),
+    /// The transaction was cut off.
+    Lost,
+}
+
+impl Rewind {
+    /// Opens the sink, without connecting.
+    ///
+    /// # Errors
+    /// `Stop` when the options cannot be used.
+    pub fn open(options: Options, pipeline: &str) -> Result<Self, SinkError> {
+        let files =
+            TlsFiles { ca: options.ca.clone(), certificate: options.certificate.clone(), key: options.key.clone() };
+        let address = Address::new(&options.url, &files, STATEMENT).map_err(|problem| problem.at("PostgreSQL"))?;
+        let name = beside(&options.name);
+        let digest = Sha256::digest(format!("{pipeline}/{}/{}", options.name, options.ledger_schema));
+        let digest: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let copies = format!("tidegate_rewind_{digest}");
+        let schema = options.schema.clone();
+        let real = Ledger::new(&options.name, &options.ledger_schema);
+        let fresh_ledger = Ledger::new(&name, &options.ledger_schema);
+        let mut fresh = Postgres::open(Options { name, schema: copies.clone(), ..options })?;
+        fresh.copies = Some(Copies { of: schema.clone(), tables: Mutex::default() });
+        Ok(Self {
+            pipeline: pipeline.to_owned(),
+            address,
+            real,
+            fresh_ledger,
+            schema,
+            copies,
+            fresh: Arc::new(fresh),
+            guard: AsyncMutex::default(),
+            looking: AsyncMutex::default(),
+            switching: AsyncMutex::default(),
+        })
+    }
+
+    fn placed(&self, problem: Problem) -> SinkError {
+        problem.at(&self.address.shown)
+    }
+
+    /// Keeps everybody else from replacing these tables, as long as this lives.
+    async fn be_alone(&self) -> Result<(), Problem> {
+        let mut guard = self.guard.lock().await;
+        if guard.is_some() {
+            return Ok(());
+        }
+        let mut session = self.address.connect().await?;
+        let sql = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))";
+        let rows = session.query(sql, &[&self.copies]).await?;
+        if rows.first().map(|row| row.try_get(0)).transpose()? != Some(true) {
+            return Err(Problem::Stop(format!(
+                "another rewind of pipeline {} into these tables is running: let it end",
+                self.pipeline
+            )));
+        }
+        *guard = Some(session);
+        Ok(())
+    }
+
+    async fn look<T>(&self, work: impl AsyncFnOnce(&mut Session) -> Result<T, Problem>) -> Result<T, SinkError> {
+        let attempt = async {
+            let mut looking = self.looking.lock().await;
+            let mut session = match looking.take() {
+                Some(session) => session,
+                None => self.address.connect().await?,
+            };
+            let answer = work(&mut session).await?;
+            *looking = Some(session);
+            Ok(answer)
+        };
+        attempt.await.map_err(|problem| self.placed(problem))
+    }
+
+    async fn discard_in(&self, session: &mut Session) -> Result<bool, Problem> {
+        let there = "SELECT 1 FROM pg_namespace WHERE nspname = $1";
+        let there = !session.query(there, &[&self.copies]).await?.is_empty();
+        session.run("BEGIN").await?;
+        if there {
+            session.run(&format!("DROP SCHEMA {} CASCADE", quoted(&self.copies))).await?;
+        }
+        session.run("SAVEPOINT ledger").await?;
+        match self.forget(session).await {
+            Ok(()) => {}
+            // Nobody has started on this ledger.
+            Err(Problem::NoTable(_)) => session.run("ROLLBACK TO SAVEPOINT ledger").await?,
+            Err(other) => return Err(other),
+        }
+        session.run("COMMIT").await?;
+        Ok(there)
+    }
+
+    /// Deletes the fresh ledger.
+    async fn forget(&self, session: &mut Session) -> Result<(), Problem> {
+        for table in ["ledger", "topics", "history", "pipelines"] {
+            let sql = format!("DELETE FROM {}.{table} WHERE pipeline = $1 AND sink = $2", self.real.schema);
+            session.execute(&sql, &[&self.pipeline, &self.fresh_ledger.sink]).await?;
+        }
+        Ok(())
+    }
+
+    async fn stands_in(&self, session: &mut Session) -> Result<Vec<Stands>, Problem> {
+        let sql = format!(
+            "SELECT topic, partition, sink = $2, next_offset, digest FROM {}.ledger
+             WHERE pipeline = $1 AND sink IN ($2, $3) ORDER BY topic, partition",
+            self.real.schema
+        );
+        let rows = session.query(&sql, &[&self.pipeline, &self.real.sink, &self.fresh_ledger.sink]).await?;
+        let tampered = |_| Problem::Stop("the ledger holds numbers that are none: restore it".into());
+        let mut stands: BTreeMap<TopicPartition, Stands> = BTreeMap::new();
+        for row in &rows {
+            let topic: &str = row.try_get(0)?;
+            let partition = u32::try_from(row.try_get::<_, i64>(1)?).map_err(tampered)?;
+            let next = u64::try_from(row.try_get::<_, i64>(3)?).map_err(tampered)?;
+            let stand = Stand { next, sent: next, digest: row.try_get(4)? };
+            let partition = TopicPartition { topic: topic.into(), partition };
+            let both = stands.entry(partition.clone()).or_insert(Stands { partition, real: None, fresh: None });
+            *(if row.try_get(2)? { &mut both.real } else { &mut both.fresh }) = Some(stand);
+        }
+        Ok(stands.into_values().collect())
+    }
+
+    async fn topics(&self, session: &mut Session) -> Result<BTreeMap<String, TopicHead>, Problem> {
+        let sql = format!(
+            "SELECT topic, partitions, topic_id, epoch FROM {}.topics WHERE pipeline = $1 AND sink = $2",
+            self.real.schema
+        );
+        let rows = session.query(&sql, &[&self.pipeline, &self.real.sink]).await?;
+        let tampered = |_| Problem::Stop("the ledger holds numbers that are none: restore it".into());
+        let each = rows.iter().map(|row| {
+            let partitions = u32::try_from(row.try_get::<_, i64>(1)?).map_err(tampered)?;
+            let epoch = u16::try_from(row.try_get::<_, i32>(3)?).map_err(tampered)?;
+            let head = TopicHead { facts: TopicFacts { partitions, id: row.try_get(2)? }, epoch };
+            Ok((row.try_get(0)?, head))
+        });
+        each.collect()
+    }
+
+    /// Locks head and rows, in a transaction that stays open.
+    async fn lock(&self) -> Result<Session, Problem> {
+        let mut session = self.address.connect().await?;
+        session
+            .run(
+                "SET idle_in_transaction_session_timeout = 60000; SET lock_timeout = 20000;
+                 BEGIN ISOLATION LEVEL READ COMMITTED; SET CONSTRAINTS ALL DEFERRED",
+            )
+            .await?;
+        let schema = &self.real.schema;
+        let head = format!("SELECT 1 FROM {schema}.pipelines WHERE pipeline = $1 AND sink = $2 FOR UPDATE");
+        session.query(&head, &[&self.pipeline, &self.real.sink]).await?;
+        let rows = format!(
+            "SELECT 1 FROM {schema}.ledger WHERE pipeline = $1 AND sink = $2 ORDER BY topic, partition FOR UPDATE"
+        );
+        session.query(&rows, &[&self.pipeline, &self.real.sink]).await?;
+        Ok(session)
+    }
+
+    /// Brings a table to what its copy holds: rows deleted, changed and made.
+    async fn statements(&self, session: &mut Session, table: &str, copied: &Copied) -> Result<[String; 3], Problem> {
+        let real = TableName::new(table, &self.schema);
+        let copy = TableName::new(table, &self.copies).quoted();
+        // What the database gives by itself is not taken from the copy.
+        let sql = "SELECT a.attname::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+                   JOIN pg_namespace n ON n.oid = c.relnamespace
+                   WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND (a.attidentity = 'a' OR a.attgenerated <> '')";
+        let rows = session.query(sql, &[&real.schema, &real.table]).await?;
+        let own: BTreeSet<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        let values: Vec<String> =
+            copied.written.iter().filter(|name| !own.contains(*name)).map(|name| quoted(name)).collect();
+        let key: Vec<String> = copied.key.iter().map(|name| quoted(name)).collect();
+        let each = |names: &[String], form: &dyn Fn(&String) -> String, between: &str| {
+            names.iter().map(form).collect::<Vec<_>>().join(between)
+        };
+        let real = real.quoted();
+        let same = each(&key, &|name| format!("t.{name} = s.{name}"), " AND ");
+        let deleted = format!("DELETE FROM {real} t WHERE NOT EXISTS (SELECT 1 FROM {copy} s WHERE {same})");
+        let changed = if values.is_empty() {
+            String::new()
+        } else {
+            let set = each(&values, &|name| format!("{name} = s.{name}"), ", ");
+            // By the bytes: not every type can be compared otherwise, and 1.0 is not 1.00.
+            let side = |side: &str| format!("ROW({})::record", each(&values, &|name| format!("{side}.{name}"), ", "));
+            format!("UPDATE {real} t SET {set} FROM {copy} s WHERE {same} AND ({} *<> {})", side("t"), side("s"))
+        };
+        let all: Vec<String> = key.iter().chain(&values).cloned().collect();
+        let (columns, read) = (all.join(", "), each(&all, &|name| format!("s.{name}"), ", "));
+        let made = format!(
+            "INSERT INTO {real} ({columns}) OVERRIDING SYSTEM VALUE SELECT {read} FROM {copy} s
+             WHERE NOT EXISTS (SELECT 1 FROM {real} t WHERE {same})"
+        );
+        Ok([deleted, changed, made])
+    }
+
+    async fn replace(&self, session: &mut Session) -> Result<Vec<String>, Problem> {
+        let tables: Vec<(String, Copied)> = match &self.fresh.copies {
+            Some(copies) => copies.tables.lock().unwrap_or_else(PoisonError::into_inner).clone().into_iter().collect(),
+            None => Vec::new(),
+        };
+        let mut statements = Vec::new();
+        for (table, copied) in &tables {
+            statements.push(self.statements(session, table, copied).await?);
+        }
+        let mut counts = vec![[0_u64; 3]; tables.len()];
+        // What is deleted makes room for what takes its unique values.
+        for step in 0..3 {
+            for (place, sql) in statements.iter().enumerate().filter(|(_, sql)| !sql[step].is_empty()) {
+                let done = session.execute(&sql[step], &[]).await;
+                counts[place][step] = done.map_err(|problem| match problem {
+                    Problem::Bad(text) | Problem::Clash(text) => Problem::Stop(format!(
+                        "table {} cannot be brought to what the fill has made: {text}: drop the constraint, or make it \
+                         DEFERRABLE",
+                        tables[place].0
+                    )),
+                    other => other,
+                })?;
+            }
+        }
+        self.set_ledger(session).await?;
+        self.forget(session).await?;
+        session.run(&format!("DROP SCHEMA {} CASCADE", quoted(&self.copies))).await?;
+        session.run("SET CONSTRAINTS ALL IMMEDIATE").await?;
+        let told = tables.iter().zip(counts).map(|((table, _), [deleted, changed, made])| {
+            format!("table {table}: {deleted} rows deleted, {changed} changed, {made} made; the others were right")
+        });
+        Ok(told.collect())
+    }
+
+    async fn set_ledger(&self, session: &mut Session) -> Result<(), Problem> {
+        let half = || getrandom::u64().map_err(|e| Problem::Stop(format!("the system gives no random numbers: {e}")));
+        let token = text(Token(u128::from(half()?) << 64 | u128::from(half()?)));
+        let schema = &self.real.schema;
+        let (pipeline, real, fresh) = (&self.pipeline, &self.real.sink, &self.fresh_ledger.sink);
+        for table in ["ledger", "topics"] {
+            let sql = format!("DELETE FROM {schema}.{table} WHERE pipeline = $1 AND sink = $2");
+            session.execute(&sql, &[pipeline, real]).await?;
+        }
+        let sql = format!(
+            "INSERT INTO {schema}.ledger (pipeline, sink, topic, partition, token, next_offset, digest, note)
+             SELECT pipeline, $2, topic, partition, $4, next_offset, digest, note FROM {schema}.ledger
+             WHERE pipeline = $1 AND sink = $3"
+        );
+        session.execute(&sql, &[pipeline, real, fresh, &token]).await?;
+        let sql = format!("UPDATE {schema}.topics SET sink = $2 WHERE pipeline = $1 AND sink = $3");
+        session.execute(&sql, &[pipeline, real, fresh]).await?;
+        // After all that is known of a partition.
+        let sql = format!(
+            "INSERT INTO {schema}.history AS h (pipeline, sink, topic, partition, from_offset, digests, changed_at)
+             SELECT f.pipeline, $2, f.topic, f.partition, f.from_offset, f.digests, greatest(now(),
+                 (SELECT max(changed_at) FROM {schema}.history o WHERE o.pipeline = $1 AND o.sink = $2
+                  AND o.topic = f.topic AND o.partition = f.partition))
+             FROM {schema}.history f WHERE f.pipeline = $1 AND f.sink = $3
+             ON CONFLICT (pipeline, sink, topic, partition, from_offset)
+             DO UPDATE SET digests = excluded.digests, changed_at = excluded.changed_at"
+        );
+        session.execute(&sql, &[pipeline, real, fresh]).await?;
+        Ok(())
+    }
+
+    fn lost(&self) -> SinkError {
+        self.placed(Problem::Stop(
+            "the connection that held the ledger was lost, and the tables are as they were: rewind again".into(),
+        ))
+    }
+}
+
+#[async_trait]
+impl Replacement for Rewind {
+    fn fresh(&self) -> Arc<dyn Sink> {
+        self.fresh.clone()
+    }
+
+    async fn discard(&self) -> Result<Vec<String>, SinkError> {
+        self.be_alone().await.map_err(|problem| self.placed(problem))?;
+        let there = self.look(async |session| self.discard_in(session).await).await?;
+        Ok(if there { vec![format!("schema {}", self.copies)] } else { Vec::new() })
+    }
+
+    async fn begin(&self, topics: &[(String, TopicFacts)]) -> Result<(), SinkError> {
+        self.look(async |session| {
+            if !self.real.has_head(session, &self.pipeline).await? {
+                return Err(Problem::Stop(format!(
+                    "the ledger {}.pipelines does not know pipeline {}, so that there is nothing to replace: `tidegate \
+                     run` fills its tables from the start",
+                    self.real.schema, self.pipeline
+                )));
+            }
+            session.run(&format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(&self.copies))).await.map_err(|problem| {
+                problem.map(|text| format!("the copies of the tables need a schema {}: {text}", self.copies))
+            })?;
+            let held = self.topics(session).await?;
+            for (topic, facts) in topics {
+                let head = next_head(held.get(topic), facts).map_err(|error| Problem::Stop(error.to_string()))?;
+                self.fresh_ledger.enter_topic(session, &self.pipeline, topic, &head, true).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn stands(&self) -> Result<Vec<Stands>, SinkError> {
+        self.look(async |session| self.stands_in(session).await).await
+    }
+
+    async fn hold(&self) -> Result<(), SinkError> {
+        let mut switching = self.switching.lock().await;
+        match std::mem::take(&mut *switching) {
+            Switching::Not => {
+                *switching = Switching::Held(self.lock().await.map_err(|problem| self.placed(problem))?);
+                Ok(())
+            }
+            Switching::Held(mut session) => {
+                let alive = session.query("SELECT 1", &[]).await;
+                *switching = if alive.is_ok() { Switching::Held(session) } else { Switching::Lost };
+                if alive.is_ok() { Ok(()) } else { Err(self.lost()) }
+            }
+            Switching::Lost => Err(self.lost()),
+        }
+    }
+
+    async fn release(&self) -> Result<(), SinkError> {
+        // Dropped, the connection is closed, and the server rolls back.
+        *self.switching.lock().await = Switching::Not;
+        Ok(())
+    }
+
+    async fn put_in_place(&self) -> Result<Vec<String>, SinkError> {
+        let mut switching = self.switching.lock().await;
+        let Switching::Held(mut session) = std::mem::take(&mut *switching) else { return Err(self.lost()) };
+        let told = self.replace(&mut session).await.map_err(|problem| self.placed(problem))?;
+        if let Err(problem) = session.run("COMMIT").await {
+            drop(session);
+            // The answer was lost, or the commit.
+            let is_left = self.look(async |session| self.fresh_ledger.has_head(session, &self.pipeline).await).await?;
+            if is_left {
+                return Err(self.placed(problem.map(|text| format!("the switch was not committed: {text}"))));
+            }
+        }
+        Ok(told)
+    }
+}

@@ -1,0 +1,324 @@
+//! Entries filled beside those in use, under keys of the ledger's, and put in their place: [`Replacement`] of this store.
+//!
+//! The switch is one transaction, in which Redis serves nobody else: every entry under the declared keys goes, every fresh
+//! one takes its name, and the ledger becomes the fresh one. While a key is there that says so, and goes by itself, no
+//! partition is claimed.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ::redis::{Pipeline, Value};
+use async_trait::async_trait;
+
+use super::connection::{Connection, begin};
+use super::ledger::{self, Names};
+use super::{Options, Redis, clear, error, history};
+use crate::command::Command;
+use crate::sink::replace::{Replacement, Stand, Stands, beside, next_head};
+use crate::sink::{Sink, SinkError, Token, TopicHead, Write, now};
+use crate::source::{TopicFacts, TopicPartition};
+
+/// How long a hold lasts unless it is renewed. So long the pipeline waits for one whose process was killed.
+const HOLD_MS: u64 = 15_000;
+/// How long the switch may take.
+const SWITCH: Duration = Duration::from_secs(120);
+/// Keys that one command deletes.
+const TOGETHER: usize = 1000;
+
+/// The same writes to entries whose keys begin with `entries`.
+pub(super) fn beside_keys<'a>(entries: &str, writes: &[Write<'a>]) -> Vec<Write<'a>> {
+    let moved = |write: &Write<'a>| {
+        let mut command = write.command.clone().into_owned();
+        if let Command::CacheSet { key, .. } | Command::CacheMerge { key, .. } | Command::CacheDelete { key } =
+            &mut command
+        {
+            key.insert_str(0, entries);
+        }
+        Write { command: Cow::Owned(command), origins: write.origins.clone() }
+    };
+    writes.iter().map(moved).collect()
+}
+
+/// The entries of one pipeline on one sink, to be replaced.
+pub struct Rewind {
+    pipeline: String,
+    real: Redis,
+    /// For the fill alone: its connections end with the fill's runtime.
+    fresh: Arc<Redis>,
+    /// What the hold says whose it is, once it was taken.
+    hold: Mutex<Option<String>>,
+}
+
+impl Rewind {
+    /// Opens the sink, without connecting.
+    ///
+    /// # Errors
+    /// `Stop` when the options cannot be used.
+    pub fn open(options: Options, pipeline: &str) -> Result<Self, SinkError> {
+        let entries = format!("{}{pipeline}:rewind:{}:", options.prefix, options.name);
+        let mut fresh = Redis::open(Options { name: beside(&options.name), ..options.clone() })?;
+        fresh.names.entries = entries;
+        let real = Redis::open(Options { timeout: SWITCH, ..options })?;
+        Ok(Self { pipeline: pipeline.to_owned(), real, fresh: Arc::new(fresh), hold: Mutex::default() })
+    }
+
+    async fn on<T>(&self, work: impl AsyncFnOnce(&mut Connection) -> Result<T, SinkError>) -> Result<T, SinkError> {
+        let mut connection = self.real.any_connection().await?;
+        let answer = work(&mut connection).await;
+        self.real.finish(connection, answer)
+    }
+
+    async fn rows(&self, connection: &mut Connection, names: &Names) -> Result<Vec<TopicPartition>, SinkError> {
+        let start = names.rows(&self.pipeline);
+        let keys: BTreeSet<_> = clear::found(connection, &start, None).await?.into_iter().collect();
+        let each = keys.into_iter().map(|key| {
+            let key = String::from_utf8(key).map_err(|_| ledger::broken(&start))?;
+            let (topic, number) = key[start.len()..].rsplit_once(':').ok_or_else(|| ledger::broken(&key))?;
+            let partition = number.parse().map_err(|_| ledger::broken(&key))?;
+            Ok(TopicPartition { topic: topic.into(), partition })
+        });
+        each.collect()
+    }
+
+    fn row(&self, names: &Names, partition: &TopicPartition) -> String {
+        format!("{}{}:{}", names.rows(&self.pipeline), partition.topic, partition.partition)
+    }
+
+    async fn topics(&self, connection: &mut Connection, names: &Names) -> Result<Vec<String>, SinkError> {
+        let start = names.topics(&self.pipeline);
+        let keys: BTreeSet<_> = clear::found(connection, &start, None).await?.into_iter().collect();
+        let each = keys.into_iter().map(|key| {
+            let key = String::from_utf8(key).map_err(|_| ledger::broken(&start))?;
+            Ok(key[start.len()..].to_owned())
+        });
+        each.collect()
+    }
+
+    async fn exists(&self, connection: &mut Connection, key: &str) -> Result<bool, SinkError> {
+        let mut commands = Pipeline::new();
+        commands.cmd("EXISTS").arg(key);
+        Ok(connection.demand(&commands).await?.first() == Some(&Value::Int(1)))
+    }
+
+    /// Deletes the fresh entries and their ledger; whether there were any.
+    async fn forget(&self, connection: &mut Connection) -> Result<bool, SinkError> {
+        let names = &self.fresh.names;
+        let head = names.head(&self.pipeline);
+        let was = self.exists(connection, &head).await?;
+        clear::beginning(connection, &names.entries, None).await?;
+        clear::beginning(connection, &names.rows(&self.pipeline), None).await?;
+        clear::beginning(connection, &names.topics(&self.pipeline), None).await?;
+        for (member, _) in history::lists(connection, names, &self.pipeline).await? {
+            clear::unlink(connection, &[format!("{}:{member}", names.histories(&self.pipeline))]).await?;
+        }
+        clear::unlink(connection, &[names.histories(&self.pipeline), head]).await?;
+        Ok(was)
+    }
+
+    async fn stands_on(&self, connection: &mut Connection) -> Result<Vec<Stands>, SinkError> {
+        let mut stands: BTreeMap<TopicPartition, Stands> = BTreeMap::new();
+        for (names, is_fresh) in [(&self.real.names, false), (&self.fresh.names, true)] {
+            for partition in self.rows(connection, names).await? {
+                let key = self.row(names, &partition);
+                let mut commands = Pipeline::new();
+                ledger::read(&mut commands, &key);
+                let answer = connection.demand(&commands).await?.pop().unwrap_or_default();
+                let Some(row) = ledger::row(&answer, &key)? else { continue };
+                let stand = Stand { next: row.next, sent: row.next, digest: row.digest };
+                let both = stands.entry(partition.clone()).or_insert(Stands { partition, real: None, fresh: None });
+                *(if is_fresh { &mut both.fresh } else { &mut both.real }) = Some(stand);
+            }
+        }
+        Ok(stands.into_values().collect())
+    }
+
+    fn held(&self) -> Option<String> {
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn hold_on(&self, connection: &mut Connection) -> Result<(), SinkError> {
+        let key = self.real.names.hold(&self.pipeline);
+        if let Some(mine) = self.held() {
+            let mut commands = Pipeline::new();
+            commands.cmd("GET").arg(&key).cmd("PEXPIRE").arg(&key).arg(HOLD_MS);
+            let answers = connection.demand(&commands).await?;
+            return if answers.first() == Some(&Value::BulkString(mine.into_bytes())) { Ok(()) } else { Err(lost()) };
+        }
+        let mine = text(random()?);
+        let mut commands = Pipeline::new();
+        commands.cmd("SET").arg(&key).arg(&mine).arg("NX").arg("PX").arg(HOLD_MS);
+        if connection.demand(&commands).await?.first() == Some(&Value::Nil) {
+            return Err(SinkError::Retry("another rewind of the pipeline is putting its entries in place".into()));
+        }
+        *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = Some(mine);
+        for partition in self.rows(connection, &self.real.names).await? {
+            let mut commands = Pipeline::new();
+            ledger::take_over(&mut commands, &self.row(&self.real.names, &partition), random()?, now());
+            connection.demand(&commands).await?;
+        }
+        Ok(())
+    }
+
+    /// The keys in use that the transforms declare.
+    async fn in_use(&self, connection: &mut Connection) -> Result<BTreeSet<Vec<u8>>, SinkError> {
+        let declared = self.fresh.declared.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut keys = BTreeSet::new();
+        for key in declared {
+            match key.strip_suffix('*') {
+                Some(start) => keys.extend(clear::found(connection, start, Some(&self.real.names.prefix)).await?),
+                None => drop(keys.insert(key.into_bytes())),
+            }
+        }
+        Ok(keys)
+    }
+
+    async fn replace_on(&self, connection: &mut Connection) -> Result<Vec<String>, SinkError> {
+        let (real, fresh) = (&self.real.names, &self.fresh.names);
+        let hold = real.hold(&self.pipeline);
+        // No owner writes: what is found stays so, but for what expires.
+        let filled: BTreeSet<_> = clear::found(connection, &fresh.entries, None).await?.into_iter().collect();
+        let used = self.in_use(connection).await?;
+        let rows = self.rows(connection, fresh).await?;
+        let topics = self.topics(connection, fresh).await?;
+        let histories = history::lists(connection, fresh, &self.pipeline).await?;
+        let mut old: Vec<String> =
+            self.rows(connection, real).await?.iter().map(|partition| self.row(real, partition)).collect();
+        old.extend(self.topics(connection, real).await?.iter().map(|topic| real.topic(&self.pipeline, topic)));
+
+        let mut commands = Pipeline::new();
+        commands.cmd("UNWATCH").cmd("WATCH").arg(&hold).cmd("GET").arg(&hold);
+        let answer = connection.demand(&commands).await?.pop();
+        if answer != self.held().map(|mine| Value::BulkString(mine.into_bytes())) {
+            return Err(lost());
+        }
+        let mut change = begin();
+        let used: Vec<_> = used.iter().collect();
+        for some in used.chunks(TOGETHER) {
+            change.cmd("UNLINK").arg(some);
+        }
+        for key in &filled {
+            change.cmd("RENAME").arg(key).arg(key.get(fresh.entries.len()..).unwrap_or_default());
+        }
+        for some in old.chunks(TOGETHER) {
+            change.cmd("UNLINK").arg(some);
+        }
+        for partition in &rows {
+            let row = self.row(real, partition);
+            change.cmd("RENAME").arg(self.row(fresh, partition)).arg(&row);
+            ledger::take_over(&mut change, &row, random()?, now());
+        }
+        for topic in &topics {
+            change.cmd("RENAME").arg(fresh.topic(&self.pipeline, topic)).arg(real.topic(&self.pipeline, topic));
+        }
+        let (all, gone) = (real.histories(&self.pipeline), fresh.histories(&self.pipeline));
+        for (member, entries) in &histories {
+            change.cmd("RPUSH").arg(format!("{all}:{member}")).arg(entries).cmd("SADD").arg(&all).arg(member);
+            change.cmd("UNLINK").arg(format!("{gone}:{member}"));
+        }
+        change.cmd("UNLINK").arg(&gone).arg(fresh.head(&self.pipeline)).arg(&hold);
+        let exec = change.len();
+        change.cmd("EXEC");
+        // A fresh entry may have expired since, and is then as it should be: gone.
+        let answers = connection.request(&change).await?;
+        match answers.get(exec) {
+            Some(Value::Nil) | None => Err(lost()),
+            Some(Value::Array(_)) => Ok(vec![format!("{} entries took the place of {}", filled.len(), used.len())]),
+            Some(other) => {
+                error::check(std::slice::from_ref(other))?;
+                Err(SinkError::Stop("the switch was not answered as it should be; please report this".into()))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Replacement for Rewind {
+    fn fresh(&self) -> Arc<dyn Sink> {
+        self.fresh.clone()
+    }
+
+    async fn discard(&self) -> Result<Vec<String>, SinkError> {
+        let was = self.on(async |connection| self.forget(connection).await).await?;
+        Ok(if was { vec![format!("the keys {}*", self.fresh.names.entries)] } else { Vec::new() })
+    }
+
+    async fn begin(&self, topics: &[(String, TopicFacts)]) -> Result<(), SinkError> {
+        if !self.real.knows(&self.pipeline).await? {
+            return Err(SinkError::Stop(format!(
+                "there is no key {}, so that there is nothing to replace: `tidegate run` fills the cache from the start",
+                self.real.names.head(&self.pipeline)
+            )));
+        }
+        for (topic, facts) in topics {
+            let key = self.real.names.topic(&self.pipeline, topic);
+            let held: Option<TopicHead> = self
+                .on(async |connection| {
+                    let mut commands = Pipeline::new();
+                    ledger::read_topic(&mut commands, &key);
+                    ledger::topic(&connection.demand(&commands).await?.pop().unwrap_or_default(), &key)
+                })
+                .await?;
+            let head = next_head(held.as_ref(), facts)?;
+            let key = self.fresh.names.topic(&self.pipeline, topic);
+            self.on(async |connection| {
+                let mut commands = Pipeline::new();
+                ledger::set_topic(&mut commands, &key, &head);
+                connection.demand(&commands).await.map(drop)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn stands(&self) -> Result<Vec<Stands>, SinkError> {
+        self.on(async |connection| self.stands_on(connection).await).await
+    }
+
+    async fn hold(&self) -> Result<(), SinkError> {
+        self.on(async |connection| self.hold_on(connection).await).await
+    }
+
+    async fn release(&self) -> Result<(), SinkError> {
+        let Some(mine) = self.held() else { return Ok(()) };
+        let key = self.real.names.hold(&self.pipeline);
+        self.on(async |connection| {
+            let mut commands = Pipeline::new();
+            commands.cmd("GET").arg(&key);
+            if connection.demand(&commands).await?.first() == Some(&Value::BulkString(mine.into_bytes())) {
+                clear::unlink(connection, &[&key]).await?;
+            }
+            Ok(())
+        })
+        .await?;
+        *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
+    }
+
+    async fn put_in_place(&self) -> Result<Vec<String>, SinkError> {
+        let done = self.on(async |connection| self.replace_on(connection).await).await;
+        let Err(SinkError::Retry(cause)) = done else { return done };
+        // The answer was lost, or the switch. The fresh head went with it.
+        let head = self.fresh.names.head(&self.pipeline);
+        if self.on(async |connection| self.exists(connection, &head).await).await? {
+            return Err(SinkError::Retry(cause));
+        }
+        Ok(vec!["the entries were replaced".into()])
+    }
+}
+
+fn random() -> Result<Token, SinkError> {
+    let half = || getrandom::u64().map_err(|e| SinkError::Stop(format!("the system gives no random numbers: {e}")));
+    Ok(Token(u128::from(half()?) << 64 | u128::from(half()?)))
+}
+
+fn text(token: Token) -> String {
+    format!("{:032x}", token.0)
+}
+
+fn lost() -> SinkError {
+    SinkError::Stop(
+        "the pipeline took its cache back, since the switch took too long; it is as it was: rewind again".into(),
+    )
+}
