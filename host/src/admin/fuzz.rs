@@ -162,7 +162,9 @@ fn run(input: &[u8]) {
         let status = status(&answer);
         assert!(status.is_none_or(|status| status < 500 || status == 503), "{}", String::from_utf8_lossy(&answer));
         let text = String::from_utf8_lossy(&answer);
-        assert!(!text.contains(TOKEN), "the token is told: {text}");
+        // A client may be told what it has said itself, but not what it has shown.
+        let said = String::from_utf8_lossy(input).replace(&format!("earer {TOKEN}"), "");
+        assert!(!text.contains(TOKEN) || said.contains(TOKEN), "the token is told: {text}");
         let pipeline = site.state.observed.pipeline("orders").unwrap();
         if memchr::memmem::find(input, TOKEN.as_bytes()).is_none() {
             assert!(!pipeline.is_paused(), "changed without the token");

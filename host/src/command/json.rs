@@ -106,7 +106,7 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// The text of valid JSON without white space between its tokens, if that holds a line break; else none. A line break
 /// in valid JSON is always between tokens.
-fn joined_lines(json: &str) -> Option<String> {
+pub(super) fn joined_lines(json: &str) -> Option<String> {
     memchr::memchr2(b'\n', b'\r', json.as_bytes())?;
     let mut text = String::with_capacity(json.len());
     let (mut in_string, mut escaped) = (false, false);

@@ -7,6 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::json::joined_lines;
 use crate::contract::{RawCommand, Rejection};
 
 /// JSON that is nested deeper is taken as it is written.
@@ -115,8 +116,9 @@ fn bytes(bytes: Option<&[u8]>) -> String {
 fn canonical(text: &str, depth: usize) -> String {
     let Ok(raw) = serde_json::from_str::<&RawValue>(text) else { return quoted(text) };
     let raw = raw.get();
+    let as_written = || joined_lines(raw).unwrap_or_else(|| raw.to_owned());
     if depth == MAX_DEPTH {
-        return raw.to_owned();
+        return as_written();
     }
     match raw.as_bytes().first() {
         Some(b'{') => match serde_json::from_str::<BTreeMap<String, &RawValue>>(raw) {
@@ -126,14 +128,14 @@ fn canonical(text: &str, depth: usize) -> String {
                 };
                 format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(","))
             }
-            Err(_) => raw.to_owned(),
+            Err(_) => as_written(),
         },
         Some(b'[') => match serde_json::from_str::<Vec<&RawValue>>(raw) {
             Ok(items) => {
                 let items: Vec<String> = items.iter().map(|item| canonical(item.get(), depth + 1)).collect();
                 format!("[{}]", items.join(","))
             }
-            Err(_) => raw.to_owned(),
+            Err(_) => as_written(),
         },
         Some(b'"') => serde_json::from_str::<String>(raw).map_or_else(|_| raw.to_owned(), |text| quoted(&text)),
         _ => raw.to_owned(),
@@ -152,6 +154,13 @@ mod tests {
         );
         assert_eq!(canonical("9007199254740993", 0), "9007199254740993");
         assert_eq!(canonical("no json", 0), "\"no json\"");
+    }
+
+    #[test]
+    fn what_is_taken_as_it_is_written_is_on_one_line_too() {
+        assert_eq!(canonical("{\"\\ud83d\":[1,\n2]}", 0), r#"{"\ud83d":[1,2]}"#);
+        let deep = format!("{}1,\n2{}", "[".repeat(MAX_DEPTH + 1), "]".repeat(MAX_DEPTH + 1));
+        assert_eq!(canonical(&deep, 0), deep.replace('\n', ""));
     }
 
     #[test]

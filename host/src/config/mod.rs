@@ -87,9 +87,7 @@ impl Config {
     }
 
     fn load_in(path: &Path, environment: &dyn Fn(&str) -> Result<String, VarError>) -> Result<Self, ConfigError> {
-        let whole = |line, cause: String, remedy: &str| {
-            ConfigError::new(path, vec![Problem { line, field: String::new(), cause, remedy: remedy.into() }])
-        };
+        let whole = |line, cause, remedy| whole_file(path, line, cause, remedy);
         let bytes = std::fs::read(path)
             .map_err(|error| whole(None, format!("cannot be read: {error}"), "name a readable configuration file"))?;
         let text = std::str::from_utf8(&bytes).map_err(|error| {
@@ -106,13 +104,13 @@ impl Config {
         // The others follow from the first: after an open bracket nothing is what it looks like.
         if let Some(error) = errors.first() {
             // The error's own display quotes the line, which may hold a secret.
-            let problem = Problem {
-                line: error.span().map(|span| line_of(text, span.start)),
-                field: String::new(),
-                cause: error.message().replace('\n', ", "),
-                remedy: "correct the TOML".into(),
+            let line = error.span().map(|span| line_of(text, span.start));
+            let (cause, remedy) = match line {
+                Some(_) => (error.message().replace('\n', ", "), "correct the TOML"),
+                // It has no place when it gives up.
+                None => ("keys, tables or arrays are nested too deep".into(), "nest them less deep"),
             };
-            return Err(ConfigError::new(file, vec![problem]));
+            return Err(whole_file(file, line, cause, remedy));
         }
         let document = Document { text, lookup, problems: RefCell::default(), references: RefCell::default() };
         let mut root = Block::root(&document, &table);
@@ -143,6 +141,11 @@ impl Config {
             _ => Err(ConfigError::new(file, problems)),
         }
     }
+}
+
+/// The one problem of a file that cannot be read to its end.
+fn whole_file(file: &Path, line: Option<usize>, cause: String, remedy: &str) -> ConfigError {
+    ConfigError::new(file, vec![Problem { line, field: String::new(), cause, remedy: remedy.into() }])
 }
 
 /// What goes to Kafka stands in no ledger, but in the commits of a Kafka source: with files it would go there again at

@@ -1,6 +1,7 @@
 //! From a module's bytes to something that can be started.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use wasmtime::component::{Component, HasSelf, Linker};
@@ -43,8 +44,10 @@ impl Module {
         let component = match cache.and_then(|cache| cache.get(engine, &digest)) {
             Some(component) => component,
             None => {
-                let component = Component::from_binary(engine, &verify::component(name, bytes)?)
-                    .map_err(|error| LoadError::Compile { module: name.into(), cause: format!("{error:#}") })?;
+                let component = contained(name, || {
+                    Component::from_binary(engine, &verify::component(name, bytes)?)
+                        .map_err(|error| LoadError::Compile { module: name.into(), cause: format!("{error:#}") })
+                })?;
                 if let Some(cache) = cache {
                     cache.put(&digest, &component);
                 }
@@ -95,6 +98,15 @@ impl fmt::Debug for Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Module").field("name", &self.name()).field("digest", &self.digest()).finish_non_exhaustive()
     }
+}
+
+/// What reads a module's types trusts what stands in them, and panics where they refer to what is not there. Nothing
+/// outlives such a failure but the bytes.
+fn contained<T>(name: &str, work: impl FnOnce() -> Result<T, LoadError>) -> Result<T, LoadError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let cause = "its types cannot be made sense of".into();
+        Err(LoadError::Damaged { module: name.into(), cause })
+    })
 }
 
 fn link(engine: &wasmtime::Engine, component: &Component) -> wasmtime::Result<TransformPre<State>> {

@@ -64,7 +64,7 @@ fn seeds() -> Vec<Vec<u8>> {
         let moved = record.headers.into_iter().find(|header| header.name.starts_with("__debezium."));
         let parts = [part(record.value), part(record.key), part(moved.and_then(|moved| moved.value))];
         let topic = record.partition.topic.as_bytes().to_vec();
-        parts.into_iter().chain([topic]).collect::<Vec<_>>().join(&SEPARATOR[..])
+        parts.into_iter().chain([topic]).collect::<Vec<_>>().join(SEPARATOR)
     };
     records.map(seed).filter(|seed| seed.len() < 12_000).collect()
 }
@@ -183,7 +183,7 @@ fn holds(record: &Record, format: Format, operation: Operation, projected: &Proj
     let Ok(members) = serde_json::from_str::<Members>(&value) else { return };
     let row = match format {
         Format::Envelope => members.get("after").map(str::to_owned),
-        Format::Flattened if operation != Operation::Delete => Some(value.clone()),
+        Format::Flattened if operation != Operation::Delete => Some(value),
         Format::Flattened | Format::Auto => return,
     };
     let (Some(after), Some(row)) = (&projected.after, row) else { return };

@@ -26,16 +26,16 @@ pub(super) fn play(target: &Target) {
     inputs.extend(files(&data("fuzz").join(target.name)));
     assert!(!inputs.is_empty(), "{} has nothing to begin with", target.name);
     match &asked {
-        None => for_a_moment(target, inputs),
+        None => for_a_moment(target, &inputs),
         Some(asked) => at_length(target, inputs, asked),
     }
 }
 
-fn for_a_moment(target: &Target, inputs: Vec<Vec<u8>>) {
+fn for_a_moment(target: &Target, inputs: &[Vec<u8>]) {
     let mut chance = Chance::new(1);
     inputs.iter().for_each(|input| run(target, input, &std::env::temp_dir()));
     for _ in 0..target.runs {
-        run(target, &next(target, &inputs, &mut chance), &std::env::temp_dir());
+        run(target, &next(target, inputs, &mut chance), &std::env::temp_dir());
     }
 }
 

@@ -141,6 +141,10 @@ impl Tables {
             Some(known) => known,
             None => self.columns.entry(table.to_owned()).or_insert(read_columns(connection, table)?),
         };
+        // Another process may have added what is missing here.
+        if names(&row.key).chain(names(&row.values)).any(|column| !known.iter().any(|known| known == column)) {
+            *known = read_columns(connection, table)?;
+        }
         for column in names(&row.key).chain(names(&row.values)) {
             match known.iter().find(|known| known.eq_ignore_ascii_case(column)) {
                 Some(same) if same == column => {}
