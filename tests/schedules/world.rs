@@ -14,7 +14,7 @@ use super::servers::Servers;
 use super::stream::{Stream, round_of};
 use super::watcher::Watcher;
 use crate::live::random::Random;
-use crate::outage::support::{Broker, Database, ORDER_CACHE, Program, Run, books, documents, orders, settled, unique};
+use crate::outage::support::{Broker, Database, ORDER_CACHE, Program, Run, books, documents, orders, unique};
 
 /// The tables, and every state of a row that was ever written, in order.
 const TABLES: &str = "
@@ -196,7 +196,18 @@ impl World {
         let last = self.last();
         self.start(last);
         let run = self.replicas[last].1.as_mut().unwrap();
-        self.streams.iter().for_each(|stream| settled(run, &stream.topic, &stream.pipeline));
+        for Stream { topic, pipeline, .. } in &self.streams {
+            let ends: Vec<_> = topic.ends().into_iter().map(Some).collect();
+            let mut durable = Vec::new();
+            // However long that takes on a busy machine, it goes on.
+            while durable != ends {
+                let before = durable;
+                durable = run.until("more to be durable", || {
+                    let now = topic.committed(pipeline);
+                    (now != before).then_some(now)
+                });
+            }
+        }
         for watcher in &self.watchers {
             // A look that begins now sees the end.
             let looks = watcher.looks() + 2;

@@ -105,6 +105,9 @@ impl Stores {
         for (place, bound) in self.sinks.iter().enumerate() {
             let (mut next, mut epoch, mut memo) = (assigned.log_start, 0, Memo::default());
             if bound.sink.keeps_ledger() {
+                if self.rebuilds(bound) {
+                    self.begin_afresh_if_lost(bound, "is gone").await?;
+                }
                 epoch = self.enter_topic(bound, assigned).await?;
                 let claim = || bound.sink.claim(&standing.key, standing.token, assigned.log_start);
                 let found = self.patiently(bound, claim).await?;
@@ -195,10 +198,11 @@ impl Stores {
     /// # Errors
     /// When that stops the pipeline.
     pub(super) async fn ledger_missing(&self, bound: &BoundSink, key: &LedgerKey) -> anyhow::Result<Ended> {
-        // Lanes that find it at once must not clear what one of them has filled already.
-        let _one = self.beginning_afresh.lock().await;
-        if !self.rebuilds(bound) || !self.patiently(bound, || bound.sink.knows(&self.pipeline)).await? {
-            self.begin_afresh(bound, &format!("does not know {} any more", key.partition)).await?;
+        let what = format!("does not know {} any more", key.partition);
+        if self.rebuilds(bound) {
+            self.begin_afresh_if_lost(bound, &what).await?;
+        } else {
+            self.begin_afresh(bound, &what).await?;
         }
         Ok(Ended::ClaimAgain(format!("the ledger of sink `{}` does not know it any more", bound.name)))
     }
@@ -206,6 +210,16 @@ impl Stores {
     /// Whether a sink may be cleared and filled again: one that holds a cache and nothing else.
     fn rebuilds(&self, bound: &BoundSink) -> bool {
         bound.ports == [Port::Cache] && self.policies.on_lost_cache == OnLostCache::Rebuild
+    }
+
+    /// Clears a cache whose ledger does not know the pipeline.
+    async fn begin_afresh_if_lost(&self, bound: &BoundSink, what: &str) -> anyhow::Result<()> {
+        // Lanes that find it at once must not clear what one of them has filled already.
+        let _one = self.beginning_afresh.lock().await;
+        if !self.patiently(bound, || bound.sink.knows(&self.pipeline)).await? {
+            self.begin_afresh(bound, what).await?;
+        }
+        Ok(())
     }
 
     /// Clears a cache that has lost its ledger; refuses for any other store.

@@ -365,6 +365,20 @@ fn a_cache_that_was_emptied_is_filled_again_by_all_its_lanes() {
 }
 
 #[test]
+fn a_cache_that_was_emptied_is_filled_again_also_where_that_is_found_by_a_claim() {
+    let cache = Arc::new(Store::default());
+    let played = Played::new(&Site::new(vec![(CACHE, cache.clone())]));
+    let (_, claim) = played.assign(assigned(0));
+    played.give(0, 0, claim);
+    played.durable(0, 1);
+    cache.lose_everything();
+    assert_eq!(played.assign(assigned(0)).0, 0, "from the start");
+    assert_eq!(played.assign(assigned(1)).0, 0);
+    assert_eq!(cache.cleared(), 1);
+    played.end();
+}
+
+#[test]
 fn a_lost_ledger_is_told_by_the_commits_at_the_start() {
     let commits = [CommitMetadata { sinks: ["s0".to_owned()].into(), ..CommitMetadata::default() }];
     for (ports, policy, rebuilt) in
