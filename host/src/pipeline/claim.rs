@@ -7,7 +7,6 @@
 //! - Offsets mean something as long as the topic is the same: one that has grown or was made anew stops the pipeline.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
@@ -17,9 +16,6 @@ use crate::command::Port;
 use crate::config::{OnLost, OnLostCache};
 use crate::sink::{LedgerKey, Token, TopicHead};
 use crate::source::{Assigned, Claim};
-
-/// What the source said of a partition is not held against a store that took longer than this to answer.
-const STALE: Duration = Duration::from_millis(500);
 
 /// Where a lane stands in a partition.
 #[derive(Debug, Clone)]
@@ -68,7 +64,7 @@ impl Stores {
     }
 
     /// Takes a partition over in every sink, under one new token. `before` is where this process stood in it, if it
-    /// did. None where a store was waited for, and stands beyond where the log had ended before: ask the source again.
+    /// did. None where a store stands beyond the end of the log, as the source saw that before: ask it again, and say so.
     ///
     /// # Errors
     /// When the pipeline has to stop: records are lost, a topic is another one, a store says so.
@@ -76,8 +72,8 @@ impl Stores {
         &self,
         assigned: &Assigned,
         before: Option<&Standing>,
+        asked_again: bool,
     ) -> anyhow::Result<Option<Standing>> {
-        let asked = Instant::now();
         let key = LedgerKey { pipeline: self.pipeline.clone(), partition: assigned.partition.clone() };
         let committed = assigned.committed.as_deref().map(CommitMetadata::read).unwrap_or_default();
         let mut standing = Standing {
@@ -91,10 +87,12 @@ impl Stores {
         for (place, bound) in self.sinks.iter().enumerate() {
             let (mut next, mut epoch, mut note) = (assigned.log_start, 0, String::new());
             if bound.sink.keeps_ledger() {
-                epoch = self.enter_topic(bound, assigned).await?;
+                self.enter_topic(bound, assigned).await?;
                 let claim = || bound.sink.claim(&standing.key, standing.token, assigned.log_start);
                 let found = self.patiently(bound, claim).await?;
-                if assigned.log_end.is_some_and(|end| found.next > end) && asked.elapsed() > STALE {
+                // Where the target was replaced while the claim waited, the epoch is another one.
+                epoch = self.enter_topic(bound, assigned).await?;
+                if !asked_again && assigned.log_end.is_some_and(|end| found.next > end) {
                     return Ok(None);
                 }
                 if found.known {

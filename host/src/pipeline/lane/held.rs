@@ -47,11 +47,13 @@ impl Running {
         let partition = &assigned.partition;
         let before = self.held.remove(partition);
         let stores = &self.lane.stores;
-        let claimed = stores.claim(assigned, before.as_ref().map(|before| &before.standing));
+        let asked_again = self.asked_again.remove(partition);
+        let claimed = stores.claim(assigned, before.as_ref().map(|before| &before.standing), asked_again);
         let Some(standing) = self.lane.runtime.block_on(claimed)? else {
             if let Some(before) = before {
                 self.held.insert(partition.clone(), Held { claim: stores.next_claim(), lost: true, ..before });
             }
+            self.asked_again.insert(partition.clone());
             let _ = self.lane.control.send(Control::ClaimAgain { partition: partition.clone() });
             return Ok(());
         };

@@ -5,7 +5,7 @@
 
 mod held;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
@@ -52,6 +52,8 @@ struct Running {
     held: HashMap<TopicPartition, Held>,
     /// How many batches have been begun; the last one may be in flight.
     batches: u64,
+    /// The partitions of which the source was asked again where they end.
+    asked_again: HashSet<TopicPartition>,
     in_flight: Option<JoinHandle<Finished>>,
     /// The modules that handled the last batch.
     serving: Arc<Serving>,
@@ -106,6 +108,7 @@ impl Lane {
             lane: self,
             held: HashMap::new(),
             batches: 0,
+            asked_again: HashSet::new(),
             in_flight: None,
             summary,
             advanced: Instant::now(),

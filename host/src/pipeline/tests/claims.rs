@@ -117,7 +117,7 @@ fn what_has_no_ledger_goes_on_where_the_commit_says() {
     let site = Site::new(vec![(CACHE, cache), (&[Port::Messages], messages)]);
     let stores = site.stores();
     let committed = CommitMetadata { positions: [("s1".to_owned(), 40)].into(), ..CommitMetadata::default() }.write();
-    let claim = |assigned: Assigned| RUNTIME.block_on(stores.claim(&assigned, None)).unwrap().next;
+    let claim = |assigned: Assigned| RUNTIME.block_on(stores.claim(&assigned, None, true)).unwrap().unwrap().next;
     assert_eq!(claim(assigned(0)), [0, 0]);
     assert_eq!(claim(Assigned { committed: Some(committed), ..assigned(0) }), [0, 40]);
 }
@@ -150,7 +150,7 @@ fn control_records_at_the_end_of_a_partition_move_the_ledger() {
 fn a_topic_that_has_grown_stops_before_a_record_is_applied() {
     let cache = Arc::new(Store::default());
     let site = Site::new(vec![(CACHE, cache.clone())]);
-    RUNTIME.block_on(site.stores().claim(&assigned(0), None)).unwrap();
+    RUNTIME.block_on(site.stores().claim(&assigned(0), None, true)).unwrap();
     let played = Played::new(&site);
     let grown = Some(TopicFacts { partitions: 3, id: Some("a".into()) });
     played.queue.assign(Assigned { topic: grown.clone(), ..assigned(2) }).unwrap();
@@ -162,7 +162,7 @@ fn a_topic_that_has_grown_stops_before_a_record_is_applied() {
     let site = Site { policies: confirmed, ..site };
     for _ in 0..2 {
         let grown = Assigned { topic: grown.clone(), ..assigned(2) };
-        assert_eq!(RUNTIME.block_on(site.stores().claim(&grown, None)).unwrap().epochs, [1]);
+        assert_eq!(RUNTIME.block_on(site.stores().claim(&grown, None, true)).unwrap().unwrap().epochs, [1]);
     }
 }
 
@@ -171,7 +171,7 @@ fn a_topic_made_anew_under_its_name_stops() {
     let site = Site::new(vec![(CACHE, Arc::new(Store::default()))]);
     let claim = |id: Option<&str>| {
         let topic = Some(TopicFacts { partitions: 2, id: id.map(str::to_owned) });
-        RUNTIME.block_on(site.stores().claim(&Assigned { topic, ..assigned(0) }, None))
+        RUNTIME.block_on(site.stores().claim(&Assigned { topic, ..assigned(0) }, None, true))
     };
     claim(Some("a")).unwrap();
     claim(None).unwrap();
@@ -182,9 +182,9 @@ fn a_topic_made_anew_under_its_name_stops() {
 fn a_source_that_lost_records_stops_or_goes_on_as_configured() {
     let cache = Arc::new(Store::default());
     let site = Site::new(vec![(CACHE, cache)]);
-    RUNTIME.block_on(site.stores().claim(&assigned(0), None)).unwrap();
+    RUNTIME.block_on(site.stores().claim(&assigned(0), None, true)).unwrap();
     let begins_later = Assigned { log_start: 7, ..assigned(0) };
-    let failure = RUNTIME.block_on(site.stores().claim(&begins_later, None)).unwrap_err().to_string();
+    let failure = RUNTIME.block_on(site.stores().claim(&begins_later, None, true)).unwrap_err().to_string();
     assert!(failure.contains("7 offsets are gone"), "{failure}");
 
     let policies = Policies { on_lost_records: OnLost::Continue, ..site.policies };
@@ -197,7 +197,7 @@ fn a_source_that_lost_records_stops_or_goes_on_as_configured() {
     played.end();
     // A log that ends below the ledger cannot be gone on with at all.
     let ends_earlier = Assigned { log_end: Some(3), ..assigned(0) };
-    let failure = RUNTIME.block_on(site.stores().claim(&ends_earlier, None)).unwrap_err().to_string();
+    let failure = RUNTIME.block_on(site.stores().claim(&ends_earlier, None, true)).unwrap_err().to_string();
     assert!(failure.contains("ends at offset 3") && failure.contains("come to 9"), "{failure}");
 }
 
