@@ -40,7 +40,7 @@ impl Case {
         let config = format!(
             "[sinks.search.elasticsearch]\nurl = \"{server}\"\nindex_prefix = \"{prefix}\"\n\
              ledger_index = \"{prefix}ledger\"\n[[pipelines]]\nname = \"{}\"\ntopics = [\"{}\"]\n\
-             batch = {{ max_events = 10 }}\nsinks = {{ documents = \"search\" }}\n{SEARCH}",
+             batch = {{ max_events = 40 }}\nsinks = {{ documents = \"search\" }}\n{SEARCH}",
             stream.pipeline, stream.topic.name
         );
         let missing = Arc::new(AtomicUsize::new(0));
@@ -147,7 +147,7 @@ fn found(server: String, index: String, ids: &[String], missing: Arc<AtomicUsize
 fn indexes_are_filled_anew_while_the_pipeline_writes_and_somebody_reads() {
     let mut case = Case::new();
     let mut run = case.program.start();
-    case.produce(100);
+    case.produce(50);
     case.settle(&mut run);
     case.spoil();
     let mut rewind = case.rewind();
