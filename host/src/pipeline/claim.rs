@@ -108,9 +108,11 @@ impl Stores {
                 if self.rebuilds(bound) {
                     self.begin_afresh_if_lost(bound, "is gone").await?;
                 }
-                epoch = self.enter_topic(bound, assigned).await?;
+                self.enter_topic(bound, assigned).await?;
                 let claim = || bound.sink.claim(&standing.key, standing.token, assigned.log_start);
                 let found = self.patiently(bound, claim).await?;
+                // Where the target was replaced while the claim waited, the epoch is another one.
+                epoch = self.enter_topic(bound, assigned).await?;
                 if found.known {
                     self.compare(bound, assigned, found.next)?;
                 }

@@ -188,6 +188,11 @@ impl<'a> Rewind<'a> {
         loop {
             let has_ended = filling.is_finished();
             let stands = self.stands()?;
+            // What has written nothing yet names no modules.
+            if self.reach.look()?.has_unwritten(&stands) {
+                self.rest(has_ended)?;
+                continue;
+            }
             let differs = |stands: &Stands| match (&stands.real, &stands.fresh) {
                 (Some(real), Some(fresh)) => {
                     !real.digest.is_empty() && !fresh.digest.is_empty() && real.digest != fresh.digest

@@ -42,6 +42,15 @@ impl Reach {
 }
 
 impl Looked {
+    /// Whether the fill has yet to write anything of a partition of which the real ledger says who wrote it.
+    pub(super) fn has_unwritten(&self, stands: &[Stands]) -> bool {
+        stands.iter().any(|Stands { partition, real, fresh }| {
+            let (Some(real), Some(fresh), Some(ends)) = (real, fresh, &self.ends) else { return false };
+            let is_there = ends.get(partition).is_some_and(|end| fresh.next < *end);
+            is_there && !real.digest.is_empty() && fresh.digest.is_empty()
+        })
+    }
+
     /// How many offsets the fill is behind the real ledger, of which `wanted` says how far it is to come. A ledger that is
     /// beyond the end of the log is of another topic: then the end is wanted. None while the fill has not begun
     /// everywhere.

@@ -82,7 +82,8 @@ impl Topic {
     }
 
     pub(crate) fn produce(&self, events: &[Event]) {
-        let producer: BaseProducer = self.broker.config().create().unwrap();
+        // Whatever happens to the broker, each event is in the topic once and in its place.
+        let producer: BaseProducer = self.broker.config().set("enable.idempotence", "true").create().unwrap();
         for event in events {
             let mut record = BaseRecord::<str, str>::to(&self.name).partition(event.partition);
             record.key = event.key.as_deref();

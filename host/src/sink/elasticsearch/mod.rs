@@ -35,6 +35,7 @@
 //! known by their UUID in the ledger. One that is missing, or is another, later on stops the pipeline: writes say
 //! `require_alias`, so that none makes one by the way; deletes, for which that does not hold, are sent after a look. An index that was there before is used only when it stands behind
 //! the alias, agrees with the definition, and nothing was ever written to it. The ledger too stands behind an alias.
+//! `tidegate rewind` puts others in their place (`replace.rs`, `rollover.rs`), under the next number and the next epoch.
 //!
 //! **Throughput**, of documents of 230 bytes to one node of 7.17 on the same two cores, busy with other work, against a
 //! bare client that sends the same bulks without versions or ledger (`elasticsearch_forms`, host not optimised): 0.32 in

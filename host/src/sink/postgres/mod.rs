@@ -26,9 +26,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::connect::{Address, TlsFiles};
+use self::copies::Copies;
 use self::error::Problem;
 use self::ledger::Ledger;
-use self::replace::Copies;
 pub use self::replace::Rewind;
 use self::session::{Pool, Session};
 use self::write::Writer;
@@ -38,6 +38,7 @@ use crate::source::TopicPartition;
 
 mod catalog;
 mod connect;
+mod copies;
 mod error;
 mod ledger;
 mod name;

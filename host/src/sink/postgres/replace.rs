@@ -7,7 +7,7 @@
 //! their values. All of it, the ledger and the end of the copies too, is one transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,71 +15,18 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::connect::{Address, TlsFiles};
+use super::copies::{Copied, Copies};
 use super::error::Problem;
 use super::ledger::{Ledger, text};
 use super::name::{TableName, quoted};
-use super::rows::{Change, Kind};
 use super::session::Session;
 use super::{Options, Postgres};
-use crate::contract::Table;
 use crate::sink::replace::{Replacement, Stand, Stands, beside, next_head};
-use crate::sink::{Sink, SinkError, Token, TopicHead, Write};
+use crate::sink::{Sink, SinkError, Token, TopicHead};
 use crate::source::{TopicFacts, TopicPartition};
 
 /// How long a statement of the switch may take: it goes through whole tables.
 const STATEMENT: Duration = Duration::from_secs(3600);
-
-/// The tables that are copied.
-pub(super) struct Copies {
-    /// The schema of the tables.
-    of: String,
-    tables: Mutex<BTreeMap<String, Copied>>,
-}
-
-/// What is known of one copy.
-#[derive(Debug, Clone, Default)]
-struct Copied {
-    /// The columns that its rows are written by.
-    key: Vec<String>,
-    /// The other columns that were ever written.
-    written: BTreeSet<String>,
-}
-
-impl Copies {
-    /// Makes the copies that are not there yet.
-    pub(super) async fn make(&self, session: &mut Session, tables: &[Table], schema: &str) -> Result<(), Problem> {
-        for table in tables {
-            if table.name.contains('.') {
-                return Err(Problem::Stop(format!(
-                    "the transform names the table {} together with its schema, so that it cannot be filled beside the one \
-                     in use: fill it through a pipeline of another name and a table of another name",
-                    table.name
-                )));
-            }
-            let (copy, real) = (TableName::new(&table.name, schema), TableName::new(&table.name, &self.of));
-            let sql = format!("CREATE TABLE IF NOT EXISTS {} (LIKE {} INCLUDING ALL)", copy.quoted(), real.quoted());
-            session.run(&sql).await?;
-            let mut known = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-            known.entry(table.name.clone()).or_default().key.clone_from(&table.key);
-        }
-        Ok(())
-    }
-
-    /// Notes which columns are written.
-    pub(super) fn note(&self, writes: &[Write<'_>]) {
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        for change in writes.iter().filter_map(|write| Change::new(write).ok()) {
-            let Some(copied) = tables.get_mut(&change.row.table).filter(|_| change.kind != Kind::Delete) else {
-                continue;
-            };
-            for (name, _) in &change.row.values {
-                if !copied.written.contains(name) {
-                    copied.written.insert(name.clone());
-                }
-            }
-        }
-    }
-}
 
 /// The tables of one pipeline on one sink, to be replaced.
 pub struct Rewind {
@@ -127,7 +74,7 @@ impl Rewind {
         let real = Ledger::new(&options.name, &options.ledger_schema);
         let fresh_ledger = Ledger::new(&name, &options.ledger_schema);
         let mut fresh = Postgres::open(Options { name, schema: copies.clone(), ..options })?;
-        fresh.copies = Some(Copies { of: schema.clone(), tables: Mutex::default() });
+        fresh.copies = Some(Copies::new(&schema));
         Ok(Self {
             pipeline: pipeline.to_owned(),
             address,
@@ -300,7 +247,7 @@ impl Rewind {
 
     async fn replace(&self, session: &mut Session) -> Result<Vec<String>, Problem> {
         let tables: Vec<(String, Copied)> = match &self.fresh.copies {
-            Some(copies) => copies.tables.lock().unwrap_or_else(PoisonError::into_inner).clone().into_iter().collect(),
+            Some(copies) => copies.tables(),
             None => Vec::new(),
         };
         let mut statements = Vec::new();
