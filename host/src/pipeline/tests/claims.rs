@@ -325,7 +325,8 @@ fn a_ledger_that_moved_while_the_source_was_asked_is_no_topic_made_anew() {
     };
     played.queue.assign(stale.clone()).unwrap();
     asks_again(&played);
-    assert_eq!(played.assign(assigned(0)).0, 9);
+    // With the record that was taken last, to know the topic by.
+    assert_eq!(played.assign(assigned(0)).0, 8);
     // Where it ends there however often it is asked, the records of before are gone.
     for _ in 0..2 {
         played.queue.assign(stale.clone()).unwrap();

@@ -130,7 +130,7 @@ fn a_definition_may_grow_and_not_change() {
         let other = defined(r#"{"mappings":{"properties":{"n":{"type":"keyword"}}}}"#);
         let faults = sink.inspect(&other).await.unwrap().faults;
         assert!(faults[0].contains("field n is declared as keyword and stored as long"), "{faults:?}");
-        assert!(stop(sink.prepare("p", &other).await).contains("filled from the start"));
+        assert!(stop(sink.prepare("p", &other).await).contains("tidegate rewind"));
         let parameter = defined(r#"{"mappings":{"properties":{"n":{"type":"long","index":false}}}}"#);
         assert_eq!(sink.inspect(&parameter).await.unwrap(), Inspection::default(), "the server leaves defaults out");
         assert!(stop(sink.prepare("p", &defined(r#"{"mapping":{}}"#)).await).contains("\"mapping\""));
