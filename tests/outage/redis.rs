@@ -155,6 +155,22 @@ fn a_cache_that_is_emptied_in_mid_stream_is_filled_again() {
 }
 
 #[test]
+fn a_cache_that_is_emptied_while_nothing_comes_is_filled_again() {
+    let case = Case::new(&[]);
+    let mut run = case.stream.program.start();
+    case.stream.settled(&mut run);
+    case.command::<()>(&["FLUSHALL"]);
+    let entries = cache_of(&case.stream.produced, ORDER_CACHE).len();
+    run.until("the cache to be filled again", || {
+        (case.command::<Vec<String>>(&["KEYS", "order:*"]).len() == entries).then_some(())
+    });
+    case.stream.settled(&mut run);
+    case.check();
+    let troubles = run.stop();
+    assert!(matches!(troubles.as_slice(), [one] if one.contains("the ledger of the cache is gone")), "{troubles:#?}");
+}
+
+#[test]
 fn a_cache_that_is_emptied_stops_the_pipeline_where_that_is_configured() {
     let mut case = Case::new(&[]);
     case.stream.program.change("format = ", "on_lost_cache = \"stop\"\nformat = ");

@@ -21,8 +21,8 @@ pub(super) struct Arguments {
     /// The sink to fill anew. It may be left out where the pipeline has one alone that can be.
     #[arg(long)]
     sink: Option<String>,
-    /// The file for records that cannot be handled; most of them the pipeline has filed before. Without it, one in the
-    /// folder for temporary files, which is named at the end.
+    /// The file for records that cannot be handled; most of them the pipeline has filed before. Without it, one
+    /// beside the configuration, which is named at the end.
     #[arg(long, value_name = "FILE")]
     dead_letters: Option<PathBuf>,
     /// Remove what a rewind has left that was killed, and do nothing else. The next rewind does that too.
@@ -35,8 +35,8 @@ pub(super) fn rewind(arguments: &Arguments) -> anyhow::Result<Exit> {
     let stops = Arc::new(Stops::default());
     super::signals::listen(stops.clone(), config.engine.shutdown).context("cannot listen for signals")?;
     let dead_letters = arguments.dead_letters.clone().unwrap_or_else(|| {
-        let file = format!("tidegate-rewind-{}-{}.jsonl", arguments.pipeline, std::process::id());
-        std::env::temp_dir().join(file)
+        let file = format!("rewind-{}-{}.dead-letters.jsonl", arguments.pipeline, std::process::id());
+        config.file.with_file_name(file)
     });
     let wish = Wish { pipeline: arguments.pipeline.clone(), sink: arguments.sink.clone(), dead_letters };
     let told =

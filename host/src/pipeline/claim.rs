@@ -7,6 +7,7 @@
 //! - Offsets mean something as long as the topic is the same: one that has grown or was made anew stops the pipeline.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
@@ -17,6 +18,9 @@ use crate::command::Port;
 use crate::config::{OnLost, OnLostCache};
 use crate::sink::{LedgerKey, Token, TopicHead};
 use crate::source::{Assigned, Claim};
+
+/// How long a look at a cache may take that nobody waits for.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Where a lane stands in a partition.
 #[derive(Debug, Clone)]
@@ -91,7 +95,8 @@ impl Stores {
     /// the source has to be asked once more first.
     pub(super) async fn claim(&self, assigned: &Assigned, before: Option<&Standing>) -> anyhow::Result<Standing> {
         let key = LedgerKey { pipeline: self.pipeline.clone(), partition: assigned.partition.clone() };
-        let committed = assigned.committed.as_deref().map(CommitMetadata::read).unwrap_or_default();
+        let committed = assigned.committed.as_ref();
+        let committed = committed.map(|commit| CommitMetadata::read(&commit.metadata)).unwrap_or_default();
         let mut standing = Standing {
             key,
             token: token()?,
@@ -207,6 +212,25 @@ impl Stores {
             self.begin_afresh(bound, &what).await?;
         }
         Ok(Ended::ClaimAgain(format!("the ledger of sink `{}` does not know it any more", bound.name)))
+    }
+
+    /// Whether a cache has lost its ledger: where nothing comes to be written, nobody else would find out. One that does
+    /// not answer at once is asked another time.
+    ///
+    /// # Errors
+    /// When that stops the pipeline.
+    pub(super) async fn has_lost_a_cache(&self) -> anyhow::Result<bool> {
+        let caches = self.sinks.iter().filter(|bound| bound.ports == [Port::Cache] && bound.sink.keeps_ledger());
+        for bound in caches {
+            let knows = tokio::time::timeout(LOOK, bound.sink.knows(&self.pipeline)).await;
+            if matches!(knows, Ok(Ok(false))) {
+                if !self.rebuilds(bound) {
+                    self.begin_afresh(bound, "is gone").await?;
+                }
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether a sink may be cleared and filled again: one that holds a cache and nothing else.

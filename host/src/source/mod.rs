@@ -49,9 +49,17 @@ pub struct Assigned {
     pub log_end: Option<u64>,
     /// What is known of its topic; none where nobody knows, as with files.
     pub topic: Option<TopicFacts>,
-    /// The metadata of the group's last commit of this partition, as [`Control::Durable`] gave it, with this claim
-    /// counted; none where there is no group.
-    pub committed: Option<String>,
+    /// The group's commit of this partition, in which this claim is counted; none where there is no group.
+    pub committed: Option<Committed>,
+}
+
+/// What a group has committed of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The offset.
+    pub offset: u64,
+    /// The metadata, as [`Control::Durable`] gave it.
+    pub metadata: String,
 }
 
 /// What tells one topic from another of the same name, and from itself after it has grown.

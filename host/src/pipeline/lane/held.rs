@@ -9,7 +9,7 @@ use anyhow::anyhow;
 
 use super::{ADVANCE_AFTER, Running};
 use crate::pipeline::claim::{BeyondTheEnd, Standing};
-use crate::pipeline::commit::Claims;
+use crate::pipeline::commit::{Claims, CommitMetadata};
 use crate::pipeline::memo::LastRecord;
 use crate::pipeline::retry::Backoff;
 use crate::pipeline::serving::Serving;
@@ -72,7 +72,16 @@ impl Running {
                 self.ask_again(partition);
                 return Ok(());
             }
-            claimed => claimed?,
+            Err(problem) => {
+                // The pipeline stops for that, and the process has not died.
+                if let Some(commit) = &assigned.committed {
+                    let (partition, offset) = (partition.clone(), commit.offset);
+                    let metadata = CommitMetadata::forget_claims(&commit.metadata);
+                    let _ = self.lane.control.send(Control::Durable { partition, offset, metadata });
+                }
+                return Err(problem);
+            }
+            Ok(standing) => standing,
         };
         self.doubts.remove(partition);
         // Where records were lost, the source has none before its start.
@@ -198,6 +207,19 @@ impl Running {
         if !self.lane.runtime.block_on(self.lane.stores.stop.wait(Backoff::default().next())) {
             let _ = self.lane.control.send(Control::ClaimAgain { partition: partition.clone() });
         }
+    }
+
+    /// Claims everything again where a cache has lost its ledger: that fills it from the start.
+    ///
+    /// # Errors
+    /// When that stops the pipeline.
+    pub(super) fn look_after_caches(&mut self) -> anyhow::Result<()> {
+        if self.lane.runtime.block_on(self.lane.stores.has_lost_a_cache())? {
+            let held: Vec<_> = self.held.iter().filter(|(_, held)| !held.lost).map(|(one, _)| one.clone()).collect();
+            held.iter().for_each(|partition| self.claim_again(partition, "a cache has lost its ledger"));
+        }
+        self.looked = Instant::now();
+        Ok(())
     }
 
     /// Lets a partition wait for another one, while the others go on.

@@ -35,6 +35,9 @@ pub(super) trait Prepare: Send {
     fn prepare(&mut self, records: Vec<Record>, by: By) -> anyhow::Result<Prepared>;
 }
 
+/// How often a lane looks whether a cache still knows the pipeline.
+const LOOK_AFTER: Duration = Duration::from_secs(5);
+
 /// A lane before it runs.
 pub(super) struct Lane {
     pub(super) queue: Arc<LaneQueue>,
@@ -62,6 +65,8 @@ struct Running {
     summary: PipelineSummary,
     /// When the ledgers of all partitions were last moved along.
     advanced: Instant,
+    /// When the caches were last looked at.
+    looked: Instant,
 }
 
 /// A batch that has been written, or not.
@@ -113,6 +118,7 @@ impl Lane {
             in_flight: None,
             summary,
             advanced: Instant::now(),
+            looked: Instant::now(),
         };
         let served = running.serve();
         let failed = served.is_err();
@@ -166,6 +172,10 @@ impl Running {
             if self.advanced.elapsed() >= ADVANCE_AFTER {
                 self.settle()?;
                 self.advance()?;
+            }
+            if self.looked.elapsed() >= LOOK_AFTER {
+                self.settle()?;
+                self.look_after_caches()?;
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use super::store::Fault as Goes;
 use super::*;
 use crate::pipeline::commit::{Claims, CommitMetadata};
-use crate::source::{Assigned, Claim, Control, TopicFacts, TopicPartition};
+use crate::source::{Assigned, Claim, Committed, Control, TopicFacts, TopicPartition};
 
 const CACHE: &[Port] = &[Port::Cache];
 
@@ -26,6 +26,10 @@ fn of(partition: u32) -> TopicPartition {
 fn assigned(partition: u32) -> Assigned {
     let topic = Some(TopicFacts { partitions: 2, id: Some("a".into()) });
     Assigned { partition: of(partition), log_start: 0, log_end: Some(100), topic, committed: None }
+}
+
+fn committed(offset: u64, metadata: String) -> Option<Committed> {
+    Some(Committed { offset, metadata })
 }
 
 impl Played {
@@ -159,7 +163,19 @@ fn a_topic_is_known_again_by_the_record_that_was_taken_last() {
 fn after_claims(count: u32, at: u64) -> Assigned {
     let claims = Claims { count, at: Some(at) };
     let metadata = CommitMetadata { claims, ..CommitMetadata::default() };
-    Assigned { committed: Some(CommitMetadata::count_claim(&metadata.write())), ..assigned(0) }
+    Assigned { committed: committed(0, CommitMetadata::count_claim(&metadata.write())), ..assigned(0) }
+}
+
+#[test]
+fn a_claim_that_stops_the_pipeline_has_not_killed_the_process() {
+    let played = Played::new(&Site::new(vec![(CACHE, Arc::new(Store::default()))]));
+    let (_, claim) = played.assign(assigned(0));
+    played.give(0, 8, claim);
+    played.durable(0, 9);
+    let metadata = CommitMetadata::count_claim("");
+    played.queue.assign(Assigned { log_start: 20, committed: committed(9, metadata), ..assigned(0) }).unwrap();
+    assert_eq!(played.durable(0, 9).claims, Claims::default());
+    assert!(played.failure().contains("11 offsets are gone"));
 }
 
 #[test]
@@ -224,7 +240,7 @@ fn what_has_no_ledger_goes_on_where_the_commit_says() {
     let committed = CommitMetadata { positions: [("s1".to_owned(), 40)].into(), ..CommitMetadata::default() }.write();
     let claim = |assigned: Assigned| RUNTIME.block_on(stores.claim(&assigned, None)).unwrap().next;
     assert_eq!(claim(assigned(0)), [0, 0]);
-    assert_eq!(claim(Assigned { committed: Some(committed), ..assigned(0) }), [0, 40]);
+    assert_eq!(claim(Assigned { committed: self::committed(0, committed), ..assigned(0) }), [0, 40]);
 }
 
 #[test]
@@ -232,7 +248,7 @@ fn dead_letters_below_the_committed_position_are_not_filed_again() {
     let site = Site::new(vec![(CACHE, Arc::new(Store::default()))]);
     let committed = CommitMetadata { dead_letters: 67, ..CommitMetadata::default() }.write();
     let played = Played::new(&site);
-    let (_, claim) = played.assign(Assigned { committed: Some(committed), ..assigned(0) });
+    let (_, claim) = played.assign(Assigned { committed: self::committed(0, committed), ..assigned(0) });
     played.give(0, 66, claim);
     played.give(0, 67, claim);
     assert_eq!(played.durable(0, 68).dead_letters, 68);

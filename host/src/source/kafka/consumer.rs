@@ -14,7 +14,7 @@ use rdkafka::error::KafkaError;
 use super::commit::Commits;
 use super::context::{Context, Event, Noted, let_go};
 use super::fetch::Fetcher;
-use super::prove::{Answer, Prover, Question, code};
+use super::prove::{Answer, Counted, Prover, Question, code};
 use super::{KafkaSource, client, ends};
 use crate::config::KafkaClient;
 use crate::source::queue::Bell;
@@ -105,6 +105,8 @@ struct Held {
     lane: usize,
     /// The number of the assignment, and of each time it is proved anew.
     number: u64,
+    /// Whether it has been proved before, and counted.
+    counted: Counted,
     /// Whether it has been told that it cannot be proved.
     told: bool,
 }
@@ -212,7 +214,7 @@ impl Running<'_> {
                 (0..self.lanes.len()).min_by_key(load).unwrap_or(0)
             }
         };
-        self.held.insert(partition.clone(), Held { lane, number: 0, told: false });
+        self.held.insert(partition.clone(), Held { lane, number: 0, counted: Counted::NotYet, told: false });
         self.order.push_back(partition.clone());
         self.ask(partition);
     }
@@ -222,7 +224,7 @@ impl Running<'_> {
         self.assignments += 1;
         held.number = self.assignments;
         // The prover lives as long as this sender.
-        let _ = self.questions.send((partition, held.number));
+        let _ = self.questions.send((partition, held.number, held.counted));
     }
 
     fn ask_again(&mut self) {
@@ -237,7 +239,10 @@ impl Running<'_> {
             let Some(held) = self.held.get_mut(&partition).filter(|held| held.number == number) else { continue };
             match answer {
                 // A lane that has stopped is seen where records are brought to it.
-                Ok(assigned) => drop(self.lanes[held.lane].assign(assigned)),
+                Ok(assigned) => {
+                    held.counted = Counted::Yes;
+                    drop(self.lanes[held.lane].assign(assigned));
+                }
                 Err(failure) => {
                     if let Some(remedy) = code(&failure).and_then(client::remedy) {
                         return Err(failure.context(remedy));

@@ -14,7 +14,7 @@ use super::context::{Context, Noted};
 use super::fetch::number;
 use crate::config::KafkaClient;
 use crate::source::queue::Bell;
-use crate::source::{Assigned, TopicFacts, TopicPartition};
+use crate::source::{Assigned, Committed, TopicFacts, TopicPartition};
 
 /// How long one question to the broker may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,7 +22,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PROBE: Duration = Duration::from_secs(1);
 
 /// A partition to prove, and the number of its assignment, so that an answer that comes too late is known.
-pub(super) type Question = (TopicPartition, u64);
+pub(super) type Question = (TopicPartition, u64, Counted);
+
+/// Whether the claim is counted already: one process counts once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    Yes,
+    NotYet,
+}
 /// What is known of the partition, or why nothing is.
 pub(super) type Answer = (TopicPartition, u64, anyhow::Result<Assigned>);
 
@@ -40,8 +47,8 @@ impl Prover {
     pub(super) fn run(self, questions: &Receiver<Question>, answers: &Sender<Answer>) {
         loop {
             match questions.recv_timeout(PROBE) {
-                Ok((partition, number)) => {
-                    let proved = self.prove(&partition);
+                Ok((partition, number, counted)) => {
+                    let proved = self.prove(&partition, counted);
                     if proved.is_ok() {
                         self.noted.answered(&self.client);
                     }
@@ -60,7 +67,7 @@ impl Prover {
         }
     }
 
-    fn prove(&self, partition: &TopicPartition) -> anyhow::Result<Assigned> {
+    fn prove(&self, partition: &TopicPartition, counted: Counted) -> anyhow::Result<Assigned> {
         let watermarks = self.member.fetch_watermarks(&partition.topic, number(partition)?, PATIENCE);
         let (start, end) = answered(watermarks, || format!("cannot ask where {partition} begins and ends"))?;
         let metadata = self.member.fetch_metadata(Some(&partition.topic), PATIENCE);
@@ -68,7 +75,7 @@ impl Prover {
         let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
         let before = self.committed(partition)?;
         let (offset, mut kept) = before.unwrap_or((start, String::new()));
-        if offset < end {
+        if offset < end && counted == Counted::NotYet {
             kept = (self.count_claim)(&kept);
         }
         self.commit(partition, offset, &kept)?;
@@ -77,7 +84,9 @@ impl Prover {
             log_start: u64::try_from(start)?,
             log_end: Some(u64::try_from(end)?),
             topic: Some(TopicFacts { partitions: u32::try_from(partitions)?, id: None }),
-            committed: Some(kept).filter(|kept| !kept.is_empty()),
+            committed: (!kept.is_empty())
+                .then(|| u64::try_from(offset).map(|offset| Committed { offset, metadata: kept }))
+                .transpose()?,
         })
     }
 

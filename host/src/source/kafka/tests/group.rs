@@ -218,9 +218,9 @@ fn what_was_durable_comes_back_with_the_next_assignment() {
     // Proving membership commits too, and leaves what was there: also when it happens more than once.
     for _ in 0..2 {
         let host = Host::start(in_group(&group, &[&topic.name], Assignment::Eager), 1);
-        assert_eq!(host.assigned(0).committed.as_deref(), Some("{\"dead\":7}"));
+        assert_eq!(host.assigned(0).committed.unwrap().metadata, "{\"dead\":7}");
         host.control.send(Control::ClaimAgain { partition: partition.clone() }).unwrap();
-        assert_eq!(host.assigned(0).committed.as_deref(), Some("{\"dead\":7}"));
+        assert_eq!(host.assigned(0).committed.unwrap().metadata, "{\"dead\":7}");
         host.end().unwrap();
     }
     assert_eq!(topic.committed(&group), Some(7));
