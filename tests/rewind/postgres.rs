@@ -1,10 +1,8 @@
 //! Tables: brought to what was filled beside them, in one transaction.
 
-use std::collections::BTreeMap;
-
 use crate::live::random::Random;
-use crate::outage::support::{Broker, Database, Program, Run, books, connect, service, settled, unique};
-use crate::schedules::looks::Look;
+use crate::outage::support::{Broker, Database, MIRROR, Program, Run, books, connect, service, settled, unique};
+use crate::schedules::looks::kept;
 use crate::schedules::stream::{Stream, round_of};
 use crate::schedules::watcher::Watcher;
 
@@ -19,14 +17,6 @@ const TABLES: &str = "
         INSERT INTO states (id, status) VALUES (coalesce(NEW.id, OLD.id), CASE WHEN TG_OP <> ''DELETE'' THEN NEW.status END);
         RETURN NULL; END';
     CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON mirrored FOR EACH ROW EXECUTE FUNCTION note()";
-
-const MIRROR: &str = r#"
-[[pipelines.transforms]]
-name = "mirror"
-module = "{guests}/hostile.wasm"
-settings = { do = "mirror", describe = { tables = [{ name = "mirrored", key = ["id"] }] } }
-grants = { tables = ["mirrored"] }
-"#;
 
 /// A pipeline into tables of its own, and a reader that looks at them the whole time, through the view.
 struct Case {
@@ -48,7 +38,7 @@ impl Case {
              format = \"auto\"\nbatch = {{ max_events = 10 }}\nsinks = {{ tables = \"warehouse\" }}\n{MIRROR}",
             database.url, stream.pipeline, stream.topic.name
         );
-        let watcher = Watcher::start("postgres", stream.states.clone(), kept(&database.url, stream.ids()));
+        let watcher = Watcher::start("postgres", stream.states.clone(), kept(&database.url, "seen", stream.ids()));
         Self { database, program: Program::new(&broker, &config), stream, random: Random::new(11), watcher }
     }
 
@@ -83,16 +73,6 @@ impl Case {
                     SELECT sink FROM tidegate.pipelines WHERE sink LIKE '%~%'";
         assert_eq!(self.database.rows(left), [[""; 0]; 0]);
     }
-}
-
-/// Reads the view.
-fn kept(url: &str, ids: Vec<String>) -> Look {
-    let (runtime, client) = connect(url);
-    Box::new(move || {
-        let rows = runtime.block_on(client.query("SELECT id, status FROM seen WHERE id <> 'ghost'", &[])).ok()?;
-        let rows: BTreeMap<String, u32> = rows.iter().map(|row| (row.get(0), round_of(row.get(1)))).collect();
-        Some(ids.iter().map(|id| (id.clone(), rows.get(id).copied())).collect())
-    })
 }
 
 #[test]

@@ -7,7 +7,7 @@ use xtask::services::{Redis, Running};
 
 use crate::live::random::Random;
 use crate::outage::support::{Broker, Folder, ORDER_CACHE, Program, Run, orders, settled, unique};
-use crate::schedules::looks::Look;
+use crate::schedules::looks::cached;
 use crate::schedules::stream::{Stream, round_of};
 use crate::schedules::watcher::Watcher;
 
@@ -75,16 +75,6 @@ impl Case {
             assert_eq!(left, [""; 0]);
         }
     }
-}
-
-/// Reads the cache.
-fn cached(url: &str, ids: Vec<String>) -> Look {
-    let keys: Vec<String> = ids.iter().map(|id| format!("order:{id}")).collect();
-    let mut connection = ::redis::Client::open(url).unwrap().get_connection().unwrap();
-    Box::new(move || {
-        let values: Vec<Option<String>> = connection.mget(&keys).ok()?;
-        Some(ids.iter().cloned().zip(values.iter().map(|value| value.as_deref().map(round_of))).collect())
-    })
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::servers::Servers;
 use super::stream::{Stream, round_of};
 use super::watcher::Watcher;
 use crate::live::random::Random;
-use crate::outage::support::{Broker, Database, ORDER_CACHE, Program, Run, books, documents, orders, unique};
+use crate::outage::support::{Broker, Database, MIRROR, ORDER_CACHE, Program, Run, books, documents, orders, unique};
 
 /// The tables, and every state of a row that was ever written, in order.
 const TABLES: &str = "
@@ -31,15 +31,6 @@ const TABLES: &str = "
 /// Takes the states since the last time.
 const STATES: &str = "
     WITH gone AS (DELETE FROM states RETURNING *) SELECT schema, id, status FROM gone ORDER BY place";
-
-/// Rows that go as well as come: the bookstore's transform keeps those that are deleted.
-const MIRROR: &str = r#"
-[[pipelines.transforms]]
-name = "mirror"
-module = "{guests}/hostile.wasm"
-settings = { do = "mirror", describe = { tables = [{ name = "mirrored", key = ["id"] }] } }
-grants = { tables = ["mirrored"] }
-"#;
 
 const SEARCH: &str = r#"
 [[pipelines.transforms]]

@@ -22,6 +22,16 @@ module = "{guests}/bookstore_analytics.wasm"
 grants = { tables = ["fact_*", "dim_books"] }
 "#;
 
+/// The transform that keeps `id` and `status` of rows in the table `mirrored`, and takes those out that are deleted: the
+/// bookstore's keeps them.
+pub(crate) const MIRROR: &str = r#"
+[[pipelines.transforms]]
+name = "mirror"
+module = "{guests}/hostile.wasm"
+settings = { do = "mirror", describe = { tables = [{ name = "mirrored", key = ["id"] }] } }
+grants = { tables = ["mirrored"] }
+"#;
+
 /// The captured records of the orders table of the order cache: flattened, on three partitions.
 pub(crate) fn orders() -> Vec<Event> {
     read("order-cache/dbserver1.public.orders.jsonl")

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 pub(crate) use self::broker::{Broker, Topic};
 pub(crate) use self::certificates::{Authority, Identity};
 pub(crate) use self::cutter::{Cut, Cutter};
-pub(crate) use self::events::{BOOKSTORE, Event, books, documents, numbered, orders, repeated};
+pub(crate) use self::events::{BOOKSTORE, Event, MIRROR, books, documents, numbered, orders, repeated};
 pub(crate) use self::gate::{Gate, Request, Verdict};
 pub(crate) use self::orders::{ORDER_CACHE, Orders};
 pub(crate) use self::program::{Program, Run, cache_of, rows_of, settled};
