@@ -40,10 +40,11 @@ impl Failure {
         }
     }
 
-    /// The failure of a producer that cannot go on; another one can.
-    pub(super) fn fatal(code: Code, cause: &str) -> Self {
+    /// The failure of a message of this code, of a producer that cannot go on for this reason. Another one can, unless
+    /// the reason is the user's rights.
+    pub(super) fn fatal(code: Code, (why, cause): &(Code, String)) -> Self {
         match Kind::of(code) {
-            Kind::Passing => Self { kind: Kind::Passing, cause: cause.to_owned() },
+            Kind::Passing => Self { kind: Kind::of(*why), cause: cause.clone() },
             kind => Self { kind, cause: code.to_string() },
         }
     }
@@ -82,7 +83,7 @@ impl Failure {
             )),
             Kind::Denied => SinkError::Stop(format!(
                 "topic {topic:?}: the broker denies it: {cause}; correct `sasl` and `tls`, or allow this user to Write \
-                 and Describe the topic"
+                 and Describe the topic, and IdempotentWrite on a cluster older than Kafka 2.8"
             )),
             Kind::TooLarge | Kind::Refused => SinkError::Stop(self.reason(topic, 0)),
             Kind::Impossible => SinkError::Stop(format!("topic {topic:?}: {cause}")),

@@ -155,7 +155,7 @@ impl Producer {
         }
         let last = context.last();
         let failure = |code| match &fatal {
-            Some((_, cause)) => Failure::fatal(code, cause),
+            Some(fatal) => Failure::fatal(code, fatal),
             None => Failure::new(code, last.as_ref()),
         };
         Ok(failed.into_iter().map(|(place, code)| (place, failure(code))).collect())

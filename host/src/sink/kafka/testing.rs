@@ -80,42 +80,47 @@ impl Topic {
 
     /// Everything that lies in it, in the order of each partition.
     pub(crate) fn read(&self) -> Vec<Lying> {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", service("kafka"))
-            .set("group.id", "unused")
-            .set("fetch.message.max.bytes", "50000000")
-            .create()
-            .unwrap();
-        let within = Duration::from_secs(30);
-        let metadata = consumer.fetch_metadata(Some(&self.0), within).unwrap();
-        let mut list = TopicPartitionList::new();
-        let mut left = 0;
-        for partition in metadata.topics()[0].partitions() {
-            let (low, high) = consumer.fetch_watermarks(&self.0, partition.id(), within).unwrap();
-            list.add_partition_offset(&self.0, partition.id(), Offset::Beginning).unwrap();
-            left += high - low;
-        }
-        consumer.assign(&list).unwrap();
-        let mut lying = Vec::new();
-        while left > 0 {
-            let message = consumer.poll(within).expect("a message before the end").unwrap();
-            left -= 1;
-            let headers = message.headers().map(|headers| {
-                let own = |header: rdkafka::message::Header<'_, &[u8]>| Header {
-                    name: header.key.to_owned(),
-                    value: header.value.map(<[u8]>::to_vec),
-                };
-                headers.iter().map(own).collect()
-            });
-            lying.push(Lying {
-                partition: message.partition(),
-                key: message.key().map(<[u8]>::to_vec),
-                value: message.payload().map(<[u8]>::to_vec),
-                headers: headers.unwrap_or_default(),
-            });
-        }
-        lying
+        read(&service("kafka"), &self.0)
     }
+}
+
+/// Everything that lies in a topic of these brokers, in the order of each partition.
+pub(crate) fn read(brokers: &str, topic: &str) -> Vec<Lying> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "unused")
+        .set("fetch.message.max.bytes", "50000000")
+        .create()
+        .unwrap();
+    let within = Duration::from_secs(30);
+    let metadata = consumer.fetch_metadata(Some(topic), within).unwrap();
+    let mut list = TopicPartitionList::new();
+    let mut left = 0;
+    for partition in metadata.topics()[0].partitions() {
+        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), within).unwrap();
+        list.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
+        left += high - low;
+    }
+    consumer.assign(&list).unwrap();
+    let mut lying = Vec::new();
+    while left > 0 {
+        let message = consumer.poll(within).expect("a message before the end").unwrap();
+        left -= 1;
+        let headers = message.headers().map(|headers| {
+            let own = |header: rdkafka::message::Header<'_, &[u8]>| Header {
+                name: header.key.to_owned(),
+                value: header.value.map(<[u8]>::to_vec),
+            };
+            headers.iter().map(own).collect()
+        });
+        lying.push(Lying {
+            partition: message.partition(),
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers: headers.unwrap_or_default(),
+        });
+    }
+    lying
 }
 
 impl Drop for Topic {

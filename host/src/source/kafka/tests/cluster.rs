@@ -26,13 +26,18 @@ pub(super) fn unique(what: &str) -> String {
 
 /// A client of the real broker that rebalances and refreshes soon.
 pub(super) fn client() -> KafkaClient {
+    reached_at(service("kafka"))
+}
+
+/// Such a client of other brokers.
+pub(super) fn reached_at(brokers: String) -> KafkaClient {
     let properties = [
         ("session.timeout.ms", "6000"),
         ("heartbeat.interval.ms", "200"),
         ("topic.metadata.refresh.interval.ms", "500"),
     ];
     KafkaClient {
-        brokers: Text::plain(service("kafka")),
+        brokers: Text::plain(brokers),
         tls: None,
         sasl: None,
         properties: properties

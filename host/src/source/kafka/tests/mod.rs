@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cluster;
+mod errors;
 mod fetch;
 mod group;
 mod host;
@@ -12,7 +13,7 @@ use self::cluster::{client, unique};
 use super::KafkaSource;
 use std::sync::Arc;
 
-use crate::config::{self, Assignment};
+use crate::config::{self, Assignment, KafkaClient};
 
 /// A source of these topics in a group of its own.
 fn source(topics: &[&str]) -> KafkaSource {
@@ -20,8 +21,12 @@ fn source(topics: &[&str]) -> KafkaSource {
 }
 
 fn in_group(group: &str, topics: &[&str], assignment: Assignment) -> KafkaSource {
+    of(client(), group, topics, assignment)
+}
+
+fn of(client: KafkaClient, group: &str, topics: &[&str], assignment: Assignment) -> KafkaSource {
     KafkaSource {
-        config: config::KafkaSource { client: client(), assignment, instance: None },
+        config: config::KafkaSource { client, assignment, instance: None },
         group: group.to_owned(),
         topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
         status: Arc::default(),
