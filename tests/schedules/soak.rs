@@ -67,6 +67,7 @@ impl Soak {
     fn new() -> Self {
         let mut world = World::new(3);
         let last = world.last();
+        world.replicas.iter_mut().for_each(|(replica, _)| replica.compile_alone());
         world.start(VICTIM);
         world.start(last);
         let vitals = Vitals::of(world.replicas[last].1.as_ref().unwrap().id());

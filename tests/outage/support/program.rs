@@ -1,6 +1,7 @@
 //! The program while it runs, and what it says meanwhile.
 
 use std::io::{BufRead as _, BufReader, Read};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -19,6 +20,11 @@ pub(crate) struct Program {
     config: String,
 }
 
+/// The folder of compiled code: each module is compiled once for all tests.
+fn compiled() -> PathBuf {
+    std::env::temp_dir().join("tidegate-tests-compiled")
+}
+
 impl Program {
     /// `config` is the whole file but for the source's block, which reads from this broker.
     pub(crate) fn new(broker: &Broker, config: &str) -> Self {
@@ -28,10 +34,14 @@ impl Program {
              \"reconnect.backoff.max.ms\" = \"500\"\n",
             broker.0
         );
-        // Compiled once for all tests.
-        let cache = std::env::temp_dir().join("tidegate-tests-compiled");
-        let config = format!("{source}\n[engine]\ncache = \"{}\"\n\n{config}", cache.display());
+        let config = format!("{source}\n[engine]\ncache = \"{}\"\n\n{config}", compiled().display());
         Self { site: Site::new(&config), config }
+    }
+
+    /// Has it compile by itself, as one on a machine of its own does.
+    pub(crate) fn compile_alone(&mut self) {
+        let own = self.site.path("compiled").display().to_string();
+        self.change(&compiled().display().to_string(), &own);
     }
 
     /// Another replica: the same in a folder of its own.
