@@ -1,0 +1,227 @@
+//! A partition's turn: its row is claimed, and each batch of it is sent between a look at the row and its move.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::bulk::{Bulk, Line};
+use super::indexes::{self, Made};
+use super::ledger::{Changed, Deleting, Place, Refused, Row};
+use super::plan::{self, Plan, Versions, plan};
+use super::{Elasticsearch, LedgerKey, SinkError, Standing, Step, Token, Write, Written};
+use crate::sink::now;
+
+/// The most offsets that `until` is set ahead.
+const AHEAD: u64 = 10_000;
+/// How often a row that others change is read again.
+const CONTENTIONS: usize = 5;
+
+/// What this process knows of a partition that it claimed.
+#[derive(Debug, Clone)]
+pub(super) struct Seat {
+    token: Token,
+    /// Offsets below may have been sent before the claim.
+    open: u64,
+    /// The batch that was tried last: where it begins, and the highest end it was tried with.
+    tried: (u64, u64),
+    /// Whether the server refused commands of that batch.
+    redo: bool,
+    /// The merges of that batch that were refused.
+    refused: Vec<Refused>,
+}
+
+impl Elasticsearch {
+    fn seat(&self, step: &Step<'_>, row: &Row) -> Seat {
+        let fresh = Seat { token: step.token, open: row.until, tried: (0, 0), redo: false, refused: Vec::new() };
+        self.seats().get(step.key).cloned().filter(|seat| seat.token == step.token).unwrap_or(fresh)
+    }
+
+    pub(super) async fn claim_row(&self, key: &LedgerKey, token: Token, start: u64) -> Result<Standing, SinkError> {
+        let Some((head, _)) = self.settled_head(&key.pipeline).await? else {
+            return Err(SinkError::Stop(format!(
+                "pipeline {} is not entered in the ledger {}: its ledger was deleted while it ran; restart to begin afresh",
+                key.pipeline, self.ledger.index
+            )));
+        };
+        self.check_indexes(&head).await?;
+        self.indexes().extend(head.indexes);
+        for _ in 0..CONTENTIONS {
+            let found = self.ledger.row(&self.http, key).await?;
+            let known = found.is_some();
+            let (mut row, place) = match found {
+                Some((row, place)) => (row, Some(place)),
+                None => (Row::new(token, start), None),
+            };
+            if row.held {
+                self.not_replaced(&key.pipeline).await?;
+            }
+            row.own(token);
+            if let Changed::Done(place) = self.ledger.set_row(&self.http, key, &row, place).await? {
+                if !known {
+                    // A row that a replacement could not hold, since it was not there yet.
+                    self.not_replaced_behind(key, &mut row, place).await?;
+                }
+                let mut seats = self.seats();
+                // A store that lost the ledger's last writes need not have lost the documents.
+                let sent = seats.get(key).map_or(0, |seat| seat.tried.1);
+                let seat = Seat { token, open: row.until.max(sent), tried: (0, 0), redo: false, refused: Vec::new() };
+                seats.insert(key.clone(), seat);
+                return Ok(Standing { next: row.next, known, note: row.note });
+            }
+        }
+        Err(self.ledger.contended(&key.partition.to_string()))
+    }
+
+    pub(super) async fn write_batch(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
+        let Some((mut row, mut place)) = self.ledger.row(&self.http, step.key).await? else {
+            return Ok(Written::LedgerMissing);
+        };
+        if let Some(refused) = refused(step, &row)? {
+            return Ok(refused);
+        }
+        let mut seat = self.seat(step, &row);
+        if step.from != seat.tried.0 {
+            seat = Seat { tried: (step.from, 0), redo: false, refused: Vec::new(), ..seat };
+        }
+        // What comes once more was only in doubt.
+        seat.refused.retain(|refused| !writes.iter().any(|write| refused.is_of(write)));
+        let mut open = if step.from < seat.open { seat.open } else { 0 };
+        if step.from == step.to {
+            // What was sent since is all of this pipeline's.
+            open = open.max(step.to);
+        }
+        let versions = Versions::new(step.epoch, open.max(seat.tried.1))?;
+
+        let Plan { sets, deletes, deleting, bad, missed } =
+            plan(&self.http, &self.names, step, &row, versions, writes).await?;
+        if missed && let Some(refused) = self.refused_now(step).await? {
+            return Ok(refused);
+        }
+        if !bad.is_empty() {
+            seat.refused.extend(plan::refused_merges(writes, &bad));
+            self.seats().insert(step.key.clone(), seat);
+            return Ok(Written::Rejected(bad));
+        }
+
+        let indexes = self.indexes().clone();
+        let bulk = Bulk {
+            http: &self.http,
+            max_bytes: self.max_request_bytes,
+            indexes: &indexes,
+            bound: versions.bound,
+            end: versions.of(step.to)?,
+            redo: seat.redo,
+        };
+        if !sets.is_empty() || !deletes.is_empty() {
+            seat.tried.1 = seat.tried.1.max(step.to);
+            self.seats().insert(step.key.clone(), seat.clone());
+        }
+        for (lines, deleting) in [(sets, Vec::new()), (deletes, deleting)] {
+            if lines.is_empty() {
+                continue;
+            }
+            if !deleting.is_empty() {
+                self.check_targets(&lines, &indexes).await?;
+            }
+            if announce(&mut row, step, deleting, &seat.refused) {
+                match self.ledger.set_row(&self.http, step.key, &row, Some(place)).await? {
+                    Changed::Done(now) => place = now,
+                    Changed::Otherwise => return self.overtaken(step).await,
+                }
+            }
+            let bad = bulk.send(lines).await?;
+            if !bad.is_empty() {
+                seat.redo = true;
+                seat.refused.extend(plan::refused_merges(writes, &bad));
+                self.seats().insert(step.key.clone(), seat);
+                return Ok(Written::Rejected(bad));
+            }
+        }
+        self.advance(step, row, place, !writes.is_empty()).await
+    }
+
+    /// Whether the indexes are there to delete from. `require_alias` does not hold for deletes: one with a version
+    /// makes the index that it misses.
+    async fn check_targets(&self, lines: &[Line<'_>], indexes: &HashMap<String, Made>) -> Result<(), SinkError> {
+        let aliases: BTreeSet<&str> = lines.iter().map(|line| line.alias.as_str()).collect();
+        for alias in aliases {
+            let expected = indexes.get(alias).map(|made| &made.uuid);
+            if expected.is_none() || indexes::uuid(&self.http, alias).await?.as_ref() != expected {
+                return Err(SinkError::Stop(format!(
+                    "alias {alias} is gone, or names another index than the one that the ledger knows. Put it back, or, \
+                     where that index is gone too, give the sink another index_prefix and the pipeline another name, \
+                     and new indexes are filled from the start"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the row to the step's end.
+    async fn advance(&self, step: &Step<'_>, mut row: Row, place: Place, wrote: bool) -> Result<Written, SinkError> {
+        row.next = step.to;
+        let ahead = if wrote { (step.to - step.from).min(AHEAD) } else { 0 };
+        row.until = row.until.max(step.to.saturating_add(ahead));
+        row.deleting.retain(|deleting| deleting.offset >= step.to);
+        row.refused.retain(|refused| refused.offset >= step.to);
+        if row.digest != step.digest {
+            if !row.digest.is_empty() {
+                self.ledger.keep_stretch(&self.http, step.key, &row).await?;
+            }
+            step.digest.clone_into(&mut row.digest);
+            (row.since, row.changed_at) = (step.from, now().max(row.changed_at));
+        }
+        step.note.clone_into(&mut row.note);
+        row.epoch = step.epoch;
+        match self.ledger.set_row(&self.http, step.key, &row, Some(place)).await? {
+            Changed::Done(_) => Ok(Written::Applied),
+            Changed::Otherwise => self.overtaken(step).await,
+        }
+    }
+
+    /// Why a row is not as it was a moment ago.
+    async fn overtaken(&self, step: &Step<'_>) -> Result<Written, SinkError> {
+        match self.refused_now(step).await? {
+            Some(refused) => Ok(refused),
+            None => Err(self.ledger.contended(&step.key.partition.to_string())),
+        }
+    }
+
+    pub(super) async fn refused_now(&self, step: &Step<'_>) -> Result<Option<Written>, SinkError> {
+        match self.ledger.row(&self.http, step.key).await? {
+            Some((row, _)) => refused(step, &row),
+            None => Ok(Some(Written::LedgerMissing)),
+        }
+    }
+}
+
+/// What to answer when the row does not let the step through.
+fn refused(step: &Step<'_>, row: &Row) -> Result<Option<Written>, SinkError> {
+    let token = row.token()?;
+    let lets = token == step.token && row.next == step.from;
+    Ok((!lets).then(|| step.refused(token, row.next)))
+}
+
+/// Enters what is about to be sent; true when the row has to be written for that.
+fn announce(row: &mut Row, step: &Step<'_>, deleting: Vec<Deleting>, refused: &[Refused]) -> bool {
+    let before = row.clone();
+    row.until = row.until.max(step.to);
+    let is_first = row.deleting.is_empty() && row.refused.is_empty();
+    for entry in deleting {
+        let same = |known: &Deleting| (&known.index, &known.id) == (&entry.index, &entry.id);
+        match row.deleting.iter_mut().find(|known| same(known)) {
+            Some(known) => known.offset = known.offset.max(entry.offset),
+            None => row.deleting.push(entry),
+        }
+    }
+    for entry in refused {
+        if !row.refused.contains(entry) {
+            row.refused.push(entry.clone());
+        }
+    }
+    if is_first {
+        step.digest.clone_into(&mut row.open_digest);
+    } else if row.open_digest != step.digest && (&row.deleting, &row.refused) != (&before.deleting, &before.refused) {
+        row.open_digest.clear();
+    }
+    let same = (row.until, &row.deleting, &row.refused) == (before.until, &before.deleting, &before.refused);
+    !same
+}
