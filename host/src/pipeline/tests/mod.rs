@@ -10,6 +10,7 @@ mod order;
 mod random;
 mod replay;
 mod store;
+mod topics;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
