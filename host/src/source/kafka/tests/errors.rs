@@ -45,6 +45,16 @@ impl Brokers {
         of(reached_at(self.0.bootstrap_servers()), GROUP, &[TOPIC], Assignment::Eager)
     }
 
+    /// A source that has taken the first hundred records.
+    fn serve_a_hundred(&self) -> (Host, TopicPartition) {
+        self.produce(0..100);
+        let host = Host::start(self.source(), 1);
+        let partition = host.assigned(0).partition;
+        host.begin(&partition, 0, 1);
+        takes(&host, 0..100);
+        (host, partition)
+    }
+
     fn produce(&self, offsets: std::ops::Range<u32>) {
         let producer: BaseProducer =
             ClientConfig::new().set("bootstrap.servers", self.0.bootstrap_servers()).create().unwrap();
@@ -140,11 +150,7 @@ fn whatever_request_of_a_start_fails_for_now_is_made_again() {
 #[test]
 fn a_fetch_that_fails_for_now_is_made_again_and_each_record_comes_once() {
     let brokers = Brokers::play();
-    brokers.produce(0..100);
-    let host = Host::start(brokers.source(), 1);
-    let partition = host.assigned(0).partition;
-    host.begin(&partition, 0, 1);
-    takes(&host, 0..100);
+    let (host, _) = brokers.serve_a_hundred();
     for (round, answer) in (1..).zip([
         RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
         RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
@@ -181,11 +187,7 @@ fn an_offset_that_a_broker_says_is_out_of_range_has_the_partition_claimed_again(
 #[test]
 fn a_partition_whose_leader_and_group_whose_coordinator_move_go_on() {
     let brokers = Brokers::play();
-    brokers.produce(0..100);
-    let host = Host::start(brokers.source(), 1);
-    let partition = host.assigned(0).partition;
-    host.begin(&partition, 0, 1);
-    takes(&host, 0..100);
+    let (host, partition) = brokers.serve_a_hundred();
     brokers.0.partition_leader(TOPIC, 0, Some(2)).unwrap();
     brokers.produce(100..200);
     takes(&host, 100..200);
@@ -197,11 +199,7 @@ fn a_partition_whose_leader_and_group_whose_coordinator_move_go_on() {
 #[test]
 fn a_member_that_the_group_has_put_out_claims_anew_and_gives_nothing_in_between() {
     let brokers = Brokers::play();
-    brokers.produce(0..100);
-    let host = Host::start(brokers.source(), 1);
-    let mut partition = host.assigned(0).partition;
-    host.begin(&partition, 0, 1);
-    takes(&host, 0..100);
+    let (host, mut partition) = brokers.serve_a_hundred();
     let put_out = [
         RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION,
         RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID,
