@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::proxy::{Mode, Sign, Trap};
 use super::servers::Kept;
+use super::vitals::listens;
 use super::world::{GUEST, STORES, VICTIM, World};
 use crate::live::random::Random;
 
@@ -280,7 +281,10 @@ fn hold(world: &World, store: usize, mode: Mode, millis: u64) {
 
 /// Asks a replica to end, and waits for that.
 fn end(world: &mut World, replica: usize) {
-    if let Some(run) = world.replicas[replica].1.take() {
+    if let Some(mut run) = world.replicas[replica].1.take() {
+        // One that was started just now would merely die of the signal.
+        let process = run.id();
+        run.until("it to listen for signals", || listens(process).then_some(()));
         run.signal("TERM");
         let (code, troubles) = run.ended();
         // A store may still be in trouble: then it says that it was waiting.

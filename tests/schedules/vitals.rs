@@ -23,6 +23,15 @@ pub(super) struct Vitals {
     samples: Vec<Sample>,
 }
 
+/// Whether a process has a handler for SIGTERM.
+pub(super) fn listens(process: u32) -> bool {
+    const SIGTERM: u64 = 15;
+    // One that has ended has no such line.
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    caught.is_some_and(|caught| u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << (SIGTERM - 1)) != 0)
+}
+
 impl Vitals {
     pub(super) fn of(process: u32) -> Self {
         Self { process, begin: Instant::now(), samples: Vec::new() }
