@@ -100,11 +100,16 @@ impl Watcher {
         states.iter().map(|(id, states)| states.len() - at.get(id).map_or(0, |at| at + 1)).sum()
     }
 
-    /// Forgets every state but the last of each row, when all rows are in their last.
-    pub(super) fn forget(&self) {
-        let mut states = self.states.lock().unwrap();
-        states.values_mut().for_each(|states| drop(states.drain(..states.len() - 1)));
-        self.shared.at.lock().unwrap().values_mut().for_each(|at| *at = 0);
+    /// Forgets every state but the last of each row, when all rows are in their last. Watchers of one stream do so
+    /// together: the places of each are those of the stream's states.
+    pub(super) fn forget(watchers: &[Arc<Self>]) {
+        for watcher in watchers {
+            let mut states = watcher.states.lock().unwrap();
+            states.values_mut().for_each(|states| drop(states.drain(..states.len() - 1)));
+            for one in watchers.iter().filter(|one| Arc::ptr_eq(&one.states, &watcher.states)) {
+                one.shared.at.lock().unwrap().values_mut().for_each(|at| *at = 0);
+            }
+        }
     }
 
     /// How often the store was read.

@@ -230,7 +230,7 @@ impl World {
 
     /// Forgets what is behind every row, when all is durable and nothing is wrong.
     pub(super) fn forget(&mut self) {
-        self.watchers.iter().for_each(|watcher| watcher.forget());
+        Watcher::forget(&self.watchers);
         self.written.iter_mut().flat_map(BTreeMap::values_mut).for_each(|at| *at = 0);
     }
 
