@@ -43,28 +43,38 @@ fn check(description: &Description) -> Result<(), String> {
     named("version", [description.version.as_str()])?;
     distinct("inputs.reads", description.inputs.reads.iter().map(|reads| reads.table.as_str()))?;
     for Reads { table, columns } in &description.inputs.reads {
-        distinct(&format!("inputs.reads of `{table}`"), columns.iter().flatten().map(String::as_str))?;
+        distinct(&format!("inputs.reads of `{}`", shown(table)), columns.iter().flatten().map(String::as_str))?;
     }
     named("cache-keys", description.cache_keys.iter().map(String::as_str))?;
     for pattern in &description.cache_keys {
         if pattern.find('*').is_some_and(|at| at + 1 < pattern.len()) {
+            let pattern = shown(pattern);
             return Err(format!("cache-keys: `{pattern}` has a * before its end; only the last character may be one"));
         }
     }
     distinct("tables", description.tables.iter().map(|table| table.name.as_str()))?;
     for Table { name, key } in &description.tables {
         if key.is_empty() {
+            let name = shown(name);
             return Err(format!("tables: `{name}` has no key; name the columns that its rows are written by"));
         }
-        distinct(&format!("key of table `{name}`"), key.iter().map(String::as_str))?;
+        distinct(&format!("key of table `{}`", shown(name)), key.iter().map(String::as_str))?;
     }
     distinct("indexes", description.indexes.iter().map(|index| index.name.as_str()))?;
     for Index { name, definition } in &description.indexes {
         if let Err(error) = serde_json::from_str::<BTreeMap<String, IgnoredAny>>(definition) {
+            let name = shown(name);
             return Err(format!("indexes: the definition of `{name}` is not a JSON object: {error}"));
         }
     }
     named("topics", description.topics.iter().map(String::as_str))
+}
+
+/// A name as it is quoted: one line of it, and its beginning where it is long.
+fn shown(name: &str) -> String {
+    const MOST: usize = 100;
+    let (end, more) = name.char_indices().nth(MOST).map_or((name.len(), ""), |(end, _)| (end, "…"));
+    format!("{}{more}", name[..end].escape_debug())
 }
 
 /// No name may be empty.
@@ -80,7 +90,7 @@ fn distinct<'n>(place: &str, names: impl IntoIterator<Item = &'n str> + Clone) -
     named(place, names.clone())?;
     let mut seen = BTreeSet::new();
     match names.into_iter().find(|name| !seen.insert(*name)) {
-        Some(name) => Err(format!("{place}: `{name}` comes twice; name it once")),
+        Some(name) => Err(format!("{place}: `{}` comes twice; name it once", shown(name))),
         None => Ok(()),
     }
 }
