@@ -255,6 +255,12 @@ pub struct RawDocument {
     pub body: String,
 }
 
+/// As much of a module's name for something as a message has room for, and what stands for the rest.
+pub(crate) fn beginning(name: &str) -> (&str, &'static str) {
+    const LONGEST: usize = 120;
+    name.char_indices().nth(LONGEST).map_or((name, ""), |(end, _)| (&name[..end], "…"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

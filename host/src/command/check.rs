@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::grants::{Grants, Pattern, declared, noun};
 use super::json::{parse_fields, parse_object, quoted};
 use super::{Command, Fields, Port, Row};
-use crate::contract::{Description, Fault, RawCommand, RawDocument, RawRow, Rejection, Table};
+use crate::contract::{Description, Fault, RawCommand, RawDocument, RawRow, Rejection, Table, beginning};
 
 /// The longest cache key, bytes.
 const CACHE_KEY_BYTES: usize = 4096;
@@ -280,11 +280,8 @@ fn not_granted(transform: &str, port: Port, name: &str) -> Rejection {
 
 /// A name for a message: quoted, and not too long to read.
 fn shown(name: &str) -> String {
-    const LONGEST: usize = 120;
-    match name.char_indices().nth(LONGEST) {
-        None => format!("{name:?}"),
-        Some((end, _)) => format!("{:?}…", &name[..end]),
-    }
+    let (name, more) = beginning(name);
+    format!("{name:?}{more}")
 }
 
 #[cfg(test)]

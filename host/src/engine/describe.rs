@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::de::IgnoredAny;
 
 use super::bindings::exports::tidegate::transform::transformer as wit;
-use crate::contract::{Description, Index, Inputs, Reads, Table};
+use crate::contract::{Description, Index, Inputs, Reads, Table, beginning};
 
 /// The declaration, if it keeps the contract's rules.
 ///
@@ -72,9 +72,8 @@ fn check(description: &Description) -> Result<(), String> {
 
 /// A name as it is quoted: one line of it, and its beginning where it is long.
 fn shown(name: &str) -> String {
-    const MOST: usize = 100;
-    let (end, more) = name.char_indices().nth(MOST).map_or((name.len(), ""), |(end, _)| (end, "…"));
-    format!("{}{more}", name[..end].escape_debug())
+    let (name, more) = beginning(name);
+    format!("{}{more}", name.escape_debug())
 }
 
 /// No name may be empty.
