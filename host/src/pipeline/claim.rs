@@ -17,7 +17,7 @@ use super::write::{BoundSink, Ended, Stores};
 use crate::command::Port;
 use crate::config::{OnLost, OnLostCache};
 use crate::sink::{LedgerKey, Token, TopicHead};
-use crate::source::{Assigned, Claim};
+use crate::source::{Assigned, Claim, TopicPartition};
 
 /// How long a look at a cache may take that nobody waits for.
 const LOOK: Duration = Duration::from_millis(500);
@@ -74,7 +74,7 @@ impl Stores {
     pub(super) async fn prepare(&self, bound: &BoundSink, committed: &[CommitMetadata]) -> anyhow::Result<()> {
         if bound.sink.keeps_ledger()
             && committed.iter().any(|commit| commit.sinks.contains(&bound.name))
-            && !self.patiently(bound, || bound.sink.knows(&self.pipeline)).await?
+            && !self.patiently(bound, || bound.sink.knows(&self.pipeline, &[])).await?
         {
             self.begin_afresh(bound, "is gone").await?;
         }
@@ -214,15 +214,16 @@ impl Stores {
         Ok(Ended::ClaimAgain(format!("the ledger of sink `{}` does not know it any more", bound.name)))
     }
 
-    /// Whether a cache has lost its ledger: where nothing comes to be written, nobody else would find out. One that does
-    /// not answer at once is asked another time.
+    /// Whether a cache has lost its ledger, or these partitions' part of it: where nothing comes to be written, nobody
+    /// else would find out. The head alone does not tell, since another owner may have filled its own part anew. One that
+    /// does not answer at once is asked another time.
     ///
     /// # Errors
     /// When that stops the pipeline.
-    pub(super) async fn has_lost_a_cache(&self) -> anyhow::Result<bool> {
+    pub(super) async fn has_lost_a_cache(&self, partitions: &[TopicPartition]) -> anyhow::Result<bool> {
         let caches = self.sinks.iter().filter(|bound| bound.ports == [Port::Cache] && bound.sink.keeps_ledger());
         for bound in caches {
-            let knows = tokio::time::timeout(LOOK, bound.sink.knows(&self.pipeline)).await;
+            let knows = tokio::time::timeout(LOOK, bound.sink.knows(&self.pipeline, partitions)).await;
             if matches!(knows, Ok(Ok(false))) {
                 if !self.rebuilds(bound) {
                     self.begin_afresh(bound, "is gone").await?;
@@ -242,7 +243,7 @@ impl Stores {
     async fn begin_afresh_if_lost(&self, bound: &BoundSink, what: &str) -> anyhow::Result<()> {
         // Lanes that find it at once must not clear what one of them has filled already.
         let _one = self.beginning_afresh.lock().await;
-        if !self.patiently(bound, || bound.sink.knows(&self.pipeline)).await? {
+        if !self.patiently(bound, || bound.sink.knows(&self.pipeline, &[])).await? {
             self.begin_afresh(bound, what).await?;
         }
         Ok(())

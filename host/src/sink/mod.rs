@@ -236,11 +236,12 @@ pub trait Sink: Send + Sync {
         true
     }
 
-    /// Whether this pipeline has started on this sink before: whether the ledger has its head.
+    /// Whether this pipeline has started on this sink before, and the sink still knows of it: whether the ledger has its
+    /// head, and the rows of all these partitions.
     ///
     /// # Errors
     /// As [`SinkError`] says.
-    async fn knows(&self, pipeline: &str) -> Result<bool, SinkError>;
+    async fn knows(&self, pipeline: &str, partitions: &[TopicPartition]) -> Result<bool, SinkError>;
 
     /// Holds what the transforms declared against the store, makes what a first start has to make, and enters the
     /// pipeline's head in the ledger if it is not there. Called before the first claim, and again with the same or

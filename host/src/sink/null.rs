@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use super::{Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written, now};
 use crate::command::Command;
 use crate::inspection::Inspection;
+use crate::source::TopicPartition;
 
 /// The sink.
 #[derive(Debug, Default)]
@@ -73,8 +74,11 @@ impl Ledger {
 
 #[async_trait]
 impl Sink for Null {
-    async fn knows(&self, pipeline: &str) -> Result<bool, SinkError> {
-        Ok(self.ledger().heads.contains(pipeline))
+    async fn knows(&self, pipeline: &str, partitions: &[TopicPartition]) -> Result<bool, SinkError> {
+        let ledger = self.ledger();
+        let row =
+            |partition: &TopicPartition| LedgerKey { pipeline: pipeline.to_owned(), partition: partition.clone() };
+        Ok(ledger.heads.contains(pipeline) && partitions.iter().all(|one| ledger.rows.contains_key(&row(one))))
     }
 
     async fn prepare(&self, pipeline: &str, _declared: &Declared) -> Result<(), SinkError> {

@@ -214,8 +214,8 @@ impl Running {
     /// # Errors
     /// When that stops the pipeline.
     pub(super) fn look_after_caches(&mut self) -> anyhow::Result<()> {
-        if self.lane.runtime.block_on(self.lane.stores.has_lost_a_cache())? {
-            let held: Vec<_> = self.held.iter().filter(|(_, held)| !held.lost).map(|(one, _)| one.clone()).collect();
+        let held: Vec<_> = self.held.iter().filter(|(_, held)| !held.lost).map(|(one, _)| one.clone()).collect();
+        if self.lane.runtime.block_on(self.lane.stores.has_lost_a_cache(&held))? {
             held.iter().for_each(|partition| self.claim_again(partition, "a cache has lost its ledger"));
         }
         self.looked = Instant::now();

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::store::Fault as Goes;
 use super::*;
@@ -248,6 +249,33 @@ fn a_cache_that_was_emptied_is_filled_again_also_where_that_is_found_by_a_claim(
     assert_eq!(played.assign(assigned(1)).0, 0);
     assert_eq!(cache.cleared(), 1);
     played.end();
+}
+
+/// Its head is there again before the one that is idle looks.
+#[test]
+fn a_cache_that_another_replica_has_begun_to_fill_again_is_filled_again_by_one_that_is_idle() {
+    let cache = Arc::new(Store::default());
+    let played = [0, 1].map(|_| Played::new(&Site::new(vec![(CACHE, cache.clone())])));
+    for (partition, played) in [0, 1].into_iter().zip(&played) {
+        let (_, claim) = played.assign(assigned(partition));
+        played.give(partition, 0, claim);
+        played.durable(partition, 1);
+    }
+    let [busy, idle] = played;
+    cache.lose_everything();
+    assert_eq!(busy.assign(assigned(0)).0, 0, "from the start");
+    let begin = Instant::now();
+    loop {
+        assert!(begin.elapsed() < Duration::from_secs(60), "nobody has found it out");
+        let told = idle.control.recv_timeout(Duration::from_secs(60)).expect("it finds out");
+        if let Control::ClaimAgain { partition } = told {
+            break assert_eq!(partition, of(1));
+        }
+    }
+    assert_eq!(idle.assign(assigned(1)).0, 0, "from the start");
+    assert_eq!(cache.cleared(), 1, "not what the busy one has filled again");
+    busy.end();
+    idle.end();
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::sink::model::Model;
 use crate::sink::{
     BadWrite, Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written,
 };
+use crate::source::TopicPartition;
 
 /// What goes wrong with one write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,8 +159,10 @@ impl Sink for Store {
         !self.silent
     }
 
-    async fn knows(&self, _pipeline: &str) -> Result<bool, SinkError> {
-        Ok(self.state().head != Head::Lost)
+    async fn knows(&self, _pipeline: &str, partitions: &[TopicPartition]) -> Result<bool, SinkError> {
+        let state = self.state();
+        let has = |partition: &TopicPartition| state.rows.keys().any(|key| key.partition == *partition);
+        Ok(state.head != Head::Lost && partitions.iter().all(has))
     }
 
     async fn enter_topic(

@@ -56,6 +56,7 @@ pub use self::replace::Rewind;
 use self::write::Seat;
 use super::{Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
 use crate::inspection::Inspection;
+use crate::source::TopicPartition;
 
 mod bulk;
 mod error;
@@ -157,8 +158,17 @@ impl Elasticsearch {
 
 #[async_trait]
 impl Sink for Elasticsearch {
-    async fn knows(&self, pipeline: &str) -> Result<bool, SinkError> {
-        self.ledger.head(&self.http, pipeline).await.map(|head| head.is_some())
+    async fn knows(&self, pipeline: &str, partitions: &[TopicPartition]) -> Result<bool, SinkError> {
+        if self.ledger.head(&self.http, pipeline).await?.is_none() {
+            return Ok(false);
+        }
+        for partition in partitions {
+            let key = LedgerKey { pipeline: pipeline.to_owned(), partition: partition.clone() };
+            if self.ledger.row(&self.http, &key).await?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn prepare(&self, pipeline: &str, declared: &Declared) -> Result<(), SinkError> {

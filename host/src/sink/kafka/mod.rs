@@ -31,6 +31,7 @@ use crate::command::Command;
 use crate::command::collapse::Origin;
 use crate::config::KafkaClient;
 use crate::inspection::Inspection;
+use crate::source::TopicPartition;
 
 /// The header that names a message.
 pub const ID: &str = "tidegate.id";
@@ -213,7 +214,7 @@ impl Sink for Kafka {
         false
     }
 
-    async fn knows(&self, _pipeline: &str) -> Result<bool, SinkError> {
+    async fn knows(&self, _pipeline: &str, _partitions: &[TopicPartition]) -> Result<bool, SinkError> {
         Err(self.no_ledger())
     }
 

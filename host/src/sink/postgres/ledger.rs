@@ -28,6 +28,29 @@ impl Ledger {
         Self { sink: sink.to_owned(), schema: quoted(schema), schema_name: schema.to_owned() }
     }
 
+    /// Whether the pipeline's head is there, and the rows of these partitions.
+    pub(super) async fn knows(
+        &self,
+        session: &mut Session,
+        pipeline: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<bool, Problem> {
+        if !self.has_head(session, pipeline).await? {
+            return Ok(false);
+        }
+        let sql = format!(
+            "SELECT 1 FROM {}.ledger WHERE pipeline = $1 AND sink = $2 AND topic = $3 AND partition = $4",
+            self.schema
+        );
+        for partition in partitions {
+            let (topic, number) = (&*partition.topic, i64::from(partition.partition));
+            if session.query(&sql, &[&pipeline, &self.sink, &topic, &number]).await?.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Whether the pipeline has started on this sink before.
     pub(super) async fn has_head(&self, session: &mut Session, pipeline: &str) -> Result<bool, Problem> {
         let sql = format!("SELECT 1 FROM {}.pipelines WHERE pipeline = $1 AND sink = $2", self.schema);

@@ -124,8 +124,8 @@ impl Postgres {
 
 #[async_trait]
 impl Sink for Postgres {
-    async fn knows(&self, pipeline: &str) -> Result<bool, SinkError> {
-        self.run(None, async |session| self.ledger.has_head(session, pipeline).await).await
+    async fn knows(&self, pipeline: &str, partitions: &[TopicPartition]) -> Result<bool, SinkError> {
+        self.run(None, async |session| self.ledger.knows(session, pipeline, partitions).await).await
     }
 
     async fn prepare(&self, pipeline: &str, declared: &Declared) -> Result<(), SinkError> {

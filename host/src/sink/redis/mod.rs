@@ -43,6 +43,7 @@ use self::ledger::Names;
 pub use self::replace::Rewind;
 use super::{Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written, now};
 use crate::inspection::Inspection;
+use crate::source::TopicPartition;
 
 mod cache;
 mod clear;
@@ -291,12 +292,16 @@ impl Redis {
 
 #[async_trait]
 impl Sink for Redis {
-    async fn knows(&self, pipeline: &str) -> Result<bool, SinkError> {
+    async fn knows(&self, pipeline: &str, partitions: &[TopicPartition]) -> Result<bool, SinkError> {
         let mut connection = self.any_connection().await?;
         let mut commands = Pipeline::new();
         commands.cmd("EXISTS").arg(self.names.head(pipeline));
+        for partition in partitions {
+            let key = LedgerKey { pipeline: pipeline.to_owned(), partition: partition.clone() };
+            commands.cmd("EXISTS").arg(self.names.row(&key));
+        }
         let answer = connection.demand(&commands).await;
-        Ok(self.finish(connection, answer)?.first() == Some(&::redis::Value::Int(1)))
+        Ok(self.finish(connection, answer)?.iter().all(|there| *there == ::redis::Value::Int(1)))
     }
 
     async fn prepare(&self, pipeline: &str, declared: &Declared) -> Result<(), SinkError> {

@@ -6,6 +6,25 @@ use super::error::Problem;
 use crate::sink::{HISTORY_ROWS, HistoryRow, LedgerKey, Standing, Step, Token, TopicHead, Written};
 use crate::source::{TopicFacts, TopicPartition};
 
+/// Whether the pipeline's head is there, and the rows of these partitions.
+pub(super) fn knows(
+    connection: &Connection,
+    pipeline: &str,
+    sink: &str,
+    partitions: &[TopicPartition],
+) -> Result<bool, Problem> {
+    if !has_head(connection, pipeline, sink)? {
+        return Ok(false);
+    }
+    for partition in partitions {
+        let key = LedgerKey { pipeline: pipeline.to_owned(), partition: partition.clone() };
+        if read(connection, sink, &key)?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Whether the pipeline has started on this sink before.
 pub(super) fn has_head(connection: &Connection, pipeline: &str, sink: &str) -> Result<bool, Problem> {
     let mut statement =

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::command::Command;
 use crate::inspection::Inspection;
+use crate::source::TopicPartition;
 
 mod cache;
 mod documents;
@@ -239,8 +240,8 @@ fn execute(
 
 #[async_trait]
 impl Sink for Sqlite {
-    async fn knows(&self, pipeline: &str) -> Result<bool, SinkError> {
-        self.run(|store, _| ledger::has_head(&store.connection, pipeline, &self.options.name))
+    async fn knows(&self, pipeline: &str, partitions: &[TopicPartition]) -> Result<bool, SinkError> {
+        self.run(|store, _| ledger::knows(&store.connection, pipeline, &self.options.name, partitions))
     }
 
     async fn prepare(&self, pipeline: &str, declared: &Declared) -> Result<(), SinkError> {
