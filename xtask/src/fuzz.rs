@@ -10,7 +10,7 @@ use crate::console;
 use crate::workspace::Workspace;
 
 /// Every target is a test of this name in `fuzz::`.
-pub const TARGETS: [&str; 5] = ["events", "modules", "answers", "configurations", "requests"];
+pub const TARGETS: [&str; 7] = ["lines", "events", "modules", "answers", "notes", "configurations", "requests"];
 
 /// The compiler's pass that counts branches, as stable Rust has it, and code that is quick enough. The passes are for the
 /// host alone, whose tests have the function that the pass calls; dependencies stay as they are built.

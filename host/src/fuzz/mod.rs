@@ -62,6 +62,11 @@ pub(crate) fn data(path: &str) -> PathBuf {
 }
 
 #[test]
+fn lines() {
+    play(&crate::source::fuzz::LINES);
+}
+
+#[test]
 fn events() {
     play(&crate::event::fuzz::EVENTS);
 }
@@ -79,6 +84,11 @@ fn answers() {
 #[test]
 fn configurations() {
     play(&crate::config::fuzz::CONFIGURATIONS);
+}
+
+#[test]
+fn notes() {
+    play(&crate::pipeline::fuzz::NOTES);
 }
 
 #[test]

@@ -11,6 +11,8 @@ mod commit;
 mod count;
 pub mod dead_letter;
 mod exchange;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod inspect;
 mod lane;
 mod left_out;

@@ -1,6 +1,8 @@
 //! Where records come from. A source knows partitions, offsets and the queues of the lanes; it never sees a sink.
 
 mod file;
+#[cfg(test)]
+pub(crate) mod fuzz;
 pub mod kafka;
 mod queue;
 pub mod recorded;

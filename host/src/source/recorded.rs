@@ -111,7 +111,7 @@ enum Encoding {
 ///
 /// # Errors
 /// When it is no recorded event.
-fn parse_line(line: &str) -> Result<Record, LineError> {
+pub(super) fn parse_line(line: &str) -> Result<Record, LineError> {
     let malformed = |error: serde_json::Error| LineError::Malformed { cause: without_line(&error) };
     let line: Line = serde_json::from_str(line).map_err(malformed)?;
     if i64::try_from(line.offset).is_err() {
@@ -137,14 +137,20 @@ fn parse_line(line: &str) -> Result<Record, LineError> {
 }
 
 /// serde_json's message counts the lines of what it was given, which is always the first; the caller knows the real
-/// one.
+/// one. It quotes names as they are, whole.
 fn without_line(error: &serde_json::Error) -> String {
+    const LONGEST: usize = 300;
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
-    match text.strip_suffix(&place) {
-        Some(cause) => format!("{cause}, at byte {}", error.column()),
-        None => text,
+    let mut cause = String::new();
+    for letter in text.strip_suffix(&place).unwrap_or(&text).chars() {
+        if cause.len() >= LONGEST {
+            cause.push('…');
+            break;
+        }
+        if letter.is_control() { cause.extend(letter.escape_default()) } else { cause.push(letter) }
     }
+    format!("{cause}, at byte {}", error.column())
 }
 
 fn bytes(member: &'static str, text: Option<String>, base64: Option<String>) -> Result<Option<Vec<u8>>, LineError> {
@@ -261,6 +267,16 @@ mod tests {
             "FOLDER/events.jsonl:1: the line is not UTF-8 from byte 11; record such a value as `value_base64`"
         );
         assert!(records(b"\n")[0].is_err(), "an empty line is no record");
+    }
+
+    #[test]
+    fn an_error_is_one_short_line_whatever_is_in_the_file() {
+        let told = |name: &str| parse_line(&format!("{{\"{name}\":1}}")).unwrap_err().to_string();
+        assert!(
+            told("a\\u001b[2J").starts_with("the line is no recorded event: unknown field `a\\u{1b}[2J`, expected")
+        );
+        let long = told(&"é".repeat(10_000));
+        assert!(long.len() < 400 && long.ends_with("é…, at byte 20003"), "{long}");
     }
 
     #[test]
