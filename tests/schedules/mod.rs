@@ -100,8 +100,8 @@ fn play(seed: u64, schedules: u64, tally: &Mutex<Tally>, failed: &AtomicBool) {
                 *tally.lock().unwrap().faults.entry(fault.kind()).or_default() += 1;
             }
         }
-        if faults.iter().any(Fault::loses) {
-            // A loss is found when the partition is next written.
+        if random.percent(50) {
+            // Else a loss is to be found although nothing comes.
             world.produce(40, &mut random);
         }
         world.settle();

@@ -85,6 +85,13 @@ impl Servers {
         ::redis::cmd("FLUSHALL").exec(&mut connection).unwrap();
     }
 
+    /// Up to where the cache's ledger has a partition of a pipeline; none where it does not know it.
+    pub(super) fn cached_to(&self, pipeline: &str, topic: &str, partition: usize) -> Option<u64> {
+        let mut connection = ::redis::Client::open(self.redis.url()).unwrap().get_connection().unwrap();
+        let row = format!("tidegate:{pipeline}:ledger:cache:{topic}:{partition}");
+        ::redis::cmd("HGET").arg(row).arg("next").query(&mut connection).unwrap()
+    }
+
     /// Ends PostgreSQL as a crash would, and starts it again.
     pub(super) fn restart_postgres(&mut self) {
         self.postgres.kill().unwrap();

@@ -199,6 +199,13 @@ impl World {
                 });
             }
         }
+        // A cache may have lost what was durable before.
+        let Stream { topic, pipeline, .. } = &self.streams[0];
+        for (partition, end) in topic.ends().into_iter().enumerate() {
+            run.until("the cache to be filled again", || {
+                (self.servers.cached_to(pipeline, &topic.name, partition) == u64::try_from(end).ok()).then_some(())
+            });
+        }
         for watcher in &self.watchers {
             // A look that begins now sees the end.
             let looks = watcher.looks() + 2;

@@ -6,6 +6,7 @@
 //!   A cache alone is cleared and filled again.
 //! - Offsets mean something as long as the topic is the same: one that has grown or was made anew stops the pipeline.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -13,13 +14,13 @@ use anyhow::{Context, anyhow};
 
 use super::commit::{Claims, CommitMetadata};
 use super::memo::{LastRecord, Memo};
-use super::write::{BoundSink, Ended, Stores};
+use super::write::{BoundSink, Stores};
 use crate::command::Port;
 use crate::config::{OnLost, OnLostCache};
 use crate::sink::{LedgerKey, Token, TopicHead};
 use crate::source::{Assigned, Claim, TopicPartition};
 
-/// How long a look at a cache may take that nobody waits for.
+/// How long a look at a ledger may take that nobody waits for.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Where a lane stands in a partition.
@@ -74,7 +75,7 @@ impl Stores {
     pub(super) async fn prepare(&self, bound: &BoundSink, committed: &[CommitMetadata]) -> anyhow::Result<()> {
         if bound.sink.keeps_ledger()
             && committed.iter().any(|commit| commit.sinks.contains(&bound.name))
-            && !self.patiently(bound, || bound.sink.knows(&self.pipeline, &[])).await?
+            && !self.patiently(bound, || bound.sink.knows(&self.pipeline)).await?
         {
             self.begin_afresh(bound, "is gone").await?;
         }
@@ -200,38 +201,43 @@ impl Stores {
         ))
     }
 
-    /// A ledger was found missing while a partition was written.
+    /// A ledger does not know a partition any more. Answers why to claim it again.
     ///
     /// # Errors
     /// When that stops the pipeline.
-    pub(super) async fn ledger_missing(&self, bound: &BoundSink, key: &LedgerKey) -> anyhow::Result<Ended> {
+    pub(super) async fn ledger_missing(&self, bound: &BoundSink, key: &LedgerKey) -> anyhow::Result<String> {
         let what = format!("does not know {} any more", key.partition);
         if self.rebuilds(bound) {
             self.begin_afresh_if_lost(bound, &what).await?;
         } else {
             self.begin_afresh(bound, &what).await?;
         }
-        Ok(Ended::ClaimAgain(format!("the ledger of sink `{}` does not know it any more", bound.name)))
+        Ok(format!("the ledger of sink `{}` does not know it any more", bound.name))
     }
 
-    /// Whether a cache has lost its ledger, or these partitions' part of it: where nothing comes to be written, nobody
-    /// else would find out. The head alone does not tell, since another owner may have filled its own part anew. One that
-    /// does not answer at once is asked another time.
+    /// Those of these partitions that a sink has elsewhere than they were left, and why to claim them again: the store
+    /// was emptied, or set back. Where nothing comes to be written, nobody else would find out. A sink that does not
+    /// answer at once is asked another time.
     ///
     /// # Errors
     /// When that stops the pipeline.
-    pub(super) async fn has_lost_a_cache(&self, partitions: &[TopicPartition]) -> anyhow::Result<bool> {
-        let caches = self.sinks.iter().filter(|bound| bound.ports == [Port::Cache] && bound.sink.keeps_ledger());
-        for bound in caches {
-            let knows = tokio::time::timeout(LOOK, bound.sink.knows(&self.pipeline, partitions)).await;
-            if matches!(knows, Ok(Ok(false))) {
-                if !self.rebuilds(bound) {
-                    self.begin_afresh(bound, "is gone").await?;
-                }
-                return Ok(true);
+    pub(super) async fn moved(&self, left: &[&Standing]) -> anyhow::Result<BTreeMap<TopicPartition, String>> {
+        let keys: Vec<LedgerKey> = left.iter().map(|standing| standing.key.clone()).collect();
+        let mut moved = BTreeMap::new();
+        for (place, bound) in self.sinks.iter().enumerate().filter(|(_, bound)| bound.sink.keeps_ledger()) {
+            let look = tokio::time::timeout(LOOK, bound.sink.positions(&keys)).await;
+            let Ok(Ok(positions)) = look else { continue };
+            for (standing, position) in left.iter().zip(positions) {
+                let why = match position {
+                    Some((token, next)) if token == standing.token && next == standing.next[place] => continue,
+                    Some((token, next)) if token == standing.token => bound.stands_at(next, standing.next[place]),
+                    Some(_) => bound.is_fenced(),
+                    None => self.ledger_missing(bound, &standing.key).await?,
+                };
+                moved.entry(standing.key.partition.clone()).or_insert(why);
             }
         }
-        Ok(false)
+        Ok(moved)
     }
 
     /// Whether a sink may be cleared and filled again: one that holds a cache and nothing else.
@@ -243,7 +249,7 @@ impl Stores {
     async fn begin_afresh_if_lost(&self, bound: &BoundSink, what: &str) -> anyhow::Result<()> {
         // Lanes that find it at once must not clear what one of them has filled already.
         let _one = self.beginning_afresh.lock().await;
-        if !self.patiently(bound, || bound.sink.knows(&self.pipeline, &[])).await? {
+        if !self.patiently(bound, || bound.sink.knows(&self.pipeline)).await? {
             self.begin_afresh(bound, what).await?;
         }
         Ok(())

@@ -40,6 +40,18 @@ pub(super) struct BoundSink {
     pub(super) sink: Arc<dyn Sink>,
 }
 
+impl BoundSink {
+    /// Why a partition has to be claimed again whose ledger has another offset.
+    pub(super) fn stands_at(&self, at: u64, left: u64) -> String {
+        format!("the ledger of sink `{}` stands at {at}, not at {left}", self.name)
+    }
+
+    /// Why one has to be whose ledger has another token.
+    pub(super) fn is_fenced(&self) -> String {
+        format!("another claim owns it in sink `{}`", self.name)
+    }
+}
+
 /// What the operator decided for the sad cases.
 #[derive(Debug, Clone)]
 pub(super) struct Policies {
@@ -296,14 +308,9 @@ impl Stores {
                 Answer::Not(Ended::Rest(format!("sink `{}`: {first}", bound.name)))
             }
             Written::Rejected(bad) | Written::Clashes(bad) => Answer::Rejected(bad),
-            Written::StandsAt(at) => Answer::Not(Ended::ClaimAgain(format!(
-                "the ledger of sink `{}` stands at {at}, not at {from}",
-                bound.name
-            ))),
-            Written::Fenced => {
-                Answer::Not(Ended::ClaimAgain(format!("another claim owns it in sink `{}`", bound.name)))
-            }
-            Written::LedgerMissing => Answer::Not(self.ledger_missing(bound, key).await?),
+            Written::StandsAt(at) => Answer::Not(Ended::ClaimAgain(bound.stands_at(at, from))),
+            Written::Fenced => Answer::Not(Ended::ClaimAgain(bound.is_fenced())),
+            Written::LedgerMissing => Answer::Not(Ended::ClaimAgain(self.ledger_missing(bound, key).await?)),
         })
     }
 

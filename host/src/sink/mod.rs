@@ -236,12 +236,11 @@ pub trait Sink: Send + Sync {
         true
     }
 
-    /// Whether this pipeline has started on this sink before, and the sink still knows of it: whether the ledger has its
-    /// head, and the rows of all these partitions.
+    /// Whether this pipeline has started on this sink before: whether the ledger has its head.
     ///
     /// # Errors
     /// As [`SinkError`] says.
-    async fn knows(&self, pipeline: &str, partitions: &[TopicPartition]) -> Result<bool, SinkError>;
+    async fn knows(&self, pipeline: &str) -> Result<bool, SinkError>;
 
     /// Holds what the transforms declared against the store, makes what a first start has to make, and enters the
     /// pipeline's head in the ledger if it is not there. Called before the first claim, and again with the same or
@@ -270,6 +269,13 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// As [`SinkError`] says.
     async fn claim(&self, key: &LedgerKey, token: Token, start: u64) -> Result<Standing, SinkError>;
+
+    /// Under which token the ledger has each of these rows, and at which next offset; none where it does not know one.
+    /// Locks nothing, so that it may be old by the time that it is read.
+    ///
+    /// # Errors
+    /// As [`SinkError`] says.
+    async fn positions(&self, keys: &[LedgerKey]) -> Result<Vec<Option<(Token, u64)>>, SinkError>;
 
     /// Executes the commands and moves the ledger, or does neither.
     ///

@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use super::{Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written, now};
 use crate::command::Command;
 use crate::inspection::Inspection;
-use crate::source::TopicPartition;
 
 /// The sink.
 #[derive(Debug, Default)]
@@ -74,11 +73,8 @@ impl Ledger {
 
 #[async_trait]
 impl Sink for Null {
-    async fn knows(&self, pipeline: &str, partitions: &[TopicPartition]) -> Result<bool, SinkError> {
-        let ledger = self.ledger();
-        let row =
-            |partition: &TopicPartition| LedgerKey { pipeline: pipeline.to_owned(), partition: partition.clone() };
-        Ok(ledger.heads.contains(pipeline) && partitions.iter().all(|one| ledger.rows.contains_key(&row(one))))
+    async fn knows(&self, pipeline: &str) -> Result<bool, SinkError> {
+        Ok(self.ledger().heads.contains(pipeline))
     }
 
     async fn prepare(&self, pipeline: &str, _declared: &Declared) -> Result<(), SinkError> {
@@ -112,6 +108,11 @@ impl Sink for Null {
         }
         ledger.rows.insert(key.clone(), Row { token, next: start, digest: String::new(), note: String::new() });
         Ok(Standing { next: start, known: false, note: String::new() })
+    }
+
+    async fn positions(&self, keys: &[LedgerKey]) -> Result<Vec<Option<(Token, u64)>>, SinkError> {
+        let ledger = self.ledger();
+        Ok(keys.iter().map(|key| ledger.rows.get(key).map(|row| (row.token, row.next))).collect())
     }
 
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {

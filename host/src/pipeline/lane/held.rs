@@ -209,15 +209,15 @@ impl Running {
         }
     }
 
-    /// Claims everything again where a cache has lost its ledger: that fills it from the start.
+    /// Claims the partitions again that a store has elsewhere than this lane left them: what is missing there is written
+    /// once more.
     ///
     /// # Errors
     /// When that stops the pipeline.
-    pub(super) fn look_after_caches(&mut self) -> anyhow::Result<()> {
-        let held: Vec<_> = self.held.iter().filter(|(_, held)| !held.lost).map(|(one, _)| one.clone()).collect();
-        if self.lane.runtime.block_on(self.lane.stores.has_lost_a_cache(&held))? {
-            held.iter().for_each(|partition| self.claim_again(partition, "a cache has lost its ledger"));
-        }
+    pub(super) fn look_after_ledgers(&mut self) -> anyhow::Result<()> {
+        let left: Vec<_> = self.held.values().filter(|held| !held.lost).map(|held| &held.standing).collect();
+        let moved = self.lane.runtime.block_on(self.lane.stores.moved(&left))?;
+        moved.iter().for_each(|(partition, why)| self.claim_again(partition, why));
         self.looked = Instant::now();
         Ok(())
     }

@@ -35,7 +35,7 @@ pub(super) trait Prepare: Send {
     fn prepare(&mut self, records: Vec<Record>, by: By) -> anyhow::Result<Prepared>;
 }
 
-/// How often a lane looks whether a cache still knows the pipeline.
+/// How often a lane looks whether the stores are as it left them.
 const LOOK_AFTER: Duration = Duration::from_secs(5);
 
 /// A lane before it runs.
@@ -65,7 +65,7 @@ struct Running {
     summary: PipelineSummary,
     /// When the ledgers of all partitions were last moved along.
     advanced: Instant,
-    /// When the caches were last looked at.
+    /// When the ledgers were last looked at.
     looked: Instant,
 }
 
@@ -175,7 +175,7 @@ impl Running {
             }
             if self.looked.elapsed() >= LOOK_AFTER {
                 self.settle()?;
-                self.look_after_caches()?;
+                self.look_after_ledgers()?;
             }
         }
         Ok(())

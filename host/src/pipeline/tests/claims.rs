@@ -60,6 +60,18 @@ impl Played {
         }
     }
 
+    /// Waits until the lane wants to claim a partition again.
+    fn claims_again(&self) -> TopicPartition {
+        let begin = Instant::now();
+        loop {
+            assert!(begin.elapsed() < Duration::from_secs(60), "nobody has found it out");
+            let told = self.control.recv_timeout(Duration::from_secs(60)).expect("it finds out");
+            if let Control::ClaimAgain { partition } = told {
+                return partition;
+            }
+        }
+    }
+
     pub(super) fn give(&self, partition: u32, offset: u64, claim: Claim) {
         self.give_value(partition, offset, claim, "");
     }
@@ -251,6 +263,26 @@ fn a_cache_that_was_emptied_is_filled_again_also_where_that_is_found_by_a_claim(
     played.end();
 }
 
+#[test]
+fn a_store_that_was_set_back_while_nothing_came_gets_again_what_it_lost() {
+    let (tables, cache) = (Arc::new(Store::default()), Arc::new(Store::default()));
+    let played = Played::new(&Site::new(vec![(TABLES, tables), (CACHE, cache.clone())]));
+    let claims = [0, 1].map(|partition| played.assign(assigned(partition)).1);
+    for (partition, offset) in [(0, 0), (1, 0), (1, 1)] {
+        played.give(partition, offset, claims[usize::try_from(partition).unwrap()]);
+        played.durable(partition, offset + 1);
+    }
+    cache.set_back(1);
+    assert_eq!(played.claims_again(), of(1), "the other one is as it was left");
+    let (offset, claim) = played.assign(assigned(1));
+    assert_eq!(offset, 0, "the last one that it has, to know the topic again");
+    played.give(1, 0, claim);
+    played.give(1, 1, claim);
+    played.durable(1, 2);
+    assert_eq!(cache.model().cache.len(), 3);
+    played.end();
+}
+
 /// Its head is there again before the one that is idle looks.
 #[test]
 fn a_cache_that_another_replica_has_begun_to_fill_again_is_filled_again_by_one_that_is_idle() {
@@ -264,14 +296,7 @@ fn a_cache_that_another_replica_has_begun_to_fill_again_is_filled_again_by_one_t
     let [busy, idle] = played;
     cache.lose_everything();
     assert_eq!(busy.assign(assigned(0)).0, 0, "from the start");
-    let begin = Instant::now();
-    loop {
-        assert!(begin.elapsed() < Duration::from_secs(60), "nobody has found it out");
-        let told = idle.control.recv_timeout(Duration::from_secs(60)).expect("it finds out");
-        if let Control::ClaimAgain { partition } = told {
-            break assert_eq!(partition, of(1));
-        }
-    }
+    assert_eq!(idle.claims_again(), of(1));
     assert_eq!(idle.assign(assigned(1)).0, 0, "from the start");
     assert_eq!(cache.cleared(), 1, "not what the busy one has filled again");
     busy.end();

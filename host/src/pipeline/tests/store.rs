@@ -11,7 +11,6 @@ use crate::sink::model::Model;
 use crate::sink::{
     BadWrite, Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written,
 };
-use crate::source::TopicPartition;
 
 /// What goes wrong with one write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +129,14 @@ impl Store {
         (state.model, state.rows, state.head) = (Model::default(), Rows::new(), Head::Lost);
     }
 
+    /// Comes back without its last writes, so many.
+    pub(super) fn set_back(&self, writes: usize) {
+        let mut state = self.state();
+        let kept = state.history.len() - writes;
+        state.history.truncate(kept + 1);
+        (state.model, state.rows) = state.history.pop().unwrap();
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -159,10 +166,8 @@ impl Sink for Store {
         !self.silent
     }
 
-    async fn knows(&self, _pipeline: &str, partitions: &[TopicPartition]) -> Result<bool, SinkError> {
-        let state = self.state();
-        let has = |partition: &TopicPartition| state.rows.keys().any(|key| key.partition == *partition);
-        Ok(state.head != Head::Lost && partitions.iter().all(has))
+    async fn knows(&self, _pipeline: &str) -> Result<bool, SinkError> {
+        Ok(self.state().head != Head::Lost)
     }
 
     async fn enter_topic(
@@ -206,6 +211,11 @@ impl Sink for Store {
         let row = state.rows.entry(key.clone()).or_insert((token, start, String::new()));
         row.0 = token;
         Ok(Standing { next: row.1, known, note: row.2.clone() })
+    }
+
+    async fn positions(&self, keys: &[LedgerKey]) -> Result<Vec<Option<(Token, u64)>>, SinkError> {
+        let state = self.state();
+        Ok(keys.iter().map(|key| state.rows.get(key).map(|(token, next, _)| (*token, *next))).collect())
     }
 
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {

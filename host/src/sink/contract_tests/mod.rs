@@ -163,12 +163,11 @@ async fn the_ledger_is_compared_and_set(sink: &dyn Sink, port: Port) {
     assert_eq!(sink.enter_topic("p", "other", &head(1, 0), false).await.unwrap(), head(1, 0));
 
     // Pipelines and partitions have rows of their own.
-    let partition = |partition| key("p", partition).partition;
-    assert!(sink.knows("p", &[]).await.unwrap());
-    assert!(sink.knows("p", &[partition(0)]).await.unwrap());
-    assert!(!sink.knows("p", &[partition(0), partition(9)]).await.unwrap());
-    assert!(!sink.knows("q", &[]).await.unwrap());
-    assert!(!sink.knows("q", &[partition(0)]).await.unwrap());
+    assert!(sink.knows("p").await.unwrap());
+    assert!(!sink.knows("q").await.unwrap());
+    let positions = sink.positions(&[key("p", 0), key("p", 9), key("q", 0)]).await.unwrap();
+    assert_eq!(positions, [Some((Token(13), 1003)), None, None]);
+    assert_eq!(sink.positions(&[]).await.unwrap(), []);
     // An index belongs to one pipeline.
     sink.prepare("q", &Declared { indexes: vec![], ..declared() }).await.unwrap();
     assert_eq!(sink.claim(&key("q", 0), Token(1), 3).await.unwrap(), stands(3, false));
@@ -276,9 +275,9 @@ async fn a_cleared_cache_begins_afresh(bench: &dyn Bench) {
 
     sink.clear_cache("p", &["a:*".into(), "c[d]".into()]).await.unwrap();
     assert_eq!(bench.contents().cache.keys().collect::<Vec<_>>(), ["a%", "b", "c"]);
+    assert_eq!(sink.positions(&[key("p", 0)]).await.unwrap(), [None]);
     assert_eq!(owner.write(5, 6, &[set("b", "late")]).await, Written::LedgerMissing);
-    assert!(sink.knows("p", &[]).await.unwrap());
-    assert!(!sink.knows("p", &[key("p", 0).partition]).await.unwrap());
+    assert!(sink.knows("p").await.unwrap());
     assert_eq!(Owner::claim(sink.as_ref(), 2).await.1, stands(0, false));
     assert_eq!(sink.claim(&other, Token(8), 0).await.unwrap(), stands(3, true), "another pipeline's ledger");
 

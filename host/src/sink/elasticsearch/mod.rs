@@ -48,6 +48,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 
 use self::http::Http;
 use self::indexes::{Made, Names};
@@ -56,7 +57,6 @@ pub use self::replace::Rewind;
 use self::write::Seat;
 use super::{Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
 use crate::inspection::Inspection;
-use crate::source::TopicPartition;
 
 mod bulk;
 mod error;
@@ -158,17 +158,8 @@ impl Elasticsearch {
 
 #[async_trait]
 impl Sink for Elasticsearch {
-    async fn knows(&self, pipeline: &str, partitions: &[TopicPartition]) -> Result<bool, SinkError> {
-        if self.ledger.head(&self.http, pipeline).await?.is_none() {
-            return Ok(false);
-        }
-        for partition in partitions {
-            let key = LedgerKey { pipeline: pipeline.to_owned(), partition: partition.clone() };
-            if self.ledger.row(&self.http, &key).await?.is_none() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    async fn knows(&self, pipeline: &str) -> Result<bool, SinkError> {
+        self.ledger.head(&self.http, pipeline).await.map(|head| head.is_some())
     }
 
     async fn prepare(&self, pipeline: &str, declared: &Declared) -> Result<(), SinkError> {
@@ -187,6 +178,14 @@ impl Sink for Elasticsearch {
 
     async fn claim(&self, key: &LedgerKey, token: Token, start: u64) -> Result<Standing, SinkError> {
         self.claim_row(key, token, start).await
+    }
+
+    async fn positions(&self, keys: &[LedgerKey]) -> Result<Vec<Option<(Token, u64)>>, SinkError> {
+        let position = async |key: &LedgerKey| {
+            let row = self.ledger.row(&self.http, key).await?;
+            row.map(|(row, _)| Ok((row.token()?, row.next))).transpose()
+        };
+        try_join_all(keys.iter().map(position)).await
     }
 
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {

@@ -31,7 +31,6 @@ use crate::command::Command;
 use crate::command::collapse::Origin;
 use crate::config::KafkaClient;
 use crate::inspection::Inspection;
-use crate::source::TopicPartition;
 
 /// The header that names a message.
 pub const ID: &str = "tidegate.id";
@@ -214,7 +213,7 @@ impl Sink for Kafka {
         false
     }
 
-    async fn knows(&self, _pipeline: &str, _partitions: &[TopicPartition]) -> Result<bool, SinkError> {
+    async fn knows(&self, _pipeline: &str) -> Result<bool, SinkError> {
         Err(self.no_ledger())
     }
 
@@ -234,6 +233,10 @@ impl Sink for Kafka {
     }
 
     async fn claim(&self, _key: &LedgerKey, _token: Token, _start: u64) -> Result<Standing, SinkError> {
+        Err(self.no_ledger())
+    }
+
+    async fn positions(&self, _keys: &[LedgerKey]) -> Result<Vec<Option<(Token, u64)>>, SinkError> {
         Err(self.no_ledger())
     }
 

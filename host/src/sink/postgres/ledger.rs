@@ -28,29 +28,6 @@ impl Ledger {
         Self { sink: sink.to_owned(), schema: quoted(schema), schema_name: schema.to_owned() }
     }
 
-    /// Whether the pipeline's head is there, and the rows of these partitions.
-    pub(super) async fn knows(
-        &self,
-        session: &mut Session,
-        pipeline: &str,
-        partitions: &[TopicPartition],
-    ) -> Result<bool, Problem> {
-        if !self.has_head(session, pipeline).await? {
-            return Ok(false);
-        }
-        let sql = format!(
-            "SELECT 1 FROM {}.ledger WHERE pipeline = $1 AND sink = $2 AND topic = $3 AND partition = $4",
-            self.schema
-        );
-        for partition in partitions {
-            let (topic, number) = (&*partition.topic, i64::from(partition.partition));
-            if session.query(&sql, &[&pipeline, &self.sink, &topic, &number]).await?.is_empty() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
     /// Whether the pipeline has started on this sink before.
     pub(super) async fn has_head(&self, session: &mut Session, pipeline: &str) -> Result<bool, Problem> {
         let sql = format!("SELECT 1 FROM {}.pipelines WHERE pipeline = $1 AND sink = $2", self.schema);
@@ -360,12 +337,7 @@ impl Ledger {
                 return Ok(Ok((row.try_get(0)?, stands.try_get(0)?)));
             }
         }
-        let sql = format!(
-            "SELECT token, next_offset FROM {}.ledger
-             WHERE pipeline = $1 AND sink = $2 AND topic = $3 AND partition = $4",
-            self.schema
-        );
-        let rows = session.query(&sql, &[pipeline, &self.sink, &topic, &number]).await?;
+        let rows = session.query(&self.row(), &[pipeline, &self.sink, &topic, &number]).await?;
         let Some(row) = rows.first() else { return Ok(Err(Written::LedgerMissing)) };
         // The token is compared as text, and told apart here by whether it was ours.
         let held: String = row.try_get(0)?;
@@ -373,6 +345,32 @@ impl Ledger {
             return Ok(Err(Written::Fenced));
         }
         Ok(Err(step.refused(step.token, self.offset(step.key, row, 1)?)))
+    }
+
+    /// Whose the partition is, and where it stands. What is no token is nobody's.
+    pub(super) async fn position(
+        &self,
+        session: &mut Session,
+        key: &LedgerKey,
+    ) -> Result<Option<(Token, u64)>, Problem> {
+        let rows = session
+            .query(
+                &self.row(),
+                &[&key.pipeline, &self.sink, &&*key.partition.topic, &i64::from(key.partition.partition)],
+            )
+            .await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let token = u128::from_str_radix(row.try_get(0)?, 16).unwrap_or_default();
+        Ok(Some((Token(token), self.offset(key, row, 1)?)))
+    }
+
+    /// Reads the token and the next offset of a partition.
+    fn row(&self) -> String {
+        format!(
+            "SELECT token, next_offset FROM {}.ledger
+             WHERE pipeline = $1 AND sink = $2 AND topic = $3 AND partition = $4",
+            self.schema
+        )
     }
 
     fn offset(&self, key: &LedgerKey, row: &Row, column: usize) -> Result<u64, Problem> {

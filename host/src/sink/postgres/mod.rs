@@ -124,8 +124,8 @@ impl Postgres {
 
 #[async_trait]
 impl Sink for Postgres {
-    async fn knows(&self, pipeline: &str, partitions: &[TopicPartition]) -> Result<bool, SinkError> {
-        self.run(None, async |session| self.ledger.knows(session, pipeline, partitions).await).await
+    async fn knows(&self, pipeline: &str) -> Result<bool, SinkError> {
+        self.run(None, async |session| self.ledger.has_head(session, pipeline).await).await
     }
 
     async fn prepare(&self, pipeline: &str, declared: &Declared) -> Result<(), SinkError> {
@@ -161,6 +161,17 @@ impl Sink for Postgres {
         let (standing, ctid) = claimed?;
         self.remember(key, ctid);
         Ok(standing)
+    }
+
+    async fn positions(&self, keys: &[LedgerKey]) -> Result<Vec<Option<(Token, u64)>>, SinkError> {
+        let look = async |session: &mut Session| {
+            let mut positions = Vec::with_capacity(keys.len());
+            for key in keys {
+                positions.push(self.ledger.position(session, key).await?);
+            }
+            Ok(positions)
+        };
+        self.run(None, look).await
     }
 
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {

@@ -43,7 +43,6 @@ use self::ledger::Names;
 pub use self::replace::Rewind;
 use super::{Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written, now};
 use crate::inspection::Inspection;
-use crate::source::TopicPartition;
 
 mod cache;
 mod clear;
@@ -292,16 +291,12 @@ impl Redis {
 
 #[async_trait]
 impl Sink for Redis {
-    async fn knows(&self, pipeline: &str, partitions: &[TopicPartition]) -> Result<bool, SinkError> {
+    async fn knows(&self, pipeline: &str) -> Result<bool, SinkError> {
         let mut connection = self.any_connection().await?;
         let mut commands = Pipeline::new();
         commands.cmd("EXISTS").arg(self.names.head(pipeline));
-        for partition in partitions {
-            let key = LedgerKey { pipeline: pipeline.to_owned(), partition: partition.clone() };
-            commands.cmd("EXISTS").arg(self.names.row(&key));
-        }
         let answer = connection.demand(&commands).await;
-        Ok(self.finish(connection, answer)?.iter().all(|there| *there == ::redis::Value::Int(1)))
+        Ok(self.finish(connection, answer)?.first() == Some(&::redis::Value::Int(1)))
     }
 
     async fn prepare(&self, pipeline: &str, declared: &Declared) -> Result<(), SinkError> {
@@ -327,6 +322,17 @@ impl Sink for Redis {
         let mut connection = self.connection(&self.names.row(key)).await?;
         let answer = self.claim_on(&mut connection, key, token, start).await;
         self.finish(connection, answer)
+    }
+
+    async fn positions(&self, keys: &[LedgerKey]) -> Result<Vec<Option<(Token, u64)>>, SinkError> {
+        let mut connection = self.any_connection().await?;
+        let rows: Vec<String> = keys.iter().map(|key| self.names.row(key)).collect();
+        let mut commands = Pipeline::new();
+        rows.iter().for_each(|row| ledger::read(&mut commands, row));
+        let answer = connection.demand(&commands).await;
+        let answers = self.finish(connection, answer)?;
+        let position = |(row, answer): (&String, _)| Ok(ledger::row(answer, row)?.map(|row| (row.token, row.next)));
+        rows.iter().zip(&answers).map(position).collect()
     }
 
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {

@@ -245,7 +245,7 @@ impl Replacement for Rewind {
     }
 
     async fn begin(&self, topics: &[(String, TopicFacts)]) -> Result<(), SinkError> {
-        if !self.real.knows(&self.pipeline, &[]).await? {
+        if !self.real.knows(&self.pipeline).await? {
             return Err(SinkError::Stop(format!(
                 "there is no key {}, so that there is nothing to replace: `tidegate run` fills the cache from the start",
                 self.real.names.head(&self.pipeline)

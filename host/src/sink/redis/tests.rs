@@ -283,7 +283,7 @@ async fn a_store_that_is_emptied_in_mid_run_is_told_and_filled_afresh() {
     run.write(&[set("k", "1")]).await;
     server.ask::<()>("FLUSHALL");
     assert_eq!(run.write(&[set("k", "2")]).await, Written::LedgerMissing);
-    assert!(!run.sink.knows("p", &[]).await.unwrap());
+    assert!(!run.sink.knows("p").await.unwrap());
     assert!(stopped(run.sink.claim(&run.key, Token(2), 0).await).contains("tidegate:p:head:store"));
     assert_eq!(server.ask::<i64>("DBSIZE"), 0);
     run.sink.clear_cache("p", &["*".into()]).await.unwrap();

@@ -6,25 +6,6 @@ use super::error::Problem;
 use crate::sink::{HISTORY_ROWS, HistoryRow, LedgerKey, Standing, Step, Token, TopicHead, Written};
 use crate::source::{TopicFacts, TopicPartition};
 
-/// Whether the pipeline's head is there, and the rows of these partitions.
-pub(super) fn knows(
-    connection: &Connection,
-    pipeline: &str,
-    sink: &str,
-    partitions: &[TopicPartition],
-) -> Result<bool, Problem> {
-    if !has_head(connection, pipeline, sink)? {
-        return Ok(false);
-    }
-    for partition in partitions {
-        let key = LedgerKey { pipeline: pipeline.to_owned(), partition: partition.clone() };
-        if read(connection, sink, &key)?.is_none() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
 /// Whether the pipeline has started on this sink before.
 pub(super) fn has_head(connection: &Connection, pipeline: &str, sink: &str) -> Result<bool, Problem> {
     let mut statement =
@@ -167,6 +148,12 @@ pub(super) fn history(connection: &Connection, sink: &str, pipeline: &str) -> Re
         rows.push(HistoryRow::new(partition, offset, &row.get::<_, String>(3)?, row.get(4)?));
     }
     Ok(HistoryRow::ordered(rows))
+}
+
+/// Whose the partition is, and where it stands. What is no token is nobody's.
+pub(super) fn position(connection: &Connection, sink: &str, key: &LedgerKey) -> Result<Option<(Token, u64)>, Problem> {
+    let row = read(connection, sink, key)?;
+    Ok(row.map(|(token, next, _)| (Token(u128::from_str_radix(&token, 16).unwrap_or_default()), next)))
 }
 
 fn read(connection: &Connection, sink: &str, key: &LedgerKey) -> Result<Option<(String, u64, String)>, Problem> {

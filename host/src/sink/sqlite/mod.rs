@@ -28,7 +28,6 @@ use super::{
 };
 use crate::command::Command;
 use crate::inspection::Inspection;
-use crate::source::TopicPartition;
 
 mod cache;
 mod documents;
@@ -240,8 +239,8 @@ fn execute(
 
 #[async_trait]
 impl Sink for Sqlite {
-    async fn knows(&self, pipeline: &str, partitions: &[TopicPartition]) -> Result<bool, SinkError> {
-        self.run(|store, _| ledger::knows(&store.connection, pipeline, &self.options.name, partitions))
+    async fn knows(&self, pipeline: &str) -> Result<bool, SinkError> {
+        self.run(|store, _| ledger::has_head(&store.connection, pipeline, &self.options.name))
     }
 
     async fn prepare(&self, pipeline: &str, declared: &Declared) -> Result<(), SinkError> {
@@ -269,6 +268,12 @@ impl Sink for Sqlite {
             let standing = ledger::claim(&transaction, &self.options.name, key, token, start, now)?;
             transaction.commit()?;
             Ok(standing)
+        })
+    }
+
+    async fn positions(&self, keys: &[LedgerKey]) -> Result<Vec<Option<(Token, u64)>>, SinkError> {
+        self.run(|store, _| {
+            keys.iter().map(|key| ledger::position(&store.connection, &self.options.name, key)).collect()
         })
     }
 

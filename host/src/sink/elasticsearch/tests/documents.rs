@@ -192,7 +192,7 @@ fn credentials_are_sent_and_never_shown() {
             let options =
                 Options { urls: vec![proxy.url.clone()], credentials: Some(credentials.clone()), ..bench.options() };
             let sink = Elasticsearch::open(options).unwrap();
-            assert!(!sink.knows("p", &[]).await.unwrap());
+            assert!(!sink.knows("p").await.unwrap());
             assert!(proxy.take().contains(header));
             assert!(!format!("{credentials:?} {sink:?}").contains("hunter2"));
         }
@@ -207,7 +207,7 @@ fn another_address_answers_when_one_does_not() {
         assert_eq!(run.write(1, &[(0, index("a", "{}"))]).await, Written::Applied);
         let urls = vec!["http://127.0.0.1:1".into()];
         let sink = Elasticsearch::open(Options { urls, ..bench.options() }).unwrap();
-        let Err(SinkError::Retry(cause)) = sink.knows("p", &[]).await else { panic!("not to be tried again") };
+        let Err(SinkError::Retry(cause)) = sink.knows("p").await else { panic!("not to be tried again") };
         assert!(cause.contains("http://127.0.0.1:1/ gives no answer"), "{cause}");
     });
 }

@@ -80,7 +80,7 @@ fn a_ledger_that_is_deleted_is_told_and_not_made_up_for() {
         bench.ask("DELETE", &format!("{}ledger-000001", bench.prefix), &Value::Null);
         assert_eq!(run.write(2, &[(1, index("a", "{}"))]).await, Written::LedgerMissing);
         assert!(stop(run.sink.claim(&key(), Token(2), 0).await.map(drop)).contains("restart"));
-        assert!(!run.sink.knows("p", &[]).await.unwrap());
+        assert!(!run.sink.knows("p").await.unwrap());
         // The documents are still there: to begin afresh over them would show old states.
         let cause = stop(run.sink.prepare("p", &declared()).await);
         assert!(cause.contains("the ledger does not know it"), "{cause}");

@@ -7,7 +7,7 @@ async fn faults(bench: &PostgresBench, declared: &Declared) -> String {
     let told = stopped(sink.prepare("p", declared).await);
     let lines = sink.inspect(declared).await.unwrap().faults;
     assert!(lines.iter().any(|line| told.contains(line)), "{told}: {lines:?}");
-    assert!(!sink.knows("p", &[]).await.unwrap(), "nothing is entered before all is well");
+    assert!(!sink.knows("p").await.unwrap(), "nothing is entered before all is well");
     told
 }
 

@@ -114,19 +114,19 @@ async fn passwords_tls_and_a_restart() {
         [(mode("require"), true), (mode("verify-full"), true), (mode("prefer"), false), (mode("prefer"), true)]
     {
         let sink = cluster.open("localhost", password, &parameters, ca);
-        assert!(!sink.knows("p", &[]).await.unwrap(), "{parameters}");
+        assert!(!sink.knows("p").await.unwrap(), "{parameters}");
     }
     // Neither a certificate of nobody's nor another name is taken.
     for (host, parameters, ca) in
         [("localhost", "sslmode=require", false), ("127.0.0.1", "sslmode=require", true), ("127.0.0.1", "", true)]
     {
-        let told = stopped(cluster.open(host, password, parameters, ca).knows("p", &[]).await);
+        let told = stopped(cluster.open(host, password, parameters, ca).knows("p").await);
         assert!(told.contains("TLS") && told.contains("certificate"), "{told}");
     }
     let plain = cluster.open("localhost", password, "sslmode=disable", false);
     let told = stopped(plain.inspect(&Declared::default()).await);
     assert!(told.contains("28000") && told.contains("sslmode=require"), "{told}");
-    let told = stopped(cluster.open("localhost", "wrong", "sslmode=require", true).knows("p", &[]).await);
+    let told = stopped(cluster.open("localhost", "wrong", "sslmode=require", true).knows("p").await);
     assert!(told.contains("28P01") && told.contains("password") && !told.contains("wrong"), "{told}");
 
     let socket = cluster.folder.path().display().to_string().replace('/', "%2F");

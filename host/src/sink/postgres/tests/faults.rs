@@ -238,7 +238,7 @@ async fn a_ledger_that_goes_away_is_told_and_not_made_anew() {
     assert_eq!(run.write(&[]).await, Written::LedgerMissing);
     bench.sql("DROP SCHEMA tidegate CASCADE");
     assert_eq!(run.write(&[]).await, Written::LedgerMissing);
-    assert!(!run.sink.knows("p", &[]).await.unwrap());
+    assert!(!run.sink.knows("p").await.unwrap());
     assert!(stopped(run.sink.clear_cache("p", &[]).await).contains("no cache"));
 }
 
@@ -247,15 +247,15 @@ async fn an_address_that_leads_nowhere_is_told_by_what_is_wrong_with_it() {
     let bench = PostgresBench::new();
     let open = |url: String| Postgres::open(super::super::Options { url, ..bench.options() }).unwrap();
     let absent = open(format!("{}_absent", bench.url()));
-    assert!(stopped(absent.knows("p", &[]).await).contains("3D000"));
+    assert!(stopped(absent.knows("p").await).contains("3D000"));
     let user = open(bench.url().replace("postgres@", "no_such_user:secret@"));
-    let told = stopped(user.knows("p", &[]).await);
+    let told = stopped(user.knows("p").await);
     assert!(told.contains("28000") && !told.contains("secret"), "{told}");
     let away = open("postgres://u:secret@127.0.0.1:1/db".into());
-    let told = passing(away.knows("p", &[]).await);
+    let told = passing(away.knows("p").await);
     assert!(told.contains("127.0.0.1:1/db") && !told.contains("secret"), "{told}");
     let plain = open(format!("{}?sslmode=require", bench.url()));
-    assert!(stopped(plain.knows("p", &[]).await).contains("TLS"));
+    assert!(stopped(plain.knows("p").await).contains("TLS"));
 }
 
 #[tokio::test]

@@ -38,12 +38,12 @@ async fn who_may_not_come_in_is_told_without_the_password() {
     let sink = |url: String| Redis::open(Options { url, ..server.options() });
     let port = server.port();
     for url in [format!("redis://app:hushed@127.0.0.1:{port}"), format!("redis://app:right@127.0.0.1:{port}/99")] {
-        let told = stopped(sink(url).unwrap().knows("p", &[]).await);
+        let told = stopped(sink(url).unwrap().knows("p").await);
         assert!(told.contains("url") && !told.contains("hushed") && !told.contains("right@"), "{told}");
     }
     server.ask::<()>("CONFIG SET requirepass hushed");
-    assert!(stopped(sink(server.url()).unwrap().knows("p", &[]).await).contains("NOAUTH"));
-    let told = retried(sink("redis://app:hushed@127.0.0.1:1".into()).unwrap().knows("p", &[]).await);
+    assert!(stopped(sink(server.url()).unwrap().knows("p").await).contains("NOAUTH"));
+    let told = retried(sink("redis://app:hushed@127.0.0.1:1".into()).unwrap().knows("p").await);
     assert!(told.contains("127.0.0.1:1") && !told.contains("hushed"), "{told}");
     let told = stopped(sink("redis//app:hushed@x".into()));
     assert!(told.contains("redis://") && !told.contains("hushed"), "{told}");
@@ -58,7 +58,7 @@ async fn a_server_with_too_many_clients_is_tried_again() {
     server.ask::<()>("CONFIG SET maxclients 1");
     for user in ["", "app:secret@"] {
         let url = format!("redis://{user}127.0.0.1:{}", server.port());
-        retried(Redis::open(Options { url, ..server.options() }).unwrap().knows("p", &[]).await);
+        retried(Redis::open(Options { url, ..server.options() }).unwrap().knows("p").await);
     }
 }
 
@@ -106,7 +106,7 @@ async fn tls_wants_the_certificates_that_it_was_told() {
     let told = retried(Redis::open(without).unwrap().inspect(&declared(&["k"])).await);
     assert!(told.contains("write `url` with rediss://"), "{told}");
     let stranger = Options { ca: None, identity: None, ..options.clone() };
-    assert!(stopped(Redis::open(stranger).unwrap().knows("p", &[]).await).contains("`ca`"));
+    assert!(stopped(Redis::open(stranger).unwrap().knows("p").await).contains("`ca`"));
     let plain = Options { url: server.url(), ..options.clone() };
     assert!(stopped(Redis::open(plain)).contains("rediss://"));
     let missing = Options { ca: Some(file("none.pem")), ..options };
