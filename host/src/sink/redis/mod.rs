@@ -325,6 +325,9 @@ impl Sink for Redis {
     }
 
     async fn positions(&self, keys: &[LedgerKey]) -> Result<Vec<Option<(Token, u64)>>, SinkError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut connection = self.any_connection().await?;
         let rows: Vec<String> = keys.iter().map(|key| self.names.row(key)).collect();
         let mut commands = Pipeline::new();
