@@ -1,7 +1,7 @@
 //! A record that ends the process that handles it: every replica would die of it, one after the other. Its partition is
 //! given up after a while, and the others go on.
 
-use super::support::{Broker, Event, Stream, orders, until};
+use super::support::{Broker, Event, Stream, orders};
 
 /// The first record of partition 0 that is left.
 const FATAL: u64 = 3;
@@ -57,7 +57,7 @@ fn a_record_that_kills_the_process_stops_its_partition_alone() {
     let partition = format!("{}-0@{FATAL}", stream.topic.name);
     let mut run = stream.program.start();
     run.says(&["ERROR", &stream.pipeline, "7 processes in a row have died", &partition, "Mend the module"]);
-    until("the other partitions to be durable", || {
+    run.until("the other partitions to be durable", || {
         (stream.topic.committed(&stream.pipeline)[1..] == [Some(3), Some(3)]).then_some(())
     });
     assert_eq!(keys(&stream), ["k:0", "k:1", "k:2"]);
