@@ -56,7 +56,7 @@ fn a_record_that_kills_the_process_stops_its_partition_alone() {
     }
     let partition = format!("{}-0@{FATAL}", stream.topic.name);
     let mut run = stream.program.start();
-    run.says(&["ERROR", &stream.pipeline, "7 processes in a row have died", &partition, "Mend the module"]);
+    run.says(&["ERROR", &stream.pipeline, "6 processes in a row have died", &partition, "Mend the module"]);
     run.until("the other partitions to be durable", || {
         (stream.topic.committed(&stream.pipeline)[1..] == [Some(3), Some(3)]).then_some(())
     });

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::source::Counted;
+
 /// The metadata of a commit, as JSON of a few hundred bytes; brokers take 4,096.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CommitMetadata {
@@ -25,8 +27,12 @@ pub(super) struct CommitMetadata {
     pub(super) claims: Claims,
 }
 
-/// Claims in a row that came to nothing. A process that dies takes its claim back by no word; one that ends, or that has
-/// come further, does.
+/// How many claims may come to nothing before the records are suspected, and how many trials before they are given up.
+const CLAIMS: u32 = 3;
+const TRIALS: u32 = 3;
+
+/// Claims in a row that came to nothing: after some of them one that was suspected, and then its trials. A process that
+/// dies takes its claim back by no word; one that ends, or that has come further, does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Claims {
     /// How many, the last one included.
@@ -38,6 +44,21 @@ pub(super) struct Claims {
 impl Claims {
     fn is_none(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether the records may have ended the processes.
+    pub(super) fn are_suspect(self) -> bool {
+        self.count > CLAIMS
+    }
+
+    /// Whether so many processes have died while nothing else that is suspected was given.
+    pub(super) fn has_failed_its_trials(self) -> bool {
+        self.count > CLAIMS + TRIALS
+    }
+
+    /// The next start tries once more.
+    pub(super) fn forget_trials(&mut self) {
+        self.count = self.count.min(CLAIMS);
     }
 
     /// The claim that has just been counted, of a partition that is found to begin here.
@@ -53,10 +74,15 @@ impl CommitMetadata {
         serde_json::from_str(text).unwrap_or_default()
     }
 
-    /// The text with one more claim in it, for the commit that proves the claim.
-    pub(super) fn count_claim(text: &str) -> String {
+    /// The text with one more claim or trial in it, for the commit that proves it. Of claims no more are counted than
+    /// make the records suspect: who has not been tried has done nothing.
+    pub(super) fn count(text: &str, counted: Counted) -> String {
         let mut metadata = Self::read(text);
-        metadata.claims.count = metadata.claims.count.saturating_add(1);
+        let Claims { count, .. } = &mut metadata.claims;
+        match counted {
+            Counted::Claim if *count > CLAIMS => {}
+            Counted::Claim | Counted::Trial => *count = count.saturating_add(1),
+        }
         metadata.write()
     }
 
@@ -95,13 +121,13 @@ mod tests {
 
     #[test]
     fn claims_are_counted_as_long_as_they_begin_at_one_place() {
-        let text = (0..4).fold(String::new(), |text, _| CommitMetadata::count_claim(&text));
+        let text = (0..6).fold(String::new(), |text, _| CommitMetadata::count(&text, Counted::Claim));
         let counted = CommitMetadata::read(&text).claims;
         assert_eq!(counted, Claims { count: 4, at: None });
         let found = counted.found_at(7);
         assert_eq!(found, Claims { count: 4, at: Some(7) });
         let metadata = CommitMetadata { claims: found, ..CommitMetadata::default() };
-        let again = CommitMetadata::read(&CommitMetadata::count_claim(&metadata.write())).claims;
+        let again = CommitMetadata::read(&CommitMetadata::count(&metadata.write(), Counted::Trial)).claims;
         assert_eq!((again.found_at(7).count, again.found_at(8).count), (5, 1));
         assert_eq!(Claims::default().found_at(3).count, 0);
     }

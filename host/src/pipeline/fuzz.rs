@@ -6,6 +6,7 @@ use super::commit::CommitMetadata;
 use super::memo::Memo;
 use crate::command::collapse::Origin;
 use crate::fuzz::Target;
+use crate::source::Counted;
 
 /// An input is the note of a ledger, and the metadata of a commit.
 pub(crate) const NOTES: Target = Target {
@@ -75,7 +76,7 @@ fn note(text: &str) {
 fn metadata(text: &str) {
     let metadata = CommitMetadata::read(text);
     assert_eq!(CommitMetadata::read(&metadata.write()), metadata);
-    let counted = CommitMetadata::read(&CommitMetadata::count_claim(text));
+    let counted = CommitMetadata::read(&CommitMetadata::count(text, Counted::Trial));
     assert_eq!(counted.claims.count, metadata.claims.count.saturating_add(1));
     assert_eq!((counted.positions, counted.dead_letters), (metadata.positions, metadata.dead_letters));
     assert!(counted.claims.found_at(7).count <= counted.claims.count);

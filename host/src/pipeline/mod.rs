@@ -113,6 +113,7 @@ impl<'a> Pipelines<'a> {
             engine: Engine::new(config.engine.cache.as_ref().map(|folder| folder.as_path().to_path_buf()))?,
             sinks,
             dead_letters: Arc::new(open::dead_letters(config)?),
+            trial: Arc::default(),
             runtime: runtime.handle().clone(),
         };
         let both: Vec<_> = config
@@ -171,6 +172,8 @@ struct Shared<'a> {
     engine: Engine,
     sinks: BTreeMap<String, Arc<dyn Sink>>,
     dead_letters: Arc<DeadLetters>,
+    /// As in [`Stores`].
+    trial: Arc<AtomicBool>,
     runtime: Handle,
 }
 
@@ -216,6 +219,7 @@ impl Pipeline {
             one_writer: OneWriter::default(),
             is_ready: AtomicBool::default(),
             claims: AtomicU64::default(),
+            trial: shared.trial.clone(),
             observed: observed.clone(),
             beginning_afresh: tokio::sync::Mutex::default(),
             entering_topics: tokio::sync::Mutex::default(),

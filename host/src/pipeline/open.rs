@@ -58,7 +58,7 @@ pub(super) fn source(config: &Config, pipeline: &config::Pipeline, seen_by: &Arc
         }
         config::Source::Kafka(source) => {
             let source = KafkaSource::new(source, pipeline).seen_by(seen_by.clone());
-            Ok(Source::Kafka(source.counting_claims(CommitMetadata::count_claim)))
+            Ok(Source::Kafka(source.counting(CommitMetadata::count)))
         }
     }
 }

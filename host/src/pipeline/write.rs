@@ -87,6 +87,8 @@ pub(super) struct Stores {
     pub(super) is_ready: AtomicBool,
     /// The number of the last claim, over all lanes: a partition may come back to another lane.
     pub(super) claims: AtomicU64,
+    /// Whether a partition is being tried that may have ended the processes before; of all pipelines.
+    pub(super) trial: Arc<AtomicBool>,
     /// What is seen of it from outside.
     pub(super) observed: Arc<ObservedPipeline>,
     /// Held while a cache that lost its ledger is cleared.

@@ -176,7 +176,7 @@ impl Reading<'_> {
                     position.next = offset;
                 }
             }
-            Control::ClaimAgain { partition } => self.offer(&partition),
+            Control::ClaimAgain { partition } | Control::Try { partition } => self.offer(&partition),
             Control::Ended => self.ended = true,
             Control::Durable { .. } | Control::Released { .. } | Control::Drained => {}
         }

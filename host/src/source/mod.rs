@@ -73,6 +73,15 @@ pub struct TopicFacts {
     pub id: Option<String>,
 }
 
+/// What a commit that proves a claim counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// The first claim of a partition by this process.
+    Claim,
+    /// A trial, as [`Control::Try`] asks for it.
+    Trial,
+}
+
 /// What a lane tells the source.
 #[derive(Debug)]
 pub enum Control {
@@ -88,6 +97,12 @@ pub enum Control {
     },
     /// The lane has to claim this partition anew: assign it again, if it is still this process's.
     ClaimAgain {
+        /// The partition.
+        partition: TopicPartition,
+    },
+    /// The same, and what ends the process from then on is this partition's fault: where there is a group, its commit
+    /// counts that before the partition is assigned.
+    Try {
         /// The partition.
         partition: TopicPartition,
     },

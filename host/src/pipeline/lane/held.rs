@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 
+use super::suspect::Suspicion;
 use super::{ADVANCE_AFTER, Running};
 use crate::pipeline::claim::{BeyondTheEnd, Standing};
 use crate::pipeline::commit::{Claims, CommitMetadata};
@@ -15,11 +16,6 @@ use crate::pipeline::retry::Backoff;
 use crate::pipeline::serving::Serving;
 use crate::source::status::Position;
 use crate::source::{Assigned, Claim, Control, Record, TopicPartition};
-
-/// How many claims may come to nothing before records are handled one by one, and how many more before they are not
-/// handled any more.
-const IN_BATCHES: u32 = 3;
-const ONE_BY_ONE: u32 = 3;
 
 /// How often it is asked again where a log ends that seems to end too early: answers to earlier questions may still come.
 const DOUBTS: u32 = 2;
@@ -45,6 +41,8 @@ pub(super) struct Held {
     pub(super) by_before: Range<u64>,
     /// To be claimed anew: the source has been asked to assign it again.
     pub(super) lost: bool,
+    /// Whether its records may have ended the processes before.
+    pub(super) suspicion: Suspicion,
     /// How many records are to be handled one by one: one of them has ended the process again and again.
     pub(super) one_by_one: usize,
     /// Since when it clashes with another partition, if it does.
@@ -61,8 +59,14 @@ impl Running {
     /// Takes the partition over in all sinks, and has the source begin where the one furthest behind stands.
     pub(super) fn claim(&mut self, assigned: &Assigned) -> anyhow::Result<()> {
         let partition = &assigned.partition;
-        let before = self.held.remove(partition);
+        let mut before = self.held.remove(partition);
         let stores = self.lane.stores.clone();
+        if let (Some(before), Some(commit)) = (&mut before, &assigned.committed)
+            && matches!(before.suspicion, Suspicion::Asked(_))
+        {
+            // The trial is counted there.
+            before.standing.claims = CommitMetadata::read(&commit.metadata).claims;
+        }
         let claimed = stores.claim(assigned, before.as_ref().map(|before| &before.standing));
         let standing = match self.lane.runtime.block_on(claimed) {
             Err(problem) if problem.is::<BeyondTheEnd>() && self.doubts(partition) => {
@@ -84,6 +88,7 @@ impl Running {
             Ok(standing) => standing,
         };
         self.doubts.remove(partition);
+        let suspicion = before.as_mut().map(|before| std::mem::take(&mut before.suspicion));
         // Where records were lost, the source has none before its start.
         let offset = standing.lowest().max(assigned.log_start);
         let unseen = standing.seen_last(assigned);
@@ -91,6 +96,7 @@ impl Running {
         let first = unseen.iter().map(|(_, last)| last.offset).fold(offset, u64::min);
         tracing::info!(pipeline = stores.pipeline, %partition, offset, "claimed");
         stores.observed.claims.fetch_add(1, Ordering::Relaxed);
+        let suspicion = Suspicion::after(suspicion, standing.claims, offset);
         let held = Held {
             claim: stores.next_claim(),
             log_start: assigned.log_start,
@@ -101,6 +107,7 @@ impl Running {
             handled: before.as_ref().map_or(0, |before| before.handled),
             by_before: before.as_ref().map_or(0..0, |before| before.by_before.clone()),
             lost: false,
+            suspicion,
             one_by_one: 0,
             clashing: before.and_then(|before| before.clashing),
             rests_until: None,
@@ -113,33 +120,6 @@ impl Running {
         }
         self.tell(partition);
         Ok(())
-    }
-
-    /// Whether records of the partition are to be given at all, and how: as long as its first records may have ended the
-    /// processes that claimed it, one by one; and if even so, not any more.
-    fn is_given(&mut self, partition: &TopicPartition) -> bool {
-        let Some(held) = self.held.get_mut(partition) else { return false };
-        let offset = held.standing.lowest();
-        let claims = &mut held.standing.claims;
-        if claims.count <= IN_BATCHES {
-            return true;
-        }
-        held.one_by_one = self.lane.batch.records;
-        let pipeline = self.lane.stores.pipeline.as_str();
-        if claims.count <= IN_BATCHES + ONE_BY_ONE {
-            tracing::warn!(pipeline, %partition, offset, claims = claims.count, "handling one record at a time, since the processes that claimed the partition have died");
-            return true;
-        }
-        let count = claims.count;
-        // The next start tries once more, record by record.
-        claims.count = IN_BATCHES;
-        let why = format!(
-            "{count} processes in a row have died with the record at or behind {partition}@{offset}: it is not read any \
-             more. Mend the module, or give the process more memory, and start again"
-        );
-        self.lane.stores.observed.waiting.is_news(&partition.to_string(), &why);
-        tracing::error!("pipeline `{pipeline}`: {why}; the other partitions go on");
-        false
     }
 
     /// Takes a partition's claim back: what ends now has not died of its records.

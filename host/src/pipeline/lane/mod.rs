@@ -5,6 +5,7 @@
 
 mod held;
 mod replay;
+mod suspect;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use self::held::Held;
+use self::suspect::Suspicion;
 use super::claim::Standing;
 use super::progress::PipelineSummary;
 use super::serving::Serving;
@@ -169,6 +171,7 @@ impl Running {
                 Item::Written(_) | Item::Idle => {}
             }
             self.wake(Instant::now());
+            self.try_suspects();
             if self.advanced.elapsed() >= ADVANCE_AFTER {
                 self.settle()?;
                 self.advance()?;
@@ -336,7 +339,9 @@ impl Running {
 
     /// Tells the source how far a partition has become durable, where that is new.
     fn tell(&mut self, partition: &TopicPartition) {
-        let Some(held) = self.held.get_mut(partition).filter(|held| !held.lost) else { return };
+        // What waits for its trial has the count of it in the source's hands.
+        let is_told = |held: &&mut Held| !held.lost && !matches!(held.suspicion, Suspicion::Waits);
+        let Some(held) = self.held.get_mut(partition).filter(is_told) else { return };
         let durable = (held.standing.lowest(), self.lane.stores.commit_metadata(&held.standing));
         if held.told.as_ref() == Some(&durable) {
             return;

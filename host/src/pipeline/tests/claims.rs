@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::store::Fault as Goes;
 use super::*;
 use crate::pipeline::commit::{Claims, CommitMetadata};
-use crate::source::{Assigned, Claim, Committed, Control, TopicFacts, TopicPartition};
+use crate::source::{Assigned, Claim, Committed, Control, Counted, TopicFacts, TopicPartition};
 
 pub(super) const CACHE: &[Port] = &[Port::Cache];
 
@@ -62,11 +62,19 @@ impl Played {
 
     /// Waits until the lane wants to claim a partition again.
     fn claims_again(&self) -> TopicPartition {
-        let begin = Instant::now();
+        self.says(|told| if let Control::ClaimAgain { partition } = told { Some(partition) } else { None })
+    }
+
+    /// Waits until it wants to try one.
+    fn tries(&self) -> TopicPartition {
+        self.says(|told| if let Control::Try { partition } = told { Some(partition) } else { None })
+    }
+
+    fn says(&self, find: impl Fn(Control) -> Option<TopicPartition>) -> TopicPartition {
+        let end = Instant::now() + Duration::from_secs(60);
         loop {
-            assert!(begin.elapsed() < Duration::from_secs(60), "nobody has found it out");
-            let told = self.control.recv_timeout(Duration::from_secs(60)).expect("it finds out");
-            if let Control::ClaimAgain { partition } = told {
+            let left = end.checked_duration_since(Instant::now()).expect("nobody has found it out");
+            if let Some(partition) = find(self.control.recv_timeout(left).expect("it finds out")) {
                 return partition;
             }
         }
@@ -132,11 +140,11 @@ fn a_partition_is_told_durable_and_released_when_it_is_taken_away() {
     played.end();
 }
 
-/// The first claim of a process, after so many that came to nothing at this offset.
-fn after_claims(count: u32, at: u64) -> Assigned {
+/// The first claim of a process, or one for a trial, after so many that came to nothing at this offset.
+fn after_claims(partition: u32, count: u32, at: u64, counted: Counted) -> Assigned {
     let claims = Claims { count, at: Some(at) };
     let metadata = CommitMetadata { claims, ..CommitMetadata::default() };
-    Assigned { committed: committed(0, CommitMetadata::count_claim(&metadata.write())), ..assigned(0) }
+    Assigned { committed: committed(0, CommitMetadata::count(&metadata.write(), counted)), ..assigned(partition) }
 }
 
 #[test]
@@ -145,7 +153,7 @@ fn a_claim_that_stops_the_pipeline_has_not_killed_the_process() {
     let (_, claim) = played.assign(assigned(0));
     played.give(0, 8, claim);
     played.durable(0, 9);
-    let metadata = CommitMetadata::count_claim("");
+    let metadata = CommitMetadata::count("", Counted::Claim);
     played.queue.assign(Assigned { log_start: 20, committed: committed(9, metadata), ..assigned(0) }).unwrap();
     assert_eq!(played.durable(0, 9).claims, Claims::default());
     assert!(played.failure().contains("11 offsets are gone"));
@@ -153,18 +161,24 @@ fn a_claim_that_stops_the_pipeline_has_not_killed_the_process() {
 
 #[test]
 fn records_are_handled_one_by_one_after_claims_that_came_to_nothing() {
-    for (claims, at, sizes) in [(2, 0, vec![3]), (3, 0, vec![1, 1, 1]), (5, 7, vec![3])] {
+    for (claims, at, is_tried, count) in [(2, 0, false, 3), (3, 0, true, 5), (5, 7, false, 1)] {
         let cache = Arc::new(Store::default());
         let played = Played::new(&Site::new(vec![(CACHE, cache.clone())]));
         played.queue.pause(true);
-        let (_, claim) = played.assign(after_claims(claims, at));
-        assert_eq!(played.durable(0, 0).claims.at, Some(0));
+        let mut claim = after_claims(0, claims, at, Counted::Claim);
+        if is_tried {
+            played.queue.assign(claim).unwrap();
+            assert_eq!(played.tries(), of(0));
+            claim = after_claims(0, claims + 1, at, Counted::Trial);
+        }
+        let (_, claim) = played.assign(claim);
+        assert_eq!(played.durable(0, 0).claims, Claims { count, at: Some(0) }, "after {claims} claims at {at}");
         (0..3).for_each(|offset| played.give(0, offset, claim));
         played.queue.pause(false);
         // What came further is no part of the row.
         assert_eq!(played.durable(0, 3).claims, Claims::default());
         let written: Vec<_> = cache.writes().iter().map(|write| write.offsets.len()).collect();
-        assert_eq!(written, sizes, "after {claims} claims at {at}");
+        assert_eq!(written, if is_tried { vec![1, 1, 1] } else { vec![3] }, "after {claims} claims at {at}");
         played.end();
     }
 }
@@ -173,8 +187,8 @@ fn records_are_handled_one_by_one_after_claims_that_came_to_nothing() {
 fn a_partition_is_given_up_after_more_claims_that_came_to_nothing_and_the_others_go_on() {
     let cache = Arc::new(Store::default());
     let played = Played::new(&Site::new(vec![(CACHE, cache)]));
-    played.queue.assign(after_claims(6, 0)).unwrap();
-    // The next process tries record by record.
+    played.queue.assign(after_claims(0, 7, 0, Counted::Claim)).unwrap();
+    // The next process tries it again.
     assert_eq!(played.durable(0, 0).claims, Claims { count: 3, at: Some(0) });
     let other = Assigned { partition: of(1), ..assigned(1) };
     let (_, claim) = played.assign(other);
@@ -184,6 +198,31 @@ fn a_partition_is_given_up_after_more_claims_that_came_to_nothing_and_the_others
     played.queue.revoke(&of(0)).unwrap();
     // It ends in good order, and has not died.
     assert_eq!(played.durable(0, 0).claims, Claims::default());
+    played.end();
+}
+
+#[test]
+fn what_is_suspected_is_tried_one_after_the_other() {
+    let cache = Arc::new(Store::default());
+    let played = Played::new(&Site::new(vec![(CACHE, cache)]));
+    played.queue.pause(true);
+    for partition in [0, 1] {
+        played.queue.assign(after_claims(partition, 4, 0, Counted::Claim)).unwrap();
+    }
+    played.queue.pause(false);
+    let first = played.tries().partition;
+    let (_, claim) = played.assign(after_claims(first, 4, 0, Counted::Trial));
+    assert_eq!(played.durable(first, 0).claims, Claims { count: 5, at: Some(0) });
+    let second = 1 - first;
+    // Nothing of the second was given, asked for or counted until here.
+    let heard: Vec<_> = played.control.try_iter().collect();
+    assert!(heard.is_empty(), "{heard:?}");
+    played.give(first, 0, claim);
+    assert_eq!(played.durable(first, 1).claims, Claims::default());
+    assert_eq!(played.tries(), of(second));
+    let (_, claim) = played.assign(after_claims(second, 4, 0, Counted::Trial));
+    played.give(second, 0, claim);
+    assert_eq!(played.durable(second, 1).claims, Claims::default());
     played.end();
 }
 

@@ -144,6 +144,7 @@ impl Site {
             slot: Arc::new(Slot::new(Serving::named(0, &[("first", "d1"), ("second", "d2")]))),
             claims: AtomicU64::default(),
             observed: Arc::new(ObservedPipeline::new("p", vec![], [])),
+            trial: Arc::default(),
             beginning_afresh: tokio::sync::Mutex::default(),
             entering_topics: tokio::sync::Mutex::default(),
         })

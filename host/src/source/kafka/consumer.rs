@@ -14,12 +14,12 @@ use rdkafka::error::KafkaError;
 use super::commit::Commits;
 use super::context::{Context, Event, Noted, let_go};
 use super::fetch::Fetcher;
-use super::prove::{Answer, Counted, Prover, Question, code};
+use super::prove::{Answer, Prover, Question, code};
 use super::{KafkaSource, client, ends};
 use crate::config::KafkaClient;
 use crate::source::queue::Bell;
 use crate::source::status::Status;
-use crate::source::{Closed, Control, LaneQueue, TopicPartition};
+use crate::source::{Closed, Control, Counted, LaneQueue, TopicPartition};
 
 /// How long the loop rests when there is nothing to do; a record that comes in wakes it at once.
 const REST: Duration = Duration::from_millis(10);
@@ -58,7 +58,7 @@ pub(super) fn run(
         client: client.clone(),
         noted: noted.clone(),
         bell: bell.clone(),
-        count_claim: source.count_claim,
+        count: source.count,
     };
     let span = tracing::Span::current();
     let prove = move || span.in_scope(|| prover.run(&asked, &answer));
@@ -105,8 +105,8 @@ struct Held {
     lane: usize,
     /// The number of the assignment, and of each time it is proved anew.
     number: u64,
-    /// Whether it has been proved before, and counted.
-    counted: Counted,
+    /// What the commit that proves it is to count; nothing when that was done.
+    counted: Option<Counted>,
     /// Whether it has been told that it cannot be proved.
     told: bool,
 }
@@ -214,7 +214,7 @@ impl Running<'_> {
                 (0..self.lanes.len()).min_by_key(load).unwrap_or(0)
             }
         };
-        self.held.insert(partition.clone(), Held { lane, number: 0, counted: Counted::NotYet, told: false });
+        self.held.insert(partition.clone(), Held { lane, number: 0, counted: Some(Counted::Claim), told: false });
         self.order.push_back(partition.clone());
         self.ask(partition);
     }
@@ -240,7 +240,7 @@ impl Running<'_> {
             match answer {
                 // A lane that has stopped is seen where records are brought to it.
                 Ok(assigned) => {
-                    held.counted = Counted::Yes;
+                    held.counted = None;
                     drop(self.lanes[held.lane].assign(assigned));
                 }
                 Err(failure) => {
@@ -302,12 +302,8 @@ impl Running<'_> {
                         self.fetcher.begin(&partition, offset, claim)?;
                     }
                 }
-                Ok(Control::ClaimAgain { partition }) => {
-                    let Some(held) = self.held.get(&partition) else { continue };
-                    self.lanes[held.lane].forget(&partition);
-                    self.fetcher.stop(&partition)?;
-                    self.ask(partition);
-                }
+                Ok(Control::ClaimAgain { partition }) => self.claim_again(partition, None)?,
+                Ok(Control::Try { partition }) => self.claim_again(partition, Some(Counted::Trial))?,
                 Ok(Control::Durable { partition, offset, metadata }) => {
                     let leaving = |revoking: &Revoking| revoking.partitions.contains(&partition);
                     if self.held.contains_key(&partition) || self.revoking.as_ref().is_some_and(leaving) {
@@ -328,6 +324,16 @@ impl Running<'_> {
                 Err(TryRecvError::Disconnected) => return Ok(Flow::Ended),
             }
         }
+    }
+
+    /// Gives nothing more of a partition until it is proved and claimed once more; the commit may have to count that.
+    fn claim_again(&mut self, partition: TopicPartition, counts: Option<Counted>) -> anyhow::Result<()> {
+        let Some(held) = self.held.get_mut(&partition) else { return Ok(()) };
+        held.counted = counts.or(held.counted);
+        self.lanes[held.lane].forget(&partition);
+        self.fetcher.stop(&partition)?;
+        self.ask(partition);
+        Ok(())
     }
 
     /// Stops the intake of these partitions, and tells their lanes.

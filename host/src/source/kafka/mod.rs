@@ -30,7 +30,7 @@ use self::context::{Context, Noted};
 pub use self::extent::{Ends, Extent};
 pub use self::read::read_all;
 use super::status::Status;
-use super::{Control, LaneQueue};
+use super::{Control, Counted, LaneQueue};
 use crate::config::{self, Assignment};
 
 /// What a pipeline reads from a cluster.
@@ -40,7 +40,7 @@ pub struct KafkaSource {
     group: String,
     topics: Vec<String>,
     status: Arc<Status>,
-    count_claim: fn(&str) -> String,
+    count: fn(&str, Counted) -> String,
 }
 
 impl KafkaSource {
@@ -51,15 +51,15 @@ impl KafkaSource {
             group: pipeline.group.clone(),
             topics: pipeline.topics.clone(),
             status: Arc::default(),
-            count_claim: str::to_owned,
+            count: |metadata, _| metadata.to_owned(),
         }
     }
 
-    /// Has each claim of a partition with records to give counted in the metadata of its commit, before one is given:
-    /// this makes the new metadata of the old.
+    /// Has each claim of a partition with records to give, and each trial, counted in the metadata of its commit, before
+    /// one is given: this makes the new metadata of the old.
     #[must_use]
-    pub fn counting_claims(self, count_claim: fn(&str) -> String) -> Self {
-        Self { count_claim, ..self }
+    pub fn counting(self, count: fn(&str, Counted) -> String) -> Self {
+        Self { count, ..self }
     }
 
     /// Has what it knows of its partitions told there.

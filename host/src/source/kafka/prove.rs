@@ -14,22 +14,17 @@ use super::context::{Context, Noted};
 use super::fetch::number;
 use crate::config::KafkaClient;
 use crate::source::queue::Bell;
-use crate::source::{Assigned, Committed, TopicFacts, TopicPartition};
+use crate::source::{Assigned, Committed, Counted, TopicFacts, TopicPartition};
 
 /// How long one question to the broker may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is tried whether a broker that was away is there again.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// A partition to prove, and the number of its assignment, so that an answer that comes too late is known.
-pub(super) type Question = (TopicPartition, u64, Counted);
+/// A partition to prove, the number of its assignment, so that an answer that comes too late is known, and what the
+/// commit counts.
+pub(super) type Question = (TopicPartition, u64, Option<Counted>);
 
-/// Whether the claim is counted already: one process counts once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Counted {
-    Yes,
-    NotYet,
-}
 /// What is known of the partition, or why nothing is.
 pub(super) type Answer = (TopicPartition, u64, anyhow::Result<Assigned>);
 
@@ -39,7 +34,7 @@ pub(super) struct Prover {
     pub(super) client: KafkaClient,
     pub(super) noted: Arc<Noted>,
     pub(super) bell: Arc<Bell>,
-    pub(super) count_claim: fn(&str) -> String,
+    pub(super) count: fn(&str, Counted) -> String,
 }
 
 impl Prover {
@@ -67,7 +62,7 @@ impl Prover {
         }
     }
 
-    fn prove(&self, partition: &TopicPartition, counted: Counted) -> anyhow::Result<Assigned> {
+    fn prove(&self, partition: &TopicPartition, counted: Option<Counted>) -> anyhow::Result<Assigned> {
         let watermarks = self.member.fetch_watermarks(&partition.topic, number(partition)?, PATIENCE);
         let (start, end) = answered(watermarks, || format!("cannot ask where {partition} begins and ends"))?;
         let metadata = self.member.fetch_metadata(Some(&partition.topic), PATIENCE);
@@ -75,8 +70,8 @@ impl Prover {
         let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
         let before = self.committed(partition)?;
         let (offset, mut kept) = before.unwrap_or((start, String::new()));
-        if offset < end && counted == Counted::NotYet {
-            kept = (self.count_claim)(&kept);
+        if let Some(counted) = counted.filter(|_| offset < end) {
+            kept = (self.count)(&kept, counted);
         }
         self.commit(partition, offset, &kept)?;
         Ok(Assigned {

@@ -30,6 +30,6 @@ fn of(client: KafkaClient, group: &str, topics: &[&str], assignment: Assignment)
         group: group.to_owned(),
         topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
         status: Arc::default(),
-        count_claim: str::to_owned,
+        count: |metadata, _| metadata.to_owned(),
     }
 }
