@@ -63,16 +63,17 @@ impl GuestLog {
     }
 }
 
-/// The text cut to 4 KiB, with its control characters escaped: it can neither fake a line of the log nor move the
-/// terminal's cursor.
+/// The text with its control characters escaped, so that it can neither fake a line of the log nor move the terminal's
+/// cursor, and then cut to 4 KiB.
 pub(super) fn clean(text: &str) -> String {
-    let cut = text.floor_char_boundary(MESSAGE_BYTES);
-    let mut out = String::with_capacity(cut + 4);
-    for c in text[..cut].chars() {
+    let mut out = String::with_capacity(text.len().min(MESSAGE_BYTES) + 4);
+    for c in text.chars() {
+        let length = if c.is_control() { c.escape_default().len() } else { c.len_utf8() };
+        if out.len() + length > MESSAGE_BYTES {
+            out.push('…');
+            break;
+        }
         if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    if cut < text.len() {
-        out.push('…');
     }
     out
 }
@@ -88,6 +89,7 @@ mod tests {
         assert_eq!(clean("one\ntwo\u{1b}[31m"), "one\\ntwo\\u{1b}[31m");
         let long = format!("x{}", "é".repeat(MESSAGE_BYTES));
         assert_eq!(clean(&long), format!("x{}…", "é".repeat((MESSAGE_BYTES - 1) / 2)));
+        assert_eq!(clean(&"\0".repeat(MESSAGE_BYTES)), format!("{}…", "\\u{0}".repeat(MESSAGE_BYTES / 5)));
     }
 
     #[test]
