@@ -8,6 +8,7 @@ mod elasticsearch;
 mod fatal;
 mod kafka;
 mod login;
+mod messages;
 mod postgres;
 mod process;
 mod producer;

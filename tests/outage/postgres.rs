@@ -135,6 +135,23 @@ fn a_ledger_that_is_dropped_in_mid_stream_stops_the_pipeline() {
 }
 
 #[test]
+fn row_of_the_ledger_that_is_deleted_stops_the_pipeline_at_each_start_until_it_is_restored() {
+    let case = Case::new();
+    let run = case.stream.running();
+    case.database.run("CREATE TABLE kept AS SELECT * FROM tidegate.ledger; DELETE FROM tidegate.ledger");
+    // Nothing comes: it is found by looking.
+    let lost = [case.stream.pipeline.as_str(), "the ledger of sink `warehouse` does not know", "Restore it"];
+    run.fails(&lost);
+    for _ in 0..2 {
+        case.stream.program.start().fails(&lost);
+    }
+    assert_eq!(case.database.rows("SELECT count(*)::text FROM tidegate.ledger"), [["0"]]);
+    case.database.run("INSERT INTO tidegate.ledger SELECT * FROM kept");
+    case.stream.running().stop();
+    case.check();
+}
+
+#[test]
 fn a_table_that_is_locked_is_waited_for() {
     let mut case = Case::new();
     let mut run = case.stream.running();

@@ -64,14 +64,14 @@ fn keys(server: &Running, authority: &Authority) -> String {
 }
 
 /// A pipeline that publishes a message for each record.
-struct Stamps {
-    stream: Stream,
+pub(super) struct Stamps {
+    pub(super) stream: Stream,
     messages: Topic,
 }
 
 impl Stamps {
     /// Reads from a broker, and publishes where this block says.
-    fn on(broker: &Broker, sink: &str) -> Self {
+    pub(super) fn on(broker: &Broker, sink: &str) -> Self {
         let messages = broker.create("stamps", 2);
         let config = format!(
             "[sinks.events.kafka]\n{sink}\n[[pipelines]]\nname = \"{{pipeline}}\"\ntopics = [\"{{topic}}\"]\n\
@@ -80,8 +80,17 @@ impl Stamps {
         Self { stream: Stream::new(broker, "orders", orders(), &config), messages }
     }
 
+    /// Has it keep the orders in a cache too, which is a file.
+    pub(super) fn bind_a_cache(&mut self) {
+        let program = &mut self.stream.program;
+        let cache = "[sinks.cache.sqlite]\npath = \"cache.db\"\n[sinks.events.kafka]";
+        program.change("[sinks.events.kafka]", cache);
+        program.change("messages = \"events\"", "messages = \"events\", cache = \"cache\"");
+        program.change(STAMPS, &format!("{STAMPS}{ORDER_CACHE}"));
+    }
+
     /// How often each record was published, by its partition and offset.
-    fn published(&self) -> BTreeMap<String, usize> {
+    pub(super) fn published(&self) -> BTreeMap<String, usize> {
         let keys = self.messages.read(|message| String::from_utf8(message.key().unwrap().to_vec()).unwrap());
         keys.into_iter().fold(BTreeMap::new(), |mut published, key| {
             *published.entry(key).or_default() += 1;
@@ -90,7 +99,7 @@ impl Stamps {
     }
 
     /// Each record was published once.
-    fn check(&self) {
+    pub(super) fn check(&self) {
         let (mut next, mut wanted) = ([0_u64; 3], BTreeMap::new());
         for event in &self.stream.produced {
             let next = &mut next[usize::try_from(event.partition).unwrap()];
@@ -216,10 +225,7 @@ fn messages_are_not_published_again_after_a_restart_nor_for_a_cache_that_begins_
     case.check();
 
     // The cache begins with the first record: all of them are read once more.
-    let cache = "[sinks.cache.sqlite]\npath = \"cache.db\"\n[sinks.events.kafka]";
-    case.stream.program.change("[sinks.events.kafka]", cache);
-    case.stream.program.change("messages = \"events\"", "messages = \"events\", cache = \"cache\"");
-    case.stream.program.change(STAMPS, &format!("{STAMPS}{ORDER_CACHE}"));
+    case.bind_a_cache();
     case.stream.produce(&orders());
     let mut run = case.stream.program.start();
     let wanted = cache_of(&case.stream.produced, ORDER_CACHE);

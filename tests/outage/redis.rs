@@ -171,6 +171,27 @@ fn a_cache_that_is_emptied_while_nothing_comes_is_filled_again() {
 }
 
 #[test]
+fn row_of_a_caches_ledger_that_is_deleted_has_the_cache_cleared_and_filled_again() {
+    let case = Case::new(&[]);
+    let mut run = case.stream.program.start();
+    case.stream.settled(&mut run);
+    // An entry that nobody would take away.
+    case.command::<()>(&["SET", "order:of-a-row-that-was-deleted", "v"]);
+    let rows: Vec<String> = case.command(&["KEYS", &format!("*{}:ledger:*:0", case.stream.pipeline)]);
+    assert_eq!(rows.len(), 1);
+    case.command::<()>(&["DEL", &rows[0]]);
+    run.complains(&[&case.stream.pipeline, "the ledger of the cache is gone"]);
+    run.until("the cache to be filled again", || {
+        let entries = case.command::<Vec<String>>(&["KEYS", "order:*"]).len();
+        (entries == cache_of(&case.stream.produced, ORDER_CACHE).len()).then_some(())
+    });
+    case.stream.settled(&mut run);
+    case.check();
+    let troubles = run.stop();
+    assert_eq!(troubles.len(), 1, "cleared once, though three partitions are begun again: {troubles:#?}");
+}
+
+#[test]
 fn a_cache_that_is_emptied_stops_the_pipeline_where_that_is_configured() {
     let mut case = Case::new(&[]);
     case.stream.program.change("format = ", "on_lost_cache = \"stop\"\nformat = ");

@@ -1,27 +1,36 @@
 //! What goes with a commit of the consumer group: where those stand that have no ledger of their own.
 //!
 //! Messages and dead letters are in no transaction with a ledger. Their positions are kept as the metadata of the
-//! group's commit, and below them nothing is published or filed again. The sinks that do keep a ledger are named
-//! there too: a sink that is named in a commit and has no ledger has lost it.
+//! group's commit: what they say is done is not published or filed again. The sinks that do keep a ledger are named
+//! there too: a sink that is named in a commit and has no ledger has lost it. A commit may be lost itself, or be another
+//! program's; so whatever it does not say costs messages and dead letters that come again, and loses none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::letters::Stretches;
+use super::memo::LastRecord;
 use crate::source::Counted;
 
-/// The metadata of a commit, as JSON of a few hundred bytes; brokers take 4,096.
+/// The most bytes that a broker takes, as it comes.
+const MOST: usize = 4096;
+
+/// The metadata of a commit, as JSON of a few hundred bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CommitMetadata {
-    /// The sinks that keep a ledger.
+    /// The sinks that keep a ledger, with the topic's epoch there.
     #[serde(default)]
-    pub(super) sinks: BTreeSet<String>,
+    pub(super) sinks: BTreeMap<String, u16>,
     /// By sink without a ledger: everything below is published.
     #[serde(default)]
     pub(super) positions: BTreeMap<String, u64>,
-    /// Everything below that had to be filed as a dead letter is filed.
-    #[serde(default)]
-    pub(super) dead_letters: u64,
+    /// By sink without a ledger: the last record below its position.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) last: BTreeMap<String, LastRecord>,
+    /// What is filed of what is refused before any sink.
+    #[serde(default, skip_serializing_if = "Stretches::is_empty")]
+    pub(super) filed: Stretches,
     /// How many claims in a row have found something to handle, and have brought nothing to its end.
     #[serde(default, skip_serializing_if = "Claims::is_none")]
     pub(super) claims: Claims,
@@ -54,6 +63,13 @@ impl Claims {
     /// Whether so many processes have died while nothing else that is suspected was given.
     pub(super) fn has_failed_its_trials(self) -> bool {
         self.count > CLAIMS + TRIALS
+    }
+
+    /// The trial that was counted has not come to its end.
+    pub(super) fn take_trial_back(&mut self) {
+        if self.count > CLAIMS + 1 {
+            self.count -= 1;
+        }
     }
 
     /// The next start tries once more.
@@ -91,32 +107,53 @@ impl CommitMetadata {
         Self { claims: Claims::default(), ..Self::read(text) }.write()
     }
 
-    /// The text for a commit.
+    /// The text for a commit. Where dozens of transforms make it too large, what is filed is left out: then a letter
+    /// comes again where its record is read again.
     pub(super) fn write(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        let text = serde_json::to_string(self).unwrap_or_default();
+        if text.len() < MOST || self.filed.is_empty() {
+            return text;
+        }
+        Self { filed: Stretches::new(), ..self.clone() }.write()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::letters::{Letters, Refusers};
+    use super::super::serving::Serving;
     use super::*;
 
     #[test]
     fn it_comes_back_as_it_was_and_foreign_text_says_nothing() {
         let metadata = CommitMetadata {
-            sinks: ["cache".to_owned()].into(),
+            sinks: [("cache".to_owned(), 3)].into(),
             positions: [("events".to_owned(), u64::MAX)].into(),
-            dead_letters: 7,
-            claims: Claims::default(),
+            ..CommitMetadata::default()
         };
-        assert_eq!(
-            metadata.write(),
-            r#"{"sinks":["cache"],"positions":{"events":18446744073709551615},"dead_letters":7}"#
-        );
+        assert_eq!(metadata.write(), r#"{"sinks":{"cache":3},"positions":{"events":18446744073709551615}}"#);
         assert_eq!(CommitMetadata::read(&metadata.write()), metadata);
         for foreign in ["", "leader epoch 3", "[1]", "{\"sinks\":3}"] {
             assert_eq!(CommitMetadata::read(foreign), CommitMetadata::default(), "{foreign}");
         }
+    }
+
+    #[test]
+    fn metadata_that_would_be_too_large_for_a_broker_leaves_out_what_is_filed() {
+        let name = |number: usize| format!("{number:064}");
+        let with = |transforms: usize| {
+            let mut letters = Letters::default();
+            let names: Vec<_> = (0..transforms).map(name).collect();
+            let transforms: Vec<_> = names.iter().map(|name| (name.as_str(), "digest")).collect();
+            letters.pass(&Refusers::new(&Serving::named(0, &transforms), ""), u64::MAX - 1, u64::MAX);
+            let positions = [(name(0), u64::MAX)].into();
+            let sinks = (1..4).map(|number| (name(number), u16::MAX)).collect();
+            CommitMetadata { sinks, positions, filed: letters.stretches().clone(), ..CommitMetadata::default() }
+        };
+        let (some, many) = (with(20), with(40));
+        assert_eq!(CommitMetadata::read(&some.write()), some);
+        assert!(many.write().len() < 4096);
+        assert_eq!(CommitMetadata::read(&many.write()), CommitMetadata { filed: Stretches::new(), ..many });
     }
 
     #[test]

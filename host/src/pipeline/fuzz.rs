@@ -78,7 +78,7 @@ fn metadata(text: &str) {
     assert_eq!(CommitMetadata::read(&metadata.write()), metadata);
     let counted = CommitMetadata::read(&CommitMetadata::count(text, Counted::Trial));
     assert_eq!(counted.claims.count, metadata.claims.count.saturating_add(1));
-    assert_eq!((counted.positions, counted.dead_letters), (metadata.positions, metadata.dead_letters));
+    assert_eq!((counted.positions, counted.filed), (metadata.positions, metadata.filed));
     assert!(counted.claims.found_at(7).count <= counted.claims.count);
     assert_eq!(CommitMetadata::read(&CommitMetadata::forget_claims(text)).claims.count, 0);
 }

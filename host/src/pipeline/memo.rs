@@ -1,8 +1,8 @@
 //! What the ledger of a sink keeps for the pipeline beside the offset, as the note of a write, and so in one
-//! transaction with it: which answers the sink has refused, which dead letters may still be replayed, and which record
-//! it has come to last.
+//! transaction with it: which answers the sink has refused, which dead letters may still be replayed, which record it has
+//! come to last, and how far the sinks had come that keep no ledger.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,9 @@ pub(super) struct Memo {
     /// The dead letters after which nothing of their keys has come.
     #[serde(skip_serializing_if = "OpenMarks::is_empty")]
     pub(super) open: OpenMarks,
+    /// By sink of the pipeline that keeps no ledger: everything below is published.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) positions: BTreeMap<String, u64>,
     /// The last record below the ledger's offset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) last: Option<LastRecord>,

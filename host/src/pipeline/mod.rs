@@ -16,6 +16,8 @@ pub(crate) mod fuzz;
 mod inspect;
 mod lane;
 mod left_out;
+mod letters;
+mod lost;
 mod memo;
 mod observe;
 mod one_writer;
@@ -32,6 +34,7 @@ mod start;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod topic;
 mod trial;
 mod write;
 
@@ -215,6 +218,7 @@ impl Pipeline {
             dead_letters: shared.dead_letters.clone(),
             stop,
             policies: Policies::of(pipeline),
+            configured: configured(pipeline),
             breaker: Breaker::new(pipeline.breaker),
             one_writer: OneWriter::default(),
             is_ready: AtomicBool::default(),
@@ -316,6 +320,12 @@ impl Policies {
             clash_patience: pipeline.clash_patience,
         }
     }
+}
+
+/// What decides beside the modules which records are refused before any sink; it is compared alone.
+fn configured(pipeline: &config::Pipeline) -> String {
+    let transforms: Vec<_> = pipeline.transforms.iter().map(|one| (&one.name, &one.settings, &one.grants)).collect();
+    format!("{:?} {transforms:?}", pipeline.event_options())
 }
 
 /// The sinks of a pipeline with their ports, in the order in which they are written.

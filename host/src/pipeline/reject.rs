@@ -5,25 +5,25 @@ use std::collections::HashSet;
 use anyhow::anyhow;
 
 use super::dead_letter::{DeadLetter, Stage};
+use super::letters::{Letters, Refusers};
 use super::progress::{Counts, count};
 use super::write::{BoundSink, Prepared, Refused, Stores};
 use crate::command::collapse::{Origin, Verdict};
 use crate::contract::{Fault, Rejection};
 
 impl Stores {
-    /// Files records as dead letters; they are durable when this returns. Those below `filed` were filed before.
-    /// `places` are all that are rejected of the batch so far: when they are too many, nothing is filed.
+    /// Files records as dead letters, those that are not filed yet; they are durable when this returns. `places` are all
+    /// that are rejected of the batch so far: when they are too many, nothing is filed. What is filed already counts
+    /// there too, for a sink that was added is not to be filled past everything that it refuses.
     pub(super) async fn file(
         &self,
         batch: &Prepared,
-        filed: u64,
+        (letters, refusers): (&mut Letters, &Refusers),
         refused: &[&Refused],
         places: &HashSet<usize>,
         rejected: &mut Counts,
     ) -> anyhow::Result<()> {
         let records = &batch.records;
-        let new = |refused: &&&Refused| records.get(refused.place).is_some_and(|record| record.offset >= filed);
-        let refused: Vec<&Refused> = refused.iter().filter(new).copied().collect();
         let Some(first) = refused.first() else { return Ok(()) };
         if let Some(too_much) = self.breaker.trips(records.len(), places) {
             return Err(anyhow!(
@@ -36,7 +36,14 @@ impl Stores {
                 first.why.reason
             ));
         }
-        let letters: Vec<DeadLetter<'_>> = refused
+        let is_new = |refused: &&&Refused| {
+            records.get(refused.place).is_some_and(|record| !letters.have(refused, record.offset, refusers))
+        };
+        let refused: Vec<&Refused> = refused.iter().filter(is_new).copied().collect();
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let new: Vec<DeadLetter<'_>> = refused
             .iter()
             .map(|refused| {
                 count(rejected, refused.why.fault.label());
@@ -56,8 +63,9 @@ impl Stores {
                 }
             })
             .collect();
-        self.retry("cannot file dead letters", || self.dead_letters.file(&letters)).await?;
-        for letter in &letters {
+        self.retry("cannot file dead letters", || self.dead_letters.file(&new)).await?;
+        refused.iter().for_each(|refused| letters.add(refused, records[refused.place].offset));
+        for letter in &new {
             tracing::warn!(
                 pipeline = self.pipeline,
                 position = letter.record.position(),

@@ -15,6 +15,7 @@ use anyhow::anyhow;
 use super::breaker::Breaker;
 use super::claim::Standing;
 use super::dead_letter::{DeadLetters, Stage};
+use super::letters::Refusers;
 use super::memo::{LastRecord, Memo};
 use super::observe::ObservedPipeline;
 use super::one_writer::OneWriter;
@@ -41,6 +42,11 @@ pub(super) struct BoundSink {
 }
 
 impl BoundSink {
+    /// Whether it holds a cache and nothing else.
+    pub(super) fn is_cache(&self) -> bool {
+        self.ports == [Port::Cache]
+    }
+
     /// Why a partition has to be claimed again whose ledger has another offset.
     pub(super) fn stands_at(&self, at: u64, left: u64) -> String {
         format!("the ledger of sink `{}` stands at {at}, not at {left}", self.name)
@@ -79,6 +85,8 @@ pub(super) struct Stores {
     pub(super) stop: Arc<Stop>,
     /// What the operator decided.
     pub(super) policies: Policies,
+    /// What of the configuration decides, beside the modules, which records are refused.
+    pub(super) configured: String,
     /// Stops what rejects too much.
     pub(super) breaker: Breaker,
     /// Looks out for targets of two partitions.
@@ -188,7 +196,9 @@ impl Stores {
     ) -> anyhow::Result<Ended> {
         let mut places: HashSet<usize> = batch.refused.iter().map(|refused| refused.place).collect();
         let refused: Vec<_> = batch.refused.iter().collect();
-        self.file(batch, standing.letters, &refused, &places, &mut summary.rejected).await?;
+        let refusers = self.refusers(&batch.serving);
+        self.file(batch, (&mut standing.letters, &refusers), &refused, &places, &mut summary.rejected).await?;
+        standing.letters.pass(&refusers, batch.records.first().map_or(batch.to, |record| record.offset), batch.to);
 
         let refused_before = refused_before(standing, &batch.serving);
         let refused = batch.refused_by_modules();
@@ -226,7 +236,7 @@ impl Stores {
                 let mut memo = standing.memos[place].clone();
                 memo.left_out.add(&left_out, batch.serving.transforms());
                 memo.take(batch, from, &bound.ports, |origin| refused.contains(origin) || omitted.contains(origin));
-                memo.last = standing.last;
+                (memo.last, memo.positions) = (standing.last, self.positions(standing));
                 let bad =
                     match self.execute(standing, place, batch.to, &writes, (&batch.serving, &memo), patient).await? {
                         Answer::Durable => break memo,
@@ -244,11 +254,12 @@ impl Stores {
                 omitted.extend(origins);
                 places.extend(refused.iter().map(|(_, refused)| refused.place));
                 let refused: Vec<_> = refused.iter().map(|(_, refused)| refused).collect();
-                self.file(batch, standing.letters, &refused, &places, &mut summary.rejected).await?;
+                let letters = (&mut standing.letters, &refusers);
+                self.file(batch, letters, &refused, &places, &mut summary.rejected).await?;
             };
             (standing.next[place], standing.memos[place]) = (batch.to, memo);
         }
-        standing.letters = standing.letters.max(batch.to);
+        standing.letters.settle(&standing.next);
         self.breaker.passed(batch.records.len(), &places);
         Ok(Ended::Durable)
     }
@@ -256,6 +267,11 @@ impl Stores {
     /// What the transforms that serve declare of a sink's ports.
     pub(super) fn declared(&self, bound: &BoundSink) -> Declared {
         declared(&bound.ports, self.slot.serving().started().iter().map(|one| one.description()))
+    }
+
+    /// Those of a set of modules that may refuse a record before any sink.
+    pub(super) fn refusers(&self, serving: &Serving) -> Refusers {
+        Refusers::new(serving, &self.configured)
     }
 
     fn tell_two_writers(&self, bound: &BoundSink, two: &str) {
@@ -275,9 +291,11 @@ impl Stores {
             if standing.next[place] >= to {
                 continue;
             }
+            let positions = self.positions(standing);
+            let memo = &mut standing.memos[place];
+            memo.last = standing.last.filter(|last| last.offset < to).or(memo.last);
             if bound.sink.keeps_ledger() {
-                let memo = &mut standing.memos[place];
-                memo.last = standing.last.filter(|last| last.offset < to).or(memo.last);
+                memo.positions = positions;
                 match self.execute(standing, place, to, &[], (serving, &standing.memos[place]), true).await? {
                     Answer::Durable => {}
                     Answer::Rejected(_) => return Err(self.refused_nothing(bound)),

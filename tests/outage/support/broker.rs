@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
@@ -139,6 +139,34 @@ impl Topic {
         let Ok(committed) = consumer.committed_offsets(list, PATIENCE) else { return Vec::new() };
         let offset = |offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
         committed.elements().iter().map(|element| offset(element.offset())).collect()
+    }
+
+    /// Has the group of a pipeline, without members, say that this much more of a partition is done than is.
+    pub(crate) fn commit_further(&self, pipeline: &str, partition: i32, by: i64) {
+        let mut config = self.broker.config();
+        let consumer: BaseConsumer = config.set("group.id", format!("tidegate.{pipeline}")).create().unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.name, partition);
+        let list = consumer.committed_offsets(list, PATIENCE).unwrap();
+        let mut element = list.find_partition(&self.name, partition).unwrap();
+        let Offset::Offset(end) = element.offset() else { panic!("nothing is committed") };
+        let mut metadata: serde_json::Value = serde_json::from_str(element.metadata()).unwrap();
+        for position in metadata["positions"].as_object_mut().unwrap().values_mut() {
+            *position = (end + by).into();
+        }
+        element.set_offset(Offset::Offset(end + by)).unwrap();
+        element.set_metadata(metadata.to_string());
+        drop(element);
+        consumer.commit(&list, CommitMode::Sync).unwrap();
+    }
+
+    /// Deletes what the group of a pipeline, without members, has committed.
+    pub(crate) fn delete_commits(&self, pipeline: &str) {
+        let group = format!("tidegate.{pipeline}");
+        until("the group can be deleted", || {
+            let deleted = self.runtime.block_on(self.admin.delete_groups(&[&group], &AdminOptions::new())).unwrap();
+            deleted.into_iter().all(|one| one.is_ok()).then_some(())
+        });
     }
 
     /// Reads all of it, in the order of each partition, by `take`.

@@ -9,11 +9,12 @@ use anyhow::anyhow;
 
 use super::suspect::Suspicion;
 use super::{ADVANCE_AFTER, Running};
-use crate::pipeline::claim::{BeyondTheEnd, Standing};
+use crate::pipeline::claim::Standing;
 use crate::pipeline::commit::{Claims, CommitMetadata};
 use crate::pipeline::memo::LastRecord;
 use crate::pipeline::retry::Backoff;
 use crate::pipeline::serving::Serving;
+use crate::pipeline::topic::BeyondTheEnd;
 use crate::source::status::Position;
 use crate::source::{Assigned, Claim, Control, Record, TopicPartition};
 
@@ -59,24 +60,24 @@ impl Running {
     /// Takes the partition over in all sinks, and has the source begin where the one furthest behind stands.
     pub(super) fn claim(&mut self, assigned: &Assigned) -> anyhow::Result<()> {
         let partition = &assigned.partition;
-        let mut before = self.held.remove(partition);
         let stores = self.lane.stores.clone();
-        if let (Some(before), Some(commit)) = (&mut before, &assigned.committed)
-            && matches!(before.suspicion, Suspicion::Asked(_))
-        {
-            // The trial is counted there.
-            before.standing.claims = CommitMetadata::read(&commit.metadata).claims;
-        }
-        let claimed = stores.claim(assigned, before.as_ref().map(|before| &before.standing));
-        let standing = match self.lane.runtime.block_on(claimed) {
+        let before = self.held.get_mut(partition).map(|before| {
+            if let (Suspicion::Asked(_), Some(commit)) = (&before.suspicion, &assigned.committed) {
+                // The trial is counted there.
+                before.standing.claims = CommitMetadata::read(&commit.metadata).claims;
+            }
+            before.standing.clone()
+        });
+        let mut standing = match self.wait(stores.claim(assigned, before.as_ref())) {
             Err(problem) if problem.is::<BeyondTheEnd>() && self.doubts(partition) => {
-                if let Some(before) = before {
-                    self.held.insert(partition.clone(), Held { claim: stores.next_claim(), lost: true, ..before });
+                if let Some(held) = self.held.get_mut(partition) {
+                    (held.claim, held.lost) = (stores.next_claim(), true);
                 }
                 self.ask_again(partition);
                 return Ok(());
             }
             Err(problem) => {
+                self.held.remove(partition);
                 // The pipeline stops for that, and the process has not died.
                 if let Some(commit) = &assigned.committed {
                     let (partition, offset) = (partition.clone(), commit.offset);
@@ -87,8 +88,8 @@ impl Running {
             }
             Ok(standing) => standing,
         };
+        let before = self.held.remove(partition);
         self.doubts.remove(partition);
-        let suspicion = before.as_mut().map(|before| std::mem::take(&mut before.suspicion));
         // Where records were lost, the source has none before its start.
         let offset = standing.lowest().max(assigned.log_start);
         let unseen = standing.seen_last(assigned);
@@ -96,7 +97,15 @@ impl Running {
         let first = unseen.iter().map(|(_, last)| last.offset).fold(offset, u64::min);
         tracing::info!(pipeline = stores.pipeline, %partition, offset, "claimed");
         stores.observed.claims.fetch_add(1, Ordering::Relaxed);
-        let suspicion = Suspicion::after(suspicion, standing.claims, offset);
+        let (mut suspicion, mut was_asked) = (Suspicion::first(standing.claims), false);
+        let (mut handled, mut by_before, mut clashing) = (0, 0..0, None);
+        if let Some(before) = before {
+            // Its turn, and the trial with it, may have been given back while the claim waited.
+            standing.claims = before.standing.claims.found_at(standing.lowest());
+            was_asked = matches!(before.suspicion, Suspicion::Asked(_));
+            suspicion = self.suspicion_after(before.suspicion, &mut standing.claims, offset);
+            (handled, by_before, clashing) = (before.handled, before.by_before, before.clashing);
+        }
         let held = Held {
             claim: stores.next_claim(),
             log_start: assigned.log_start,
@@ -104,17 +113,21 @@ impl Running {
             unseen,
             done: offset,
             by: self.serving.clone(),
-            handled: before.as_ref().map_or(0, |before| before.handled),
-            by_before: before.as_ref().map_or(0..0, |before| before.by_before.clone()),
+            handled,
+            by_before,
             lost: false,
             suspicion,
             one_by_one: 0,
-            clashing: before.and_then(|before| before.clashing),
+            clashing,
             rests_until: None,
             told: None,
             position: stores.observed.source.claimed(partition, offset, assigned.log_end),
         };
+        let is_untried = was_asked && matches!(held.suspicion, Suspicion::Waits);
         self.held.insert(partition.clone(), held);
+        if is_untried {
+            self.say_untried(partition);
+        }
         if self.is_given(partition) {
             self.give(partition, first);
         }
@@ -142,13 +155,13 @@ impl Running {
             place.is_ok_and(|place| LastRecord::of(&records[place]) != *last)
         };
         if let Some((place, last)) = held.unseen.iter().find(another) {
-            let stores = &self.lane.stores;
+            let (pipeline, bound) = (&self.lane.stores.pipeline, &self.lane.stores.sinks[*place]);
             return Err(anyhow!(
-                "pipeline `{}`: the record at {partition}@{} is not the one that sink `{}` took there: the topic was \
-                 made anew, or this is another cluster. `tidegate rewind` fills the sink anew from what is there",
-                stores.pipeline,
+                "pipeline `{pipeline}`: the record at {partition}@{} is not the one that sink `{}` took there: the topic \
+                 was made anew, or this is another cluster. {}",
                 last.offset,
-                stores.sinks[*place].name
+                bound.name,
+                bound.remedy()
             ));
         }
         // What is not there any more was compacted away, or ends a transaction.
@@ -209,7 +222,7 @@ impl Running {
             tracing::warn!(pipeline = self.lane.stores.pipeline, %partition, why, "waiting for what it clashes with");
         }
         held.claim = self.lane.stores.next_claim();
-        held.standing = standing;
+        held.standing = Standing { claims: held.standing.claims, ..standing };
         held.clashing.get_or_insert_with(Instant::now);
         held.rests_until = Some(Instant::now() + REST);
     }

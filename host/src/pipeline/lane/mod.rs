@@ -202,6 +202,9 @@ impl Running {
         let Some(partition) = records.first().map(|record| record.partition.clone()) else { return Ok(()) };
         let Some(claim) = self.held.get(&partition).map(|held| held.claim) else { return Ok(()) };
         records.retain(|record| record.claim == claim);
+        if records.is_empty() || !self.may_handle(&partition) {
+            return Ok(());
+        }
         self.recognize(&partition, &mut records)?;
         if records.is_empty() {
             return Ok(());
@@ -298,13 +301,14 @@ impl Running {
     /// Waits until nothing is in flight, and draws the consequences.
     fn settle(&mut self) -> anyhow::Result<()> {
         let Some(task) = self.in_flight.take() else { return Ok(()) };
-        let finished = self.lane.runtime.block_on(task).map_err(|panic| {
+        let finished = self.wait(task).map_err(|panic| {
             anyhow!("pipeline `{}`: writing a batch failed unexpectedly: {panic}", self.lane.stores.pipeline)
         })?;
         match finished.ended? {
             Ended::Durable => {
                 if let Some(held) = self.held.get_mut(&finished.partition) {
-                    held.standing = finished.standing;
+                    let claims = held.standing.claims;
+                    held.standing = Standing { claims, ..finished.standing };
                     held.done = finished.to;
                     held.clashing = None;
                     held.position.reached(finished.to, finished.happened);
@@ -313,10 +317,27 @@ impl Running {
                 self.summary.add(&finished.summary);
                 self.tell(&finished.partition);
             }
-            Ended::ClaimAgain(why) => self.claim_again(&finished.partition, &why),
-            Ended::Rest(why) => self.rest(&finished.partition, finished.standing, &why),
+            Ended::ClaimAgain(why) => {
+                self.note_filed(finished.summary);
+                if let Some(held) = self.held.get_mut(&finished.partition) {
+                    held.standing.letters = finished.standing.letters;
+                }
+                self.claim_again(&finished.partition, &why);
+            }
+            Ended::Rest(why) => {
+                self.note_filed(finished.summary);
+                self.rest(&finished.partition, finished.standing, &why);
+            }
         }
         finished.stop.map_or(Ok(()), Err)
+    }
+
+    /// Counts the dead letters of a batch that is tried again: they are filed, and will not be once more.
+    fn note_filed(&mut self, tried: PipelineSummary) {
+        let filed = PipelineSummary { rejected: tried.rejected, ..PipelineSummary::default() };
+        let seen = &self.lane.stores.observed.dead_letters;
+        filed.rejected.iter().for_each(|(fault, number)| seen.add(fault, *number));
+        self.summary.add(&filed);
     }
 
     /// Moves the ledgers of sinks that had nothing to write.
@@ -327,10 +348,21 @@ impl Running {
     }
 
     fn advance_one(&mut self, partition: &TopicPartition) -> anyhow::Result<()> {
-        let Some(held) = self.held.get_mut(partition).filter(|held| !held.lost && held.rests_until.is_none()) else {
+        let Some(held) = self.held.get(partition).filter(|held| !held.lost && held.rests_until.is_none()) else {
             return Ok(());
         };
-        match self.lane.runtime.block_on(self.lane.stores.advance(&mut held.standing, held.done, &held.by))? {
+        if held.standing.lowest() >= held.done {
+            self.tell(partition);
+            return Ok(());
+        }
+        let (stores, mut standing, done, by) =
+            (self.lane.stores.clone(), held.standing.clone(), held.done, held.by.clone());
+        let ended = self.wait(stores.advance(&mut standing, done, &by));
+        if let Some(held) = self.held.get_mut(partition) {
+            standing.claims = held.standing.claims;
+            held.standing = standing;
+        }
+        match ended? {
             Ended::Durable => self.tell(partition),
             Ended::ClaimAgain(why) | Ended::Rest(why) => self.claim_again(partition, &why),
         }

@@ -1,119 +1,10 @@
 //! What a lane makes of partitions that come and go, and of ledgers that are not as they were left.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::Receiver;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-
+use super::played::{CACHE, Played, assigned, committed, of};
 use super::store::Fault as Goes;
 use super::*;
-use crate::pipeline::commit::{Claims, CommitMetadata};
-use crate::source::{Assigned, Claim, Committed, Control, Counted, TopicFacts, TopicPartition};
-
-pub(super) const CACHE: &[Port] = &[Port::Cache];
-
-/// A source played by the test, over one lane that sets the key of each record's offset.
-pub(super) struct Played {
-    pub(super) queue: Arc<LaneQueue>,
-    pub(super) control: Receiver<Control>,
-    pub(super) stores: Arc<Stores>,
-    pub(super) lane: JoinHandle<PipelineSummary>,
-}
-
-pub(super) fn of(partition: u32) -> TopicPartition {
-    TopicPartition { topic: "t".into(), partition }
-}
-
-pub(super) fn assigned(partition: u32) -> Assigned {
-    let topic = Some(TopicFacts { partitions: 2, id: Some("a".into()) });
-    Assigned { partition: of(partition), log_start: 0, log_end: Some(100), topic, committed: None }
-}
-
-pub(super) fn committed(offset: u64, metadata: String) -> Option<Committed> {
-    Some(Committed { offset, metadata })
-}
-
-impl Played {
-    pub(super) fn new(site: &Site) -> Self {
-        let (sender, control) = mpsc::channel();
-        let stores = site.stores();
-        let prepare = answering(|record| match record.offset {
-            66 => None,
-            offset => Some(vec![set(&format!("{}:{offset}", record.partition.partition), "v")]),
-        });
-        let lane = lane(&stores, prepare, sender, 8);
-        let queue = lane.queue.clone();
-        Self { queue, control, stores, lane: std::thread::spawn(move || lane.run()) }
-    }
-
-    pub(super) fn assign(&self, assigned: Assigned) -> (u64, Claim) {
-        self.queue.assign(assigned).unwrap();
-        self.begins()
-    }
-
-    /// The next offset and claim that the lane asks for.
-    pub(super) fn begins(&self) -> (u64, Claim) {
-        loop {
-            if let Control::Begin { offset, claim, .. } = self.control.recv().expect("the lane goes on") {
-                return (offset, claim);
-            }
-        }
-    }
-
-    /// Waits until the lane wants to claim a partition again.
-    fn claims_again(&self) -> TopicPartition {
-        self.says(|told| if let Control::ClaimAgain { partition } = told { Some(partition) } else { None })
-    }
-
-    /// Waits until it wants to try one.
-    fn tries(&self) -> TopicPartition {
-        self.says(|told| if let Control::Try { partition } = told { Some(partition) } else { None })
-    }
-
-    fn says(&self, find: impl Fn(Control) -> Option<TopicPartition>) -> TopicPartition {
-        let end = Instant::now() + Duration::from_secs(60);
-        loop {
-            let left = end.checked_duration_since(Instant::now()).expect("nobody has found it out");
-            if let Some(partition) = find(self.control.recv_timeout(left).expect("it finds out")) {
-                return partition;
-            }
-        }
-    }
-
-    pub(super) fn give(&self, partition: u32, offset: u64, claim: Claim) {
-        self.give_value(partition, offset, claim, "");
-    }
-
-    pub(super) fn give_value(&self, partition: u32, offset: u64, claim: Claim, value: &str) {
-        let (partition, value) = (of(partition), Some(value.into()));
-        let record = Record { partition, offset, timestamp: None, headers: vec![], key: None, value, claim };
-        self.queue.push(record, &AtomicBool::new(false)).unwrap();
-    }
-
-    /// Waits until so much of a partition is durable, and answers what goes with the commit.
-    pub(super) fn durable(&self, partition: u32, to: u64) -> CommitMetadata {
-        loop {
-            if let Control::Durable { partition: of_, offset, metadata } =
-                self.control.recv().expect("the lane goes on")
-                && (of_, offset) == (of(partition), to)
-            {
-                return CommitMetadata::read(&metadata);
-            }
-        }
-    }
-
-    /// The failure that ends the lane.
-    pub(super) fn failure(self) -> String {
-        self.lane.join().unwrap();
-        format!("{:#}", self.stores.stop.take_failure().expect("it failed"))
-    }
-
-    pub(super) fn end(self) {
-        self.queue.close();
-        self.lane.join().unwrap();
-        assert!(self.stores.stop.take_failure().is_none());
-    }
-}
+use crate::pipeline::commit::CommitMetadata;
+use crate::source::{Assigned, Control, Counted};
 
 #[test]
 fn a_partition_is_told_durable_and_released_when_it_is_taken_away() {
@@ -125,7 +16,7 @@ fn a_partition_is_told_durable_and_released_when_it_is_taken_away() {
     played.queue.revoke(&of(0)).unwrap();
     let (mut durable, mut released) = (None, false);
     while !released {
-        match played.control.recv().unwrap() {
+        match played.told() {
             Control::Durable { offset, metadata, .. } => durable = Some((offset, CommitMetadata::read(&metadata))),
             Control::Released { partition } => released = partition == of(0),
             other => panic!("{other:?}"),
@@ -136,93 +27,7 @@ fn a_partition_is_told_durable_and_released_when_it_is_taken_away() {
     assert!(next == 0 || next == 5, "{next}");
     let (offset, metadata) = durable.unwrap();
     assert_eq!((offset, metadata.positions["s1"]), (next, next));
-    assert_eq!(metadata.sinks, ["s0".to_owned()].into());
-    played.end();
-}
-
-/// The first claim of a process, or one for a trial, after so many that came to nothing at this offset.
-fn after_claims(partition: u32, count: u32, at: u64, counted: Counted) -> Assigned {
-    let claims = Claims { count, at: Some(at) };
-    let metadata = CommitMetadata { claims, ..CommitMetadata::default() };
-    Assigned { committed: committed(0, CommitMetadata::count(&metadata.write(), counted)), ..assigned(partition) }
-}
-
-#[test]
-fn a_claim_that_stops_the_pipeline_has_not_killed_the_process() {
-    let played = Played::new(&Site::new(vec![(CACHE, Arc::new(Store::default()))]));
-    let (_, claim) = played.assign(assigned(0));
-    played.give(0, 8, claim);
-    played.durable(0, 9);
-    let metadata = CommitMetadata::count("", Counted::Claim);
-    played.queue.assign(Assigned { log_start: 20, committed: committed(9, metadata), ..assigned(0) }).unwrap();
-    assert_eq!(played.durable(0, 9).claims, Claims::default());
-    assert!(played.failure().contains("11 offsets are gone"));
-}
-
-#[test]
-fn records_are_handled_one_by_one_after_claims_that_came_to_nothing() {
-    for (claims, at, is_tried, count) in [(2, 0, false, 3), (3, 0, true, 5), (5, 7, false, 1)] {
-        let cache = Arc::new(Store::default());
-        let played = Played::new(&Site::new(vec![(CACHE, cache.clone())]));
-        played.queue.pause(true);
-        let mut claim = after_claims(0, claims, at, Counted::Claim);
-        if is_tried {
-            played.queue.assign(claim).unwrap();
-            assert_eq!(played.tries(), of(0));
-            claim = after_claims(0, claims + 1, at, Counted::Trial);
-        }
-        let (_, claim) = played.assign(claim);
-        assert_eq!(played.durable(0, 0).claims, Claims { count, at: Some(0) }, "after {claims} claims at {at}");
-        (0..3).for_each(|offset| played.give(0, offset, claim));
-        played.queue.pause(false);
-        // What came further is no part of the row.
-        assert_eq!(played.durable(0, 3).claims, Claims::default());
-        let written: Vec<_> = cache.writes().iter().map(|write| write.offsets.len()).collect();
-        assert_eq!(written, if is_tried { vec![1, 1, 1] } else { vec![3] }, "after {claims} claims at {at}");
-        played.end();
-    }
-}
-
-#[test]
-fn a_partition_is_given_up_after_more_claims_that_came_to_nothing_and_the_others_go_on() {
-    let cache = Arc::new(Store::default());
-    let played = Played::new(&Site::new(vec![(CACHE, cache)]));
-    played.queue.assign(after_claims(0, 7, 0, Counted::Claim)).unwrap();
-    // The next process tries it again.
-    assert_eq!(played.durable(0, 0).claims, Claims { count: 3, at: Some(0) });
-    let other = Assigned { partition: of(1), ..assigned(1) };
-    let (_, claim) = played.assign(other);
-    played.give(1, 4, claim);
-    played.durable(1, 5);
-    assert!(matches!(played.stores.observed.waiting_for().as_slice(), [(partition, _)] if partition == "t-0"));
-    played.queue.revoke(&of(0)).unwrap();
-    // It ends in good order, and has not died.
-    assert_eq!(played.durable(0, 0).claims, Claims::default());
-    played.end();
-}
-
-#[test]
-fn what_is_suspected_is_tried_one_after_the_other() {
-    let cache = Arc::new(Store::default());
-    let played = Played::new(&Site::new(vec![(CACHE, cache)]));
-    played.queue.pause(true);
-    for partition in [0, 1] {
-        played.queue.assign(after_claims(partition, 4, 0, Counted::Claim)).unwrap();
-    }
-    played.queue.pause(false);
-    let first = played.tries().partition;
-    let (_, claim) = played.assign(after_claims(first, 4, 0, Counted::Trial));
-    assert_eq!(played.durable(first, 0).claims, Claims { count: 5, at: Some(0) });
-    let second = 1 - first;
-    // Nothing of the second was given, asked for or counted until here.
-    let heard: Vec<_> = played.control.try_iter().collect();
-    assert!(heard.is_empty(), "{heard:?}");
-    played.give(first, 0, claim);
-    assert_eq!(played.durable(first, 1).claims, Claims::default());
-    assert_eq!(played.tries(), of(second));
-    let (_, claim) = played.assign(after_claims(second, 4, 0, Counted::Trial));
-    played.give(second, 0, claim);
-    assert_eq!(played.durable(second, 1).claims, Claims::default());
+    assert!(metadata.sinks.contains_key("s0"));
     played.end();
 }
 
@@ -237,17 +42,115 @@ fn what_has_no_ledger_goes_on_where_the_commit_says() {
     assert_eq!(claim(Assigned { committed: self::committed(0, committed), ..assigned(0) }), [0, 40]);
 }
 
+/// As after seven days without members, or with the name of another group.
 #[test]
-fn dead_letters_below_the_committed_position_are_not_filed_again() {
-    let site = Site::new(vec![(CACHE, Arc::new(Store::default()))]);
-    let committed = CommitMetadata { dead_letters: 67, ..CommitMetadata::default() }.write();
+fn messages_go_on_where_the_ledgers_stand_when_the_commits_are_gone() {
+    let (cache, silent) = (Arc::new(Store::default()), Arc::new(Store::silent()));
+    let site = Site::new(vec![(CACHE, cache), (&[Port::Messages], silent.clone())]);
     let played = Played::new(&site);
-    let (_, claim) = played.assign(Assigned { committed: self::committed(0, committed), ..assigned(0) });
-    played.give(0, 66, claim);
-    played.give(0, 67, claim);
-    assert_eq!(played.durable(0, 68).dead_letters, 68);
+    let (_, claim) = played.assign(assigned(0));
+    for offset in [3, 5] {
+        played.give(0, offset, claim);
+        played.durable(0, offset + 1);
+    }
     played.end();
-    assert_eq!(site.letters(), [0_u64; 0]);
+    assert_eq!(silent.published(), 2);
+
+    for metadata in [None, committed(0, CommitMetadata::count("", Counted::Claim)), committed(6, "by hand".into())] {
+        let standing = RUNTIME.block_on(site.stores().claim(&Assigned { committed: metadata, ..assigned(0) }, None));
+        // The last batch may have come into the cache alone.
+        assert_eq!(standing.unwrap().next, [6, 4]);
+    }
+    // Where nothing is to be written, the ledgers are moved with that.
+    let played = Played::new(&site);
+    let (_, claim) = played.assign(Assigned { committed: committed(6, "by hand".into()), ..assigned(0) });
+    played.give(0, 5, claim);
+    played.queue.reach(&of(0), 9, claim).unwrap();
+    played.durable(0, 9);
+    played.queue.reach(&of(0), 10, claim).unwrap();
+    played.durable(0, 10);
+    played.end();
+    let standing = RUNTIME.block_on(site.stores().claim(&assigned(0), None)).unwrap();
+    assert_eq!(standing.next, [10, 9]);
+}
+
+#[test]
+fn partition_whose_ledger_has_lost_it_stops_the_pipeline_at_each_start() {
+    for ports in [TABLES, OTHERS] {
+        let store = Arc::new(Store::default());
+        let site = Site::new(vec![(ports, store.clone())]);
+        let played = Played::new(&site);
+        let (_, claim) = played.assign(assigned(0));
+        played.give(0, 3, claim);
+        let told = played.durable(0, 4);
+        store.lose_row(0);
+        played.give(0, 4, claim);
+        let failure = played.failure();
+        assert!(
+            failure.contains("sink `s0` does not know t-0 any more") && failure.contains("Restore it"),
+            "{failure}"
+        );
+        for _ in 0..2 {
+            let played = Played::new(&site);
+            played.queue.assign(Assigned { committed: committed(4, told.write()), ..assigned(0) }).unwrap();
+            let failure = played.failure();
+            assert!(failure.contains("sink `s0` does not know t-0 any more"), "{failure}");
+            assert_eq!(store.next(0), None);
+        }
+        // Another partition, that it never had, is new.
+        let played = Played::new(&site);
+        assert_eq!(played.assign(assigned(1)).0, 0);
+        played.end();
+    }
+}
+
+#[test]
+fn cache_whose_ledger_has_lost_one_partition_is_cleared_once_and_filled_again() {
+    let cache = Arc::new(Store::default());
+    let process = || Played::new(&Site::new(vec![(CACHE, cache.clone())]));
+    let [one, other] = [0, 1].map(|_| process());
+    let begin = |played: &Played, partition, committed| {
+        let (offset, claim) = played.assign(Assigned { committed, ..assigned(partition) });
+        assert_eq!(offset, 0, "from the start");
+        played.give(partition, 0, claim);
+        played.give(partition, 1, claim);
+        played.durable(partition, 2)
+    };
+    begin(&one, 0, None);
+    let told = begin(&other, 1, None);
+    cache.lose_row(0);
+    assert_eq!(one.claims_again(), of(0));
+    begin(&one, 0, None);
+    assert_eq!(cache.cleared(), 1);
+    // The other replica's rows went with that.
+    assert_eq!(other.claims_again(), of(1));
+    let again = begin(&other, 1, None);
+    assert_eq!(cache.cleared(), 1, "not what the first one has filled again");
+    assert_eq!(cache.model().cache.len(), 4);
+    let _ = [one, other].map(Played::end);
+
+    // It is the same for a process that knows of it by the commit alone: an old one, and the last one.
+    for (told, cleared) in [(told, 1), (again, 2)] {
+        cache.lose_row(1);
+        let played = process();
+        begin(&played, 1, committed(2, told.write()));
+        assert_eq!(cache.cleared(), cleared);
+        played.end();
+    }
+}
+
+#[test]
+fn cache_whose_ledger_has_lost_one_partition_stops_where_that_is_configured() {
+    let cache = Arc::new(Store::default());
+    let site = Site::new(vec![(CACHE, cache.clone())]);
+    let site = Site { policies: Policies { on_lost_cache: OnLostCache::Stop, ..site.policies }, ..site };
+    let commit = CommitMetadata { sinks: [("s0".to_owned(), 0)].into(), ..CommitMetadata::default() }.write();
+    for _ in 0..2 {
+        let assigned = Assigned { committed: committed(4, commit.clone()), ..assigned(0) };
+        let failure = RUNTIME.block_on(site.stores().claim(&assigned, None)).unwrap_err().to_string();
+        assert!(failure.contains("does not know t-0 any more"), "{failure}");
+    }
+    assert_eq!(cache.cleared(), 0);
 }
 
 #[test]
@@ -274,9 +177,7 @@ fn a_cache_that_was_emptied_is_filled_again_by_all_its_lanes() {
     cache.lose_everything();
     for (partition, claim) in [0, 1].into_iter().zip(claims) {
         played.give(partition, 1, claim);
-        while !matches!(played.control.recv().unwrap(), Control::ClaimAgain { partition: of_ } if of_ == of(partition))
-        {
-        }
+        while !matches!(played.told(), Control::ClaimAgain { partition: of_ } if of_ == of(partition)) {}
         let (offset, claim) = played.assign(assigned(partition));
         assert_eq!(offset, 0, "from the start");
         played.give(partition, 0, claim);
@@ -344,7 +245,7 @@ fn a_cache_that_another_replica_has_begun_to_fill_again_is_filled_again_by_one_t
 
 #[test]
 fn a_lost_ledger_is_told_by_the_commits_at_the_start() {
-    let commits = [CommitMetadata { sinks: ["s0".to_owned()].into(), ..CommitMetadata::default() }];
+    let commits = [CommitMetadata { sinks: [("s0".to_owned(), 0)].into(), ..CommitMetadata::default() }];
     for (ports, policy, rebuilt) in
         [(CACHE, OnLostCache::Rebuild, true), (CACHE, OnLostCache::Stop, false), (TABLES, OnLostCache::Rebuild, false)]
     {
@@ -396,20 +297,4 @@ fn a_clash_rests_while_other_partitions_go_on_and_is_rejected_after_a_while() {
     played.durable(0, 1);
     played.end();
     assert_eq!(site.letters(), [0]);
-}
-
-#[test]
-fn so_many_rejects_stop_the_pipeline_before_they_are_filed() {
-    let events = Events((0..20).map(|offset| (0, offset, (offset < 5).then(|| vec![set("k", "v")]))).collect());
-    let site = Site::new(vec![(CACHE, Arc::new(Store::default()))]);
-    let site = Site { breaker: config::Breaker { in_a_row: 10, percent: 0 }, ..site };
-    let failure = site.run(&events, 4).1.unwrap();
-    for part in ["pipeline `p`", "10 events in a row", "t-0@", "refused", "[pipelines.breaker]"] {
-        assert!(failure.contains(part), "{part}: {failure}");
-    }
-    // The batch that is too much is not filed, and the ledger is left before it.
-    let filed = site.letters();
-    assert_eq!(filed, (5..5 + filed.len() as u64).collect::<Vec<_>>());
-    assert!(filed.len() < 10, "{filed:?}");
-    assert!(site.sinks[0].1.next(0) <= Some(5 + filed.len() as u64), "the ledger has passed what was not filed");
 }

@@ -184,12 +184,6 @@ fn a_sink_that_is_added_later_fills_itself_while_the_other_skips() {
 
 #[test]
 fn a_sink_that_has_come_into_the_middle_of_a_batch_gets_the_rest_of_it_alone() {
-    let publish = |n: u64| Command::Publish {
-        topic: "topic".into(),
-        key: None,
-        value: Some(n.to_string().into_bytes()),
-        headers: Vec::new(),
-    };
     let events = Events::new((0..6).map(|n| vec![Command::RowUpsert(row("1", &n.to_string())), publish(n)]));
     let (tables, messages) = (Arc::new(Store::default()), Arc::new(Store::default()));
     let site = Site::new(vec![(OTHERS, messages.clone())]);

@@ -6,10 +6,13 @@ mod dead_letter;
 mod dead_letter_topic;
 mod exchange;
 mod faults;
+mod letters;
 mod order;
+mod played;
 mod random;
 mod replay;
 mod store;
+mod suspects;
 mod topics;
 
 use std::collections::HashMap;
@@ -138,6 +141,7 @@ impl Site {
             dead_letters: letters,
             stop: Arc::new(Stop::default()),
             policies: self.policies.clone(),
+            configured: String::new(),
             breaker: Breaker::new(self.breaker),
             one_writer: OneWriter::default(),
             is_ready: AtomicBool::default(),
@@ -207,6 +211,10 @@ fn raw(json: &str) -> Box<RawValue> {
 
 fn set(key: &str, value: &str) -> Command {
     Command::CacheSet { key: key.into(), value: value.into(), ttl_seconds: None }
+}
+
+fn publish(n: u64) -> Command {
+    Command::Publish { topic: "topic".into(), key: None, value: Some(n.to_string().into_bytes()), headers: Vec::new() }
 }
 
 fn row(id: &str, a: &str) -> Row {

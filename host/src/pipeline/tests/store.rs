@@ -109,6 +109,11 @@ impl Store {
         self.state().model.clone()
     }
 
+    /// How many messages it has taken.
+    pub(super) fn published(&self) -> usize {
+        self.state().model.messages.len()
+    }
+
     pub(super) fn writes(&self) -> Vec<Seen> {
         self.state().writes.clone()
     }
@@ -127,6 +132,12 @@ impl Store {
     pub(super) fn lose_everything(&self) {
         let mut state = self.state();
         (state.model, state.rows, state.head) = (Model::default(), Rows::new(), Head::Lost);
+        state.topics.clear();
+    }
+
+    /// The row of a partition is gone from the ledger, and nothing else.
+    pub(super) fn lose_row(&self, partition: u32) {
+        self.state().rows.retain(|key, _| key.partition.partition != partition);
     }
 
     /// Comes back without its last writes, so many.
@@ -193,6 +204,7 @@ impl Sink for Store {
         let mut state = self.state();
         state.model.cache.clear();
         state.rows.clear();
+        state.topics.clear();
         (state.head, state.cleared) = (Head::There, state.cleared + 1);
         Ok(())
     }

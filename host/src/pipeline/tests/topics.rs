@@ -1,7 +1,8 @@
 //! What a lane makes of topics that have grown, were made anew, or lack records.
 
-use super::claims::{CACHE, Played, assigned, of};
+use super::played::{CACHE, Played, assigned, committed, of};
 use super::*;
+use crate::pipeline::commit::CommitMetadata;
 use crate::source::{Assigned, Control, TopicFacts};
 
 #[test]
@@ -66,7 +67,7 @@ fn a_sink_ahead_of_the_others_knows_its_last_record_too() {
 fn a_topic_that_has_grown_stops_before_a_record_is_applied() {
     let cache = Arc::new(Store::default());
     let site = Site::new(vec![(CACHE, cache.clone())]);
-    RUNTIME.block_on(site.stores().claim(&assigned(0), None)).unwrap();
+    let epoch = RUNTIME.block_on(site.stores().claim(&assigned(0), None)).unwrap().epochs[0];
     let played = Played::new(&site);
     let grown = Some(TopicFacts { partitions: 3, id: Some("a".into()) });
     played.queue.assign(Assigned { topic: grown.clone(), ..assigned(2) }).unwrap();
@@ -78,7 +79,7 @@ fn a_topic_that_has_grown_stops_before_a_record_is_applied() {
     let site = Site { policies: confirmed, ..site };
     for _ in 0..2 {
         let grown = Assigned { topic: grown.clone(), ..assigned(2) };
-        assert_eq!(RUNTIME.block_on(site.stores().claim(&grown, None)).unwrap().epochs, [1]);
+        assert_eq!(RUNTIME.block_on(site.stores().claim(&grown, None)).unwrap().epochs, [epoch + 1]);
     }
 }
 
@@ -128,7 +129,7 @@ fn a_ledger_that_moved_while_the_source_was_asked_is_no_topic_made_anew() {
     // Where the log ends was asked before that was written.
     let stale = Assigned { log_end: Some(3), ..assigned(0) };
     let asks_again = |played: &Played| loop {
-        match played.control.recv().expect("the lane goes on") {
+        match played.told() {
             Control::ClaimAgain { partition } => return assert_eq!(partition, of(0)),
             Control::Begin { .. } => panic!("it begins beyond the end"),
             _ => {}
@@ -144,7 +145,101 @@ fn a_ledger_that_moved_while_the_source_was_asked_is_no_topic_made_anew() {
         asks_again(&played);
     }
     played.queue.assign(stale).unwrap();
-    while played.control.recv().is_ok() {}
     let failure = played.failure();
     assert!(failure.contains("ends at offset 3") && failure.contains("come to 9"), "{failure}");
+}
+
+const MESSAGES: &[Port] = &[Port::Messages];
+
+/// A pipeline that only publishes, and a partition of which it has published everything below this offset.
+fn published(to: u64, site: Site) -> (Played, Assigned) {
+    let metadata = CommitMetadata { positions: [("s0".to_owned(), to)].into(), ..CommitMetadata::default() };
+    let assigned = Assigned { committed: committed(to, metadata.write()), ..assigned(0) };
+    (Played::new(&site), assigned)
+}
+
+fn messages() -> Site {
+    Site::new(vec![(MESSAGES, Arc::new(Store::silent()))])
+}
+
+#[test]
+fn records_lost_before_they_were_published_stop_or_go_on_as_configured() {
+    let (played, assigned) = published(40, messages());
+    played.queue.assign(Assigned { log_start: 90, ..assigned.clone() }).unwrap();
+    let failure = played.failure();
+    assert!(failure.contains("sink `s0` has come to 40 only: 50 offsets are gone"), "{failure}");
+
+    let site = messages();
+    let policies = Policies { on_lost_records: OnLost::Continue, ..site.policies };
+    let (played, assigned) = published(40, Site { policies, ..site });
+    let (offset, claim) = played.assign(Assigned { log_start: 90, ..assigned });
+    assert_eq!(offset, 90);
+    played.give(0, 90, claim);
+    assert_eq!(played.durable(0, 91).positions["s0"], 91);
+    played.end();
+}
+
+#[test]
+fn position_of_messages_beyond_the_end_of_the_log_stops() {
+    let (played, assigned) = published(40, messages());
+    let assigned = Assigned { log_end: Some(30), ..assigned };
+    for _ in 0..2 {
+        played.queue.assign(assigned.clone()).unwrap();
+        assert_eq!(played.claims_again(), of(0), "more may have been written since the end was asked");
+    }
+    played.queue.assign(assigned).unwrap();
+    let failure = played.failure();
+    assert!(failure.contains("ends at offset 30, but sink `s0` has come to 40"), "{failure}");
+    assert!(failure.contains("--delete-offsets"), "{failure}");
+}
+
+#[test]
+fn log_that_was_cut_off_while_messages_were_published_stops() {
+    let (played, mut assigned) = published(40, messages());
+    let (_, claim) = played.assign(assigned.clone());
+    played.give(0, 40, claim);
+    played.durable(0, 41);
+    // The fetcher finds nothing at 41, and the source assigns the partition again.
+    assigned.log_end = Some(35);
+    for _ in 0..3 {
+        played.queue.assign(assigned.clone()).unwrap();
+    }
+    let failure = played.failure();
+    assert!(failure.contains("ends at offset 35, but sink `s0` has come to 41"), "{failure}");
+}
+
+#[test]
+fn topic_made_again_is_known_by_the_record_that_was_published_last() {
+    let site = messages();
+    let played = Played::new(&site);
+    let (_, claim) = played.assign(assigned(0));
+    played.give_value(0, 3, claim, "three");
+    let told = played.durable(0, 4);
+    played.end();
+    let again = Assigned { committed: committed(4, told.write()), ..assigned(0) };
+
+    let played = Played::new(&site);
+    let (offset, claim) = played.assign(again.clone());
+    assert_eq!(offset, 3);
+    played.give_value(0, 3, claim, "three");
+    played.give_value(0, 4, claim, "four");
+    played.durable(0, 5);
+    played.end();
+    assert_eq!(site.sinks[0].1.published(), 2, "nothing twice");
+
+    let played = Played::new(&site);
+    let (_, claim) = played.assign(again);
+    played.give_value(0, 3, claim, "another");
+    let failure = played.failure();
+    assert!(failure.contains("the record at t-0@3 is not the one that sink `s0` took there"), "{failure}");
+}
+
+#[test]
+fn messages_beside_a_ledger_are_compared_with_the_log_too() {
+    let (cache, silent) = (Arc::new(Store::default()), Arc::new(Store::silent()));
+    let site = Site::new(vec![(CACHE, cache), (MESSAGES, silent)]);
+    let metadata = CommitMetadata { positions: [("s1".to_owned(), 40)].into(), ..CommitMetadata::default() }.write();
+    let assigned = Assigned { log_start: 50, committed: committed(40, metadata), ..assigned(0) };
+    let failure = RUNTIME.block_on(site.stores().claim(&assigned, None)).unwrap_err().to_string();
+    assert!(failure.contains("sink `s1` has come to 40 only: 10 offsets are gone"), "{failure}");
 }

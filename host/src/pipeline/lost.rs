@@ -1,0 +1,136 @@
+//! What to do when a ledger is gone. That stops the pipeline, for the rows and documents may still be there and nobody knows
+//! of when. A cache alone is cleared and filled again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::anyhow;
+
+use super::claim::Standing;
+use super::commit::CommitMetadata;
+use super::write::{BoundSink, Stores};
+use crate::config::OnLostCache;
+use crate::sink::LedgerKey;
+use crate::source::{Assigned, TopicPartition};
+
+/// How long a look at a ledger may take that nobody waits for.
+const LOOK: Duration = Duration::from_millis(500);
+
+impl Stores {
+    /// What a sink needs before its first claim: its tables and indexes held against the declaration, its head in the
+    /// ledger. `committed` is what the group's commits say, read before this.
+    ///
+    /// # Errors
+    /// When the sink is not as declared, or has lost its ledger.
+    pub(super) async fn prepare(&self, bound: &BoundSink, committed: &[CommitMetadata]) -> anyhow::Result<()> {
+        if bound.sink.keeps_ledger()
+            && committed.iter().any(|commit| commit.sinks.contains_key(&bound.name))
+            && !self.patiently(bound, || bound.sink.knows(&self.pipeline)).await?
+        {
+            self.begin_afresh(bound, "is gone").await?;
+        }
+        let declared = self.declared(bound);
+        self.patiently(bound, || bound.sink.prepare(&self.pipeline, &declared)).await
+    }
+
+    /// A ledger does not know a partition any more. Answers why to claim it again.
+    ///
+    /// # Errors
+    /// When that stops the pipeline.
+    pub(super) async fn ledger_missing(&self, bound: &BoundSink, key: &LedgerKey) -> anyhow::Result<String> {
+        let what = format!("does not know {} any more", key.partition);
+        if self.rebuilds(bound) {
+            self.begin_afresh_if_lost(bound, &what).await?;
+        } else {
+            self.begin_afresh(bound, &what).await?;
+        }
+        Ok(format!("the ledger of sink `{}` does not know it any more", bound.name))
+    }
+
+    /// Those of these partitions that a sink has elsewhere than they were left, and why to claim them again: the store
+    /// was emptied, or set back. Where nothing comes to be written, nobody else would find out. A sink that does not
+    /// answer at once is asked another time.
+    ///
+    /// # Errors
+    /// When that stops the pipeline.
+    pub(super) async fn moved(&self, left: &[&Standing]) -> anyhow::Result<BTreeMap<TopicPartition, String>> {
+        let keys: Vec<LedgerKey> = left.iter().map(|standing| standing.key.clone()).collect();
+        let mut moved = BTreeMap::new();
+        for (place, bound) in self.sinks.iter().enumerate().filter(|(_, bound)| bound.sink.keeps_ledger()) {
+            let look = tokio::time::timeout(LOOK, bound.sink.positions(&keys)).await;
+            let Ok(Ok(positions)) = look else { continue };
+            for (standing, position) in left.iter().zip(positions) {
+                let why = match position {
+                    Some((token, next)) if token == standing.token && next == standing.next[place] => continue,
+                    Some((token, next)) if token == standing.token => bound.stands_at(next, standing.next[place]),
+                    Some(_) => bound.is_fenced(),
+                    None => self.ledger_missing(bound, &standing.key).await?,
+                };
+                moved.entry(standing.key.partition.clone()).or_insert(why);
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Whether a sink may be cleared and filled again: one that holds a cache and nothing else.
+    pub(super) fn rebuilds(&self, bound: &BoundSink) -> bool {
+        bound.is_cache() && self.policies.on_lost_cache == OnLostCache::Rebuild
+    }
+
+    /// Clears a cache whose ledger does not know the pipeline.
+    pub(super) async fn begin_afresh_if_lost(&self, bound: &BoundSink, what: &str) -> anyhow::Result<()> {
+        // Lanes that find it at once must not clear what one of them has filled already.
+        let _one = self.beginning_afresh.lock().await;
+        if !self.patiently(bound, || bound.sink.knows(&self.pipeline)).await? {
+            self.begin_afresh(bound, what).await?;
+        }
+        Ok(())
+    }
+
+    /// Sees whether the ledger has lost the row of a partition that it has had under this epoch, before a claim enters a new
+    /// one: then nobody would know any more. A cache is cleared, unless it was since the row was there, by this process
+    /// or another: that is known by its epoch.
+    ///
+    /// # Errors
+    /// When that stops the pipeline.
+    pub(super) async fn miss_row(
+        &self,
+        bound: &BoundSink,
+        assigned: &Assigned,
+        key: &LedgerKey,
+        epoch: u16,
+    ) -> anyhow::Result<()> {
+        let keys = std::slice::from_ref(key);
+        let is_lost = async || {
+            let positions = self.patiently(bound, || bound.sink.positions(keys)).await?;
+            anyhow::Ok(positions.iter().all(Option::is_none))
+        };
+        if !is_lost().await? {
+            return Ok(());
+        }
+        let what = format!("does not know {} any more", key.partition);
+        if !self.rebuilds(bound) {
+            return self.begin_afresh(bound, &what).await;
+        }
+        let _one = self.beginning_afresh.lock().await;
+        // A source that knows no topics has one process, whose partitions are cleared by the head alone.
+        if assigned.topic.is_some() && self.enter_topic(bound, assigned).await? == epoch && is_lost().await? {
+            self.begin_afresh(bound, &what).await?;
+        }
+        Ok(())
+    }
+
+    /// Clears a cache that has lost its ledger; refuses for any other store.
+    async fn begin_afresh(&self, bound: &BoundSink, what: &str) -> anyhow::Result<()> {
+        let (pipeline, sink) = (&self.pipeline, &bound.name);
+        if !self.rebuilds(bound) {
+            return Err(anyhow!(
+                "pipeline `{pipeline}`: the ledger of sink `{sink}` {what}: the store was emptied, replaced, or restored \
+                 from elsewhere. Restore it; or begin anew with a pipeline of another name and a fresh target"
+            ));
+        }
+        tracing::warn!(pipeline, sink, "the ledger of the cache is gone: clearing it, and filling it from the start");
+        let declared = self.declared(bound);
+        self.patiently(bound, || bound.sink.clear_cache(pipeline, &declared.cache_keys)).await
+    }
+}
