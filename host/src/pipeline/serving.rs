@@ -80,8 +80,14 @@ pub(super) struct Part {
 pub(super) struct Parts {
     slot: Arc<Slot>,
     pub(super) current: Part,
-    /// What this lane served by before: what it handled by that and gets again, it handles by that again.
+    /// Whether this lane has handled anything by the current set.
+    has_handled: bool,
+    /// What this lane handled by before: what it handled by that and gets again, it handles by that again. It is never one
+    /// that failed at the first that it was given.
     pub(super) before: Option<Part>,
+    /// What it handled by before that one, until it has handled something by the current set: when that fails at once, the
+    /// one before serves again, and this is the one before it.
+    earlier: Option<Part>,
     /// What served the pipeline before, where that is another set, which this lane has missed.
     missed: Option<Part>,
 }
@@ -260,7 +266,8 @@ impl Parts {
     pub(super) fn new(slot: Arc<Slot>) -> anyhow::Result<Self> {
         let serving = slot.serving();
         let transforms = serving.fork()?;
-        Ok(Self { slot, current: Part { serving, transforms }, before: None, missed: None })
+        let current = Part { serving, transforms };
+        Ok(Self { slot, current, has_handled: true, before: None, earlier: None, missed: None })
     }
 
     /// Whom to show what the current set handles.
@@ -288,15 +295,25 @@ impl Parts {
         }
         if let Some(before) = self.before.take_if(|before| before.serving.is_of(&serving)) {
             let left = std::mem::replace(&mut self.current, Part { serving, ..before });
-            self.before = Some(left);
+            self.before = if self.has_handled { Some(left) } else { self.earlier.take() };
+            self.handled();
             return Ok(!self.current.serving.is_proven);
         }
         let transforms = ready.map_or_else(|| serving.fork(), Ok)?;
         if let Some(before) = before.filter(|before| !before.is_of(&self.current.serving)) {
             self.missed = Some(Part { transforms: before.fork()?, serving: before });
         }
-        self.before = Some(std::mem::replace(&mut self.current, Part { serving, transforms }));
+        let left = std::mem::replace(&mut self.current, Part { serving, transforms });
+        if std::mem::take(&mut self.has_handled) {
+            self.earlier = self.before.replace(left);
+        }
         Ok(!self.current.serving.is_proven)
+    }
+
+    /// This lane has handled something by the current set.
+    pub(super) fn handled(&mut self) {
+        self.has_handled = true;
+        self.earlier = None;
     }
 
     /// To go back to: what served the pipeline before, whether this lane served by it or not.
@@ -337,6 +354,7 @@ mod tests {
         // Both lanes take a set that fails in one of them; the other hears of nothing until the next but one.
         assert!(slot.exchange(0, Vec::new(), 2).unwrap());
         assert!(busy.renew().unwrap() && idle.renew().unwrap());
+        idle.handled();
         let failed = slot.serving();
         assert!(busy.fall_back("it traps").unwrap());
         assert!(slot.exchange(2, Vec::new(), 2).unwrap());
@@ -351,5 +369,26 @@ mod tests {
         assert!(!busy.renew().unwrap() && busy.current.serving.is_of(&first));
         let left: Vec<_> = slot.left().into_iter().map(|left| left.failure).collect();
         assert_eq!(left, [Some("it traps".to_owned()), Some("it traps too".to_owned())]);
+    }
+
+    #[test]
+    fn set_that_failed_at_its_first_batch_is_not_the_one_that_handled_what_lies_before() {
+        let slot = Arc::new(Slot::new(Serving::named(0, &[])));
+        let mut lane = Parts::new(slot.clone()).unwrap();
+        let first = slot.serving();
+        assert!(slot.exchange(0, Vec::new(), 1).unwrap() && lane.renew().unwrap());
+        lane.handled();
+        let second = slot.serving();
+        assert!(slot.exchange(1, Vec::new(), 1).unwrap() && lane.renew().unwrap());
+        assert!(lane.fall_back("it traps").unwrap());
+        assert!(lane.current.serving.is_of(&second));
+        assert!(lane.before.as_ref().unwrap().serving.is_of(&first));
+
+        // One that has handled something is another matter.
+        assert!(slot.exchange(3, Vec::new(), 1).unwrap() && lane.renew().unwrap());
+        lane.handled();
+        let third = slot.serving();
+        assert!(lane.fall_back("it traps later").unwrap());
+        assert!(lane.current.serving.is_of(&second) && lane.before.as_ref().unwrap().serving.is_of(&third));
     }
 }

@@ -149,6 +149,7 @@ impl Prepare for Stage {
             0 => self.work.make_before(&records, &mut self.parts.current, &mut witnesses)?,
             _ => self.try_newest(&records, &mut witnesses)?,
         };
+        self.parts.handled();
         shadows.iter().zip(witnesses).for_each(|(shadow, witness)| shadow.show(&records, witness));
         Ok(made.into_prepared(records, self.parts.current.serving.clone()))
     }
