@@ -244,7 +244,7 @@ impl Exchange {
         for bound in &self.inner.stores.sinks {
             let wanted = declared(&bound.ports, next.iter());
             if wanted != self.inner.stores.declared(bound) {
-                let found = self.ask(bound, bound.sink.inspect(&wanted))?;
+                let found = self.ask(bound, bound.sink.inspect(&self.inner.stores.pipeline, &wanted))?;
                 if let Some(first) = found.faults.first() {
                     return Err(Refusal::Declaration(format!("sink `{}`: {first}", bound.name)));
                 }

@@ -60,7 +60,8 @@ pub fn inspect(config: &Config) -> anyhow::Result<Vec<Finding>> {
             pipeline.transforms.iter().filter_map(|one| Some(Arc::new(start(&engine, config, one).ok()?))).collect();
         for bound in bind(pipeline, &sinks) {
             let declared = declared(&bound.ports, started.iter().map(|one| one.description()));
-            let asked = runtime.block_on(async { tokio::time::timeout(PATIENCE, bound.sink.inspect(&declared)).await });
+            let look = bound.sink.inspect(&pipeline.name, &declared);
+            let asked = runtime.block_on(async { tokio::time::timeout(PATIENCE, look).await });
             let place = place(&format!("sink `{}`", bound.name));
             match asked {
                 Ok(Ok(found)) => findings.extend(placed(&place, found)),
@@ -77,8 +78,9 @@ pub fn inspect(config: &Config) -> anyhow::Result<Vec<Finding>> {
         let declared = Declared { topics: vec![to.topic.clone()], ..Declared::default() };
         let asked = open::cluster(config, to).and_then(|client| {
             let kafka = config::Sink::Kafka(config::Kafka { client: client.clone() });
+            // It has no ledger, and letters of every pipeline.
             let topic = open::sink("dead letters", &kafka)?;
-            Ok(runtime.block_on(topic.inspect(&declared))?)
+            Ok(runtime.block_on(topic.inspect("", &declared))?)
         });
         match asked {
             Ok(found) => findings.extend(placed("dead_letters.kafka", found)),

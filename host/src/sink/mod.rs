@@ -300,12 +300,12 @@ pub trait Sink: Send + Sync {
     /// As [`SinkError`] says; `Stop` where the sink is no cache.
     async fn clear_cache(&self, pipeline: &str, keys: &[String]) -> Result<(), SinkError>;
 
-    /// Holds what the transforms declared against the store, changing nothing. A fault is what [`Sink::prepare`] or a
+    /// Holds what the transforms of a pipeline declared against the store, changing nothing. A fault is what [`Sink::prepare`] or a
     /// write would stop at or wait for; what the store refuses now and then, or what `prepare` mends, is a note.
     ///
     /// # Errors
     /// As [`SinkError`] says; a wrong password is a fault by that.
-    async fn inspect(&self, declared: &Declared) -> Result<Inspection, SinkError>;
+    async fn inspect(&self, pipeline: &str, declared: &Declared) -> Result<Inspection, SinkError>;
 }
 
 /// Milliseconds since 1970.

@@ -39,6 +39,18 @@ pub(crate) fn service(name: &str) -> String {
     addresses[name].as_str().unwrap_or_else(|| panic!("{} names no {name}", file.display())).to_owned()
 }
 
+/// Where servers of the tests' own are given ports. It lies below those that systems give to outgoing connections (from
+/// 32768 on): a server that is away for a moment would lose such a port to somebody's connection.
+const PORTS: std::ops::Range<u16> = 10_000..15_000;
+
+/// A port that nobody listens on at the moment. Another process may be quicker: whoever starts a server there tries another
+/// port when it does not come up.
+pub(crate) fn free_port() -> u16 {
+    let random = || PORTS.start + u16::try_from(getrandom::u32().unwrap_or_default() % 5_000).unwrap_or_default();
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(random).find(is_free).expect("there are ports")
+}
+
 /// In the folder of cargo's results: the test itself lies in its `debug/deps`.
 fn default_file() -> PathBuf {
     let program = std::env::current_exe().expect("a test knows where it is");

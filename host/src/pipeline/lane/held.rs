@@ -149,7 +149,9 @@ impl Running {
     /// # Errors
     /// When one is another: the offsets of this topic are not those that the ledgers mean.
     pub(super) fn recognize(&mut self, partition: &TopicPartition, records: &mut Vec<Record>) -> anyhow::Result<()> {
-        let Some(held) = self.held.get_mut(partition).filter(|held| !held.unseen.is_empty()) else { return Ok(()) };
+        // Where all were of an earlier claim, none is left: that says nothing of those that come under this one.
+        let Some(last) = records.last().map(|record| record.offset) else { return Ok(()) };
+        let Some(held) = self.held.get_mut(partition) else { return Ok(()) };
         let another = |(_, last): &&(usize, LastRecord)| {
             let place = records.binary_search_by_key(&last.offset, |record| record.offset);
             place.is_ok_and(|place| LastRecord::of(&records[place]) != *last)
@@ -165,10 +167,10 @@ impl Running {
             ));
         }
         // What is not there any more was compacted away, or ends a transaction.
-        let last = records.last().map_or(0, |record| record.offset);
         held.unseen.retain(|(_, unseen)| unseen.offset > last);
+        // What every sink has was given to be recognized, and has been handled and counted before.
         let lowest = held.standing.lowest();
-        records.retain(|record| record.offset >= lowest);
+        records.drain(..records.partition_point(|record| record.offset < lowest));
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
 use tokio::runtime::{Builder, Runtime};
@@ -45,6 +45,9 @@ use crate::source::{Bounds, FileSource, LaneQueue, Record};
 
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
+
+/// How long anything may take that is waited for.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The first half of a lane, as a test scripts it.
 type Prepare = Box<dyn FnMut(Vec<Record>) -> anyhow::Result<Prepared> + Send>;
@@ -197,6 +200,15 @@ fn lane(stores: &Arc<Stores>, prepare: Prepare, control: mpsc::Sender<crate::sou
         stores: stores.clone(),
         runtime: RUNTIME.handle().clone(),
         batch,
+    }
+}
+
+/// Waits for a condition, on a machine that may be busy with other things.
+fn until(what: &str, there: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !there() {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");
+        std::thread::park_timeout(Duration::from_millis(1));
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use super::*;
 use crate::pipeline::commit::CommitMetadata;
@@ -11,8 +10,8 @@ use crate::source::{Assigned, Claim, Committed, Control, TopicFacts, TopicPartit
 
 pub(super) const CACHE: &[Port] = &[Port::Cache];
 
-/// How long the lane may have nothing to say.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How many records a batch may have.
+const BATCH: usize = 8;
 
 /// A source played by the test, over one lane that sets the key of each record's offset, and refuses the record at 66.
 pub(super) struct Played {
@@ -46,7 +45,7 @@ impl Played {
     /// The same over stores that are there already, with a transform that answers so.
     pub(super) fn over(stores: Arc<Stores>, answer: impl Fn(&Record) -> Option<Vec<Command>> + Send + 'static) -> Self {
         let (sender, control) = mpsc::channel();
-        let lane = lane(&stores, answering(answer), sender, 8);
+        let lane = lane(&stores, answering(answer), sender, BATCH);
         let queue = lane.queue.clone();
         Self { queue, control, stores, lane: std::thread::spawn(move || lane.run()) }
     }
@@ -95,7 +94,8 @@ impl Played {
     pub(super) fn give_value(&self, partition: u32, offset: u64, claim: Claim, value: &str) {
         let (partition, value) = (of(partition), Some(value.into()));
         let record = Record { partition, offset, timestamp: None, headers: vec![], key: None, value, claim };
-        self.queue.push(record, &AtomicBool::new(false)).unwrap();
+        // One that has failed meanwhile takes nothing more: that shows in what the test looks at next.
+        let _ = self.queue.push(record, &AtomicBool::new(false));
     }
 
     /// Waits until so much of a partition is durable, and answers what goes with the commit.
@@ -119,6 +119,12 @@ impl Played {
         format!("{:#}", self.stores.stop.take_failure().expect("it failed"))
     }
 
+    /// Waits until the lane has taken all that was given: what comes now is another batch.
+    pub(super) fn taken(&self) {
+        until("the lane takes what it was given", || self.queue.room().unwrap().records == BATCH);
+    }
+
+    /// Ends the lane, which has not failed, and answers what it has made durable.
     pub(super) fn end(self) -> PipelineSummary {
         self.queue.close();
         let summary = self.lane.join().unwrap();

@@ -209,7 +209,7 @@ impl Sink for Store {
         Ok(())
     }
 
-    async fn inspect(&self, _declared: &Declared) -> Result<Inspection, SinkError> {
+    async fn inspect(&self, _pipeline: &str, _declared: &Declared) -> Result<Inspection, SinkError> {
         Ok(Inspection::default())
     }
 

@@ -1,9 +1,10 @@
 //! What a lane makes of topics that have grown, were made anew, or lack records.
 
 use super::played::{CACHE, Played, assigned, committed, of};
+use super::store::Fault as Goes;
 use super::*;
 use crate::pipeline::commit::CommitMetadata;
-use crate::source::{Assigned, Control, TopicFacts};
+use crate::source::{Assigned, Claim, Control, TopicFacts};
 
 #[test]
 fn a_topic_is_known_again_by_the_record_that_was_taken_last() {
@@ -43,6 +44,42 @@ fn a_topic_is_known_again_by_the_record_that_was_taken_last() {
     let failure = played.failure();
     assert!(failure.contains("the record at t-0@7 is not the one that sink `s0` took there"), "{failure}");
     assert_eq!(cache.next(0), Some(8));
+}
+
+/// A lane whose store has record 0, and which another claim has fenced, so that it claims the partition once more. Of the
+/// claim before, it is given a record late. Answers the claim.
+fn claimed_once_more() -> (Played, Claim) {
+    let cache = Arc::new(Store::new([Goes::None, Goes::Taken]));
+    let played = Played::new(&Site::new(vec![(CACHE, cache)]));
+    let (_, before) = played.assign(assigned(0));
+    played.give_value(0, 0, before, "zero");
+    played.durable(0, 1);
+    played.give_value(0, 1, before, "one");
+    played.claims_again();
+    let (offset, claim) = played.assign(assigned(0));
+    assert_eq!(offset, 0, "it is given what its store took last, to know it again");
+    played.give_value(0, 2, before, "two");
+    played.taken();
+    (played, claim)
+}
+
+#[test]
+fn a_late_record_of_an_earlier_claim_has_nothing_counted_twice() {
+    let (played, claim) = claimed_once_more();
+    played.give_value(0, 0, claim, "zero");
+    played.give_value(0, 1, claim, "one");
+    played.durable(0, 2);
+    let summary = played.end();
+    assert_eq!((summary.events["create"], summary.commands["cache-set"]), (2, 2));
+}
+
+#[test]
+fn a_late_record_of_an_earlier_claim_hides_no_other_topic() {
+    let (played, claim) = claimed_once_more();
+    played.give_value(0, 0, claim, "another");
+    played.give_value(0, 1, claim, "one");
+    let failure = played.failure();
+    assert!(failure.contains("the record at t-0@0 is not the one that sink `s0` took there"), "{failure}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::Elasticsearch;
 use super::indexes;
 use super::mapping::{Difference, differences};
+use crate::contract::Index;
 use crate::inspection::Inspection;
 use crate::sink::{Declared, SinkError};
 
@@ -13,7 +14,7 @@ const HEAP_SHARE: u64 = 10;
 
 impl Elasticsearch {
     /// What may not be looked at is told, and the rest is looked at all the same.
-    pub(super) async fn look_at_store(&self, declared: &Declared) -> Result<Inspection, SinkError> {
+    pub(super) async fn look_at_store(&self, pipeline: &str, declared: &Declared) -> Result<Inspection, SinkError> {
         let mut found = Inspection::default();
         match self.server().await {
             Ok((_, problem)) => found.faults.extend(problem),
@@ -34,17 +35,18 @@ impl Elasticsearch {
             other => told(other.map(drop), &mut found.faults)?,
         }
         for index in &declared.indexes {
-            let answer = self.look_at_index(index, &mut found).await;
+            let answer = self.look_at_index(pipeline, index, &mut found).await;
             told(answer, &mut found.faults)?;
         }
         Ok(found)
     }
 
-    async fn look_at_index(&self, index: &crate::contract::Index, found: &mut Inspection) -> Result<(), SinkError> {
+    async fn look_at_index(&self, pipeline: &str, index: &Index, found: &mut Inspection) -> Result<(), SinkError> {
         let alias = self.names.alias(&index.name);
         let (declared, _) = indexes::parts(index)?;
         let Some(stored) = indexes::look(&self.http, &alias).await? else { return Ok(()) };
-        let known = self.is_known(&alias, &stored.made).await?;
+        let head = self.ledger.head(&self.http, pipeline).await?.map(|(head, _)| head).unwrap_or_default();
+        let known = head.indexes.get(&alias) == Some(&stored.made);
         if !known && let Some(problem) = self.not_fresh(&alias, &stored).await? {
             found.faults.push(problem);
             return Ok(());
@@ -66,12 +68,6 @@ impl Elasticsearch {
             lines.push(format!("index {}: {difference}: {remedy}", stored.made.index));
         }
         Ok(())
-    }
-
-    /// Whether any pipeline of this sink has entered the index.
-    async fn is_known(&self, alias: &str, made: &indexes::Made) -> Result<bool, SinkError> {
-        let heads = self.ledger.heads(&self.http).await?;
-        Ok(heads.iter().any(|head| head.indexes.get(alias) == Some(made)))
     }
 
     async fn look_at_nodes(&self, faults: &mut Vec<String>) -> Result<(), SinkError> {

@@ -188,21 +188,6 @@ impl Ledger {
         self.write(http, &self.id("pipeline", &[pipeline]), names, head, place).await
     }
 
-    /// The heads of all pipelines on this sink, as a search finds them: a look, not a decision.
-    pub(super) async fn heads(&self, http: &Http) -> Result<Vec<Head>, SinkError> {
-        let query = json!({"size": 1000, "query": {"bool": {"filter": [
-            {"term": {"kind": "pipeline"}}, {"term": {"sink": self.sink}},
-        ]}}});
-        let reply =
-            http.post(&[&self.index, "_search"], "ignore_unavailable=true", query.to_string().into_bytes()).await?;
-        if reply.status == 404 {
-            return Ok(Vec::new());
-        }
-        let mut answer = reply.json(&format!("searching the ledger {}", self.index))?;
-        let hits = answer["hits"]["hits"].as_array_mut().map(std::mem::take).unwrap_or_default();
-        Ok(hits.into_iter().filter_map(|mut hit| serde_json::from_value(hit["_source"].take()).ok()).collect())
-    }
-
     /// Enters a topic where it is not there, or in any case, and answers what is there then.
     pub(super) async fn enter_topic(
         &self,

@@ -208,8 +208,8 @@ impl Sink for Elasticsearch {
         Err(SinkError::Stop("documents are no cache, and are not cleared".into()))
     }
 
-    async fn inspect(&self, declared: &Declared) -> Result<Inspection, SinkError> {
-        self.look_at_store(declared).await
+    async fn inspect(&self, pipeline: &str, declared: &Declared) -> Result<Inspection, SinkError> {
+        self.look_at_store(pipeline, declared).await
     }
 }
 

@@ -243,7 +243,9 @@ impl Ledger {
                 {"term": {"kind": kind}}, {"term": {"pipeline": pipeline}}, {"term": {"sink": self.sink}},
             ]}},
         });
-        let reply = http.post(&[&self.index, "_search"], "", query.to_string().into_bytes()).await?;
+        // All of them, or none: what follows would leave out those of a shard that is away.
+        let all = "allow_partial_search_results=false";
+        let reply = http.post(&[&self.index, "_search"], all, query.to_string().into_bytes()).await?;
         let mut answer = reply.json(&asked)?;
         Ok(answer["hits"]["hits"].as_array_mut().map(std::mem::take).unwrap_or_default())
     }

@@ -217,8 +217,8 @@ impl Sink for Kafka {
         Err(self.no_ledger())
     }
 
-    async fn prepare(&self, _pipeline: &str, declared: &Declared) -> Result<(), SinkError> {
-        let faults = self.inspect(declared).await?.faults;
+    async fn prepare(&self, pipeline: &str, declared: &Declared) -> Result<(), SinkError> {
+        let faults = self.inspect(pipeline, declared).await?.faults;
         if faults.is_empty() { Ok(()) } else { Err(SinkError::Stop(faults.join("; "))) }
     }
 
@@ -266,7 +266,7 @@ impl Sink for Kafka {
         Err(self.no_ledger())
     }
 
-    async fn inspect(&self, declared: &Declared) -> Result<Inspection, SinkError> {
+    async fn inspect(&self, _pipeline: &str, declared: &Declared) -> Result<Inspection, SinkError> {
         let faults = self.producer.inspect(declared.topics.iter().map(String::as_str))?;
         Ok(Inspection { faults, notes: Vec::new() })
     }

@@ -199,7 +199,7 @@ impl Sink for Postgres {
         Err(problem.at(&self.address.shown))
     }
 
-    async fn inspect(&self, declared: &Declared) -> Result<Inspection, SinkError> {
+    async fn inspect(&self, _pipeline: &str, declared: &Declared) -> Result<Inspection, SinkError> {
         self.run(None, async |session| {
             let mut inspection = Inspection::default();
             for table in &declared.tables {

@@ -359,7 +359,7 @@ impl Sink for Redis {
         self.finish(connection, answer)
     }
 
-    async fn inspect(&self, declared: &Declared) -> Result<Inspection, SinkError> {
+    async fn inspect(&self, _pipeline: &str, declared: &Declared) -> Result<Inspection, SinkError> {
         let mut connection = self.any_connection().await?;
         let answer = self.inspect_on(&mut connection, declared).await;
         self.finish(connection, answer)

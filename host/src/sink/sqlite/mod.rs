@@ -301,7 +301,7 @@ impl Sink for Sqlite {
         })
     }
 
-    async fn inspect(&self, declared: &Declared) -> Result<Inspection, SinkError> {
+    async fn inspect(&self, _pipeline: &str, declared: &Declared) -> Result<Inspection, SinkError> {
         self.run(|store, _| {
             // Declared for a look, and taken back.
             let transaction = begin(&mut store.connection)?;

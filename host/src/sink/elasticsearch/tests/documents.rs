@@ -169,7 +169,7 @@ fn a_blocked_index_is_waited_for() {
             bench.ask("PUT", &format!("{}i/_settings", bench.prefix), &settings);
         };
         block(true.into());
-        let found = run.sink.inspect(&declared()).await.unwrap().faults;
+        let found = run.sink.inspect("p", &declared()).await.unwrap().faults;
         assert!(found.iter().any(|line| line.contains("read_only_allow_delete")), "{found:?}");
         let batch = [(0, index("a", "{}"))];
         let Err(SinkError::Retry(cause)) = run.try_write(1, &batch).await else { panic!("not to be tried again") };

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::ledger;
 use super::*;
 
 fn stop(answer: Result<(), SinkError>) -> String {
@@ -31,7 +32,7 @@ fn a_first_start_makes_the_index_behind_its_alias() {
         assert_eq!(made["settings"]["index.gc_deletes"], "1h");
         assert_eq!(made["mappings"]["_meta"]["tidegate"], json!({"pipeline": "p", "sink": "search"}));
         assert_eq!(made["mappings"]["properties"]["n"]["type"], "long");
-        assert_eq!(bench.open_sink().inspect(&declared()).await.unwrap(), Inspection::default());
+        assert_eq!(bench.open_sink().inspect("p", &declared()).await.unwrap(), Inspection::default());
     });
 }
 
@@ -88,11 +89,30 @@ fn a_ledger_that_is_deleted_is_told_and_not_made_up_for() {
 }
 
 #[test]
+fn an_index_that_the_pipeline_has_just_entered_is_known_to_a_look() {
+    on_each_server(|bench| async move {
+        // No search of this ledger sees what is written there.
+        let ledger = format!("{}ledger", bench.prefix);
+        let mut definition = ledger::definition();
+        definition["settings"]["refresh_interval"] = "-1".into();
+        definition["aliases"] = json!({&ledger: {"is_write_index": true}});
+        bench.ask("PUT", &format!("{ledger}-000001"), &definition);
+        let mut run = Run::start(bench.options(), 1).await;
+        assert_eq!(run.write(1, &[(0, index("a", "{}"))]).await, Written::Applied);
+        assert_eq!(bench.open_sink().inspect("p", &declared()).await.unwrap(), Inspection::default());
+        // To another pipeline it is somebody else's, as its start would say.
+        let found = bench.open_sink().inspect("q", &declared()).await.unwrap().faults;
+        assert!(found.len() == 1 && found[0].contains("the ledger does not know it"), "{found:?}");
+        assert!(stop(bench.open_sink().prepare("q", &declared()).await).contains("the ledger does not know it"));
+    });
+}
+
+#[test]
 fn an_index_of_somebody_else_is_not_taken_over() {
     on_each_server(|bench| async move {
         let name = format!("{}i", bench.prefix);
         bench.ask("PUT", &name, &json!({}));
-        let found = bench.open_sink().inspect(&declared()).await.unwrap().faults;
+        let found = bench.open_sink().inspect("p", &declared()).await.unwrap().faults;
         assert!(found.len() == 1 && found[0].contains("is an index already"), "{found:?}");
         assert!(stop(bench.open_sink().prepare("p", &declared()).await).contains("is an index already"));
         bench.ask("DELETE", &name, &Value::Null);
@@ -118,7 +138,7 @@ fn a_definition_may_grow_and_not_change() {
         let sink = bench.open_sink();
         sink.prepare("p", &declared()).await.unwrap();
         let more = defined(r#"{"mappings":{"properties":{"n":{"type":"long"},"new":{"type":"date"}}}}"#);
-        let Inspection { faults, notes } = sink.inspect(&more).await.unwrap();
+        let Inspection { faults, notes } = sink.inspect("p", &more).await.unwrap();
         let told = notes.len() == 1 && notes[0].contains("field new is not there yet");
         assert!(told && faults.is_empty(), "what the start adds is no fault: {faults:?} {notes:?}");
         sink.prepare("p", &more).await.unwrap();
@@ -128,11 +148,15 @@ fn a_definition_may_grow_and_not_change() {
         assert_eq!(mapping["properties"]["new"]["type"], "date");
         assert_eq!(mapping["_meta"]["tidegate"]["pipeline"], "p");
         let other = defined(r#"{"mappings":{"properties":{"n":{"type":"keyword"}}}}"#);
-        let faults = sink.inspect(&other).await.unwrap().faults;
+        let faults = sink.inspect("p", &other).await.unwrap().faults;
         assert!(faults[0].contains("field n is declared as keyword and stored as long"), "{faults:?}");
         assert!(stop(sink.prepare("p", &other).await).contains("tidegate rewind"));
         let parameter = defined(r#"{"mappings":{"properties":{"n":{"type":"long","index":false}}}}"#);
-        assert_eq!(sink.inspect(&parameter).await.unwrap(), Inspection::default(), "the server leaves defaults out");
+        assert_eq!(
+            sink.inspect("p", &parameter).await.unwrap(),
+            Inspection::default(),
+            "the server leaves defaults out"
+        );
         assert!(stop(sink.prepare("p", &defined(r#"{"mapping":{}}"#)).await).contains("\"mapping\""));
     });
 }
@@ -141,7 +165,7 @@ fn a_definition_may_grow_and_not_change() {
 fn a_request_larger_than_the_heap_allows_is_found_beforehand() {
     on_each_server(|bench| async move {
         let sink = Elasticsearch::open(Options { max_request_bytes: 90 << 20, ..bench.options() }).unwrap();
-        let found = sink.inspect(&declared()).await.unwrap().faults;
+        let found = sink.inspect("p", &declared()).await.unwrap().faults;
         assert!(found.len() == 1 && found[0].contains("set max_request_bytes to"), "{found:?}");
     });
 }

@@ -5,7 +5,7 @@ use super::*;
 async fn faults(bench: &PostgresBench, declared: &Declared) -> String {
     let sink = Postgres::open(bench.options()).unwrap();
     let told = stopped(sink.prepare("p", declared).await);
-    let lines = sink.inspect(declared).await.unwrap().faults;
+    let lines = sink.inspect("p", declared).await.unwrap().faults;
     assert!(lines.iter().any(|line| told.contains(line)), "{told}: {lines:?}");
     assert!(!sink.knows("p").await.unwrap(), "nothing is entered before all is well");
     told
@@ -71,15 +71,15 @@ async fn what_may_hold_a_partition_is_noted_and_no_fault() {
          CREATE TRIGGER watch BEFORE INSERT ON v FOR EACH ROW EXECUTE FUNCTION f()",
     );
     let sink = Postgres::open(bench.options()).unwrap();
-    let Inspection { faults, notes: lines } = sink.inspect(&table("v", &["id"])).await.unwrap();
+    let Inspection { faults, notes: lines } = sink.inspect("p", &table("v", &["id"])).await.unwrap();
     assert_eq!(faults, [""; 0]);
     for words in ["one_mail", "has_parent to parent", "of_v of child", "exclusion", "trigger watch"] {
         assert_eq!(lines.iter().filter(|line| line.contains(words)).count(), 1, "{words}: {lines:#?}");
     }
     sink.prepare("p", &table("v", &["id"])).await.unwrap();
-    let found = sink.inspect(&table("parent", &["id"])).await.unwrap();
+    let found = sink.inspect("p", &table("parent", &["id"])).await.unwrap();
     assert!(found.faults.is_empty() && found.notes.len() == 1 && found.notes[0].contains("has_parent"), "{found:?}");
-    assert_eq!(sink.inspect(&table("t", &["id"])).await.unwrap(), Inspection::default());
+    assert_eq!(sink.inspect("p", &table("t", &["id"])).await.unwrap(), Inspection::default());
 }
 
 #[tokio::test]

@@ -5,6 +5,10 @@ use std::process::Command as Process;
 
 use super::super::Options;
 use super::*;
+use crate::sink::testing::free_port;
+
+/// How often it is started, since its port may be taken meanwhile.
+const TRIES: usize = 5;
 
 /// A server that takes TCP connections with TLS and a password alone, under a certificate for `localhost`. It goes with
 /// the value.
@@ -28,31 +32,43 @@ impl Cluster {
         if is_root() {
             run(Process::new("chown").args(["-R", "postgres"]).arg(&at), &at);
         }
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let cluster = Self { folder, port };
+        let mut cluster = Self { folder, port: free_port() };
         let password = at.join("password").display().to_string();
-        cluster.tool("initdb", &["-U", "postgres", "-A", "scram-sha-256", "--pwfile", &password, "--no-sync"]);
+        let made =
+            cluster.tool("initdb", &["-U", "postgres", "-A", "scram-sha-256", "--pwfile", &password, "--no-sync"]);
+        made.unwrap_or_else(|told| panic!("{told}"));
         std::fs::write(
             at.join("data/pg_hba.conf"),
             "hostssl all all 127.0.0.1/32 scram-sha-256\nlocal all all scram-sha-256\n",
         )
         .unwrap();
+        for _ in 1..TRIES {
+            if cluster.try_control("start").is_ok() {
+                return cluster;
+            }
+            cluster.port = free_port();
+        }
         cluster.control("start");
         cluster
     }
 
     fn control(&self, action: &str) {
+        self.try_control(action).unwrap_or_else(|told| panic!("{action}: {told}"));
+    }
+
+    fn try_control(&self, action: &str) -> Result<(), String> {
         let at = self.folder.path().display().to_string();
         let settings = format!(
             "-p {} -h 127.0.0.1 -k {at} -c ssl=on -c ssl_cert_file={at}/cert.pem -c ssl_key_file={at}/key.pem -c fsync=off",
             self.port
         );
         let log = format!("{at}/log");
-        self.tool("pg_ctl", &[action, "-w", "-m", "immediate", "-l", &log, "-o", &settings]);
+        let wait = ["-w", "-t", "120", "-m", "immediate"];
+        self.tool("pg_ctl", &[&[action][..], &wait, &["-l", &log, "-o", &settings]].concat())
     }
 
     /// Runs a program of PostgreSQL, which refuses to be root.
-    fn tool(&self, name: &str, arguments: &[&str]) {
+    fn tool(&self, name: &str, arguments: &[&str]) -> Result<(), String> {
         let program = programs().join(name);
         let mut process = if is_root() {
             let mut process = Process::new("runuser");
@@ -62,7 +78,7 @@ impl Cluster {
             Process::new(program)
         };
         process.arg("-D").arg(self.folder.path().join("data")).args(arguments);
-        run(&mut process, self.folder.path());
+        try_run(&mut process, self.folder.path())
     }
 
     fn open(&self, host: &str, password: &str, parameters: &str, ca: bool) -> Postgres {
@@ -87,11 +103,16 @@ impl Drop for Cluster {
 }
 
 fn run(process: &mut Process, folder: &Path) {
+    try_run(process, folder).unwrap_or_else(|told| panic!("{process:?}: {told}"));
+}
+
+/// Where it fails, what it said.
+fn try_run(process: &mut Process, folder: &Path) -> Result<(), String> {
     // Into a file: a server that is started would keep a pipe open.
     let output = folder.join("output");
     let file = std::fs::File::options().create(true).append(true).open(&output).unwrap();
     let done = process.current_dir(folder).stdout(file.try_clone().unwrap()).stderr(file).status().unwrap();
-    assert!(done.success(), "{process:?}: {}", std::fs::read_to_string(output).unwrap());
+    if done.success() { Ok(()) } else { Err(std::fs::read_to_string(output).unwrap()) }
 }
 
 fn is_root() -> bool {
@@ -124,7 +145,7 @@ async fn passwords_tls_and_a_restart() {
         assert!(told.contains("TLS") && told.contains("certificate"), "{told}");
     }
     let plain = cluster.open("localhost", password, "sslmode=disable", false);
-    let told = stopped(plain.inspect(&Declared::default()).await);
+    let told = stopped(plain.inspect("p", &Declared::default()).await);
     assert!(told.contains("28000") && told.contains("sslmode=require"), "{told}");
     let told = stopped(cluster.open("localhost", "wrong", "sslmode=require", true).knows("p").await);
     assert!(told.contains("28P01") && told.contains("password") && !told.contains("wrong"), "{told}");

@@ -12,10 +12,10 @@ async fn a_user_needs_no_more_than_the_remedy_says() {
     let keys = declared(&["order:*", "all"]);
     let told = stopped(sink.prepare("p", &keys).await);
     assert!(!told.contains("secret"), "{told}");
-    assert!(sink.inspect(&keys).await.unwrap().faults[0].contains("ACL SETUSER app"));
+    assert!(sink.inspect("p", &keys).await.unwrap().faults[0].contains("ACL SETUSER app"));
     let remedy = told.split('`').nth(1).unwrap().replace('\'', "");
     server.ask::<()>(&remedy);
-    assert_eq!(sink.inspect(&keys).await.unwrap(), Inspection::default());
+    assert_eq!(sink.inspect("p", &keys).await.unwrap(), Inspection::default());
     sink.prepare("p", &keys).await.unwrap();
     let key = LedgerKey { pipeline: "p".into(), partition: TopicPartition { topic: "t".into(), partition: 0 } };
     sink.claim(&key, Token(1), 0).await.unwrap();
@@ -103,7 +103,7 @@ async fn tls_wants_the_certificates_that_it_was_told() {
         identity: None,
         ..options.clone()
     };
-    let told = retried(Redis::open(without).unwrap().inspect(&declared(&["k"])).await);
+    let told = retried(Redis::open(without).unwrap().inspect("p", &declared(&["k"])).await);
     assert!(told.contains("write `url` with rediss://"), "{told}");
     let stranger = Options { ca: None, identity: None, ..options.clone() };
     assert!(stopped(Redis::open(stranger).unwrap().knows("p").await).contains("`ca`"));
@@ -124,9 +124,9 @@ async fn a_cluster_is_told_at_once() {
 async fn inspection_notes_what_endangers_the_ledger_and_changes_nothing() {
     let server = Server::start(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
     let sink = Arc::new(Redis::open(server.options()).unwrap());
-    let Inspection { faults, notes } = sink.inspect(&declared(&["*"])).await.unwrap();
+    let Inspection { faults, notes } = sink.inspect("p", &declared(&["*"])).await.unwrap();
     assert!(faults.is_empty() && notes.len() == 1 && notes[0].contains("volatile-lru"), "{faults:?} {notes:?}");
     server.ask::<()>("CONFIG SET maxmemory-policy volatile-lru");
-    assert_eq!(sink.inspect(&declared(&["order:*", "all"])).await.unwrap(), Inspection::default());
+    assert_eq!(sink.inspect("p", &declared(&["order:*", "all"])).await.unwrap(), Inspection::default());
     assert_eq!(server.ask::<i64>("DBSIZE"), 0);
 }
