@@ -25,7 +25,7 @@ use tidegate_tests::{guest, program, root};
 use self::servers::Servers;
 
 /// How long a thing may take that the reader waits for.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What cargo is told to do in the documents. All but the build of a module is nothing here: `.ci/run` is `xtask test`
 /// and `xtask demo`, which build the program and the modules, and the test of `tidegate new` runs the scaffold's own

@@ -11,7 +11,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tidegate_tests::Site;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything may take that is waited for, on a machine that is busy with other things.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How long to pause between two looks: who looks all the time takes the processor from what it waits for.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A running program whose events come through a pipe.
 pub(crate) struct Held {
@@ -167,6 +171,6 @@ pub(crate) fn until<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(Instant::now() < end, "{what} did not come");
-        thread::yield_now();
+        thread::park_timeout(PAUSE);
     }
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tidegate_tests::{corpus, service, text};
 use tokio::runtime::{Builder, Runtime};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 const PARTITIONS: i32 = 3;
 
 /// The topics that the reader of the guide has, by the end of their names, and what was captured of them.

@@ -11,7 +11,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidegate_tests::service;
 use tokio::runtime::Runtime;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The topics and groups of a run, deleted when it ends.
 pub(super) struct Broker {

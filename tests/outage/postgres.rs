@@ -31,7 +31,7 @@ impl Case {
     fn on(server: &str) -> Self {
         let database = Database::new(server);
         let config = format!(
-            "[sinks.warehouse.postgres]\nurl = \"{}\"\nstatement_timeout_ms = 2000\n[[pipelines]]\n\
+            "[sinks.warehouse.postgres]\nurl = \"{}\"\n[[pipelines]]\n\
              name = \"{{pipeline}}\"\ntopics = [\"{{topic}}\"]\nsinks = {{ tables = \"warehouse\" }}\n{BOOKSTORE}",
             database.url
         );
@@ -154,6 +154,7 @@ fn row_of_the_ledger_that_is_deleted_stops_the_pipeline_at_each_start_until_it_i
 #[test]
 fn a_table_that_is_locked_is_waited_for() {
     let mut case = Case::new();
+    case.stream.program.change("[[pipelines]]\n", "statement_timeout_ms = 2000\n[[pipelines]]\n");
     let mut run = case.stream.running();
     case.database.run("BEGIN; LOCK TABLE fact_orders");
     case.stream.produce(&repeated(&books(), 20));

@@ -16,7 +16,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 const FLAGS: [&str; 15] = [
     "--headless=new",
@@ -270,7 +270,7 @@ impl Drop for Browser {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
                 return;
             }
-            thread::yield_now();
+            thread::park_timeout(Duration::from_millis(10));
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use tidegate::engine::{ApplyError, Limits, LoadError, Module};
 
-use crate::harness::{engine, fails, hostile, limited, module, rejected};
+use crate::harness::{engine, fails, hasty, hostile, limited, module, rejected};
 
 /// Writes to a buffer. Where a delay is given, each message takes so long to be written: the host is slow, not the
 /// guest.
@@ -81,18 +81,17 @@ fn a_flood_is_cut_and_told() {
 
 #[test]
 fn a_change_that_is_slow_is_handled_at_the_second_try() {
-    let limits = Limits { call_deadline: Duration::from_millis(100), ..Limits::default() };
+    let limits = Limits { call_deadline: Duration::from_millis(250), ..Limits::default() };
     let mut transform = limited(&json!({ "do": "slow", "at": [1] }), &limits);
-    let (log, _) = capture(Some(Duration::from_millis(400)), || rejected(&mut transform, 2, &[]));
+    let (log, _) = capture(Some(Duration::from_millis(600)), || rejected(&mut transform, 2, &[]));
     assert_eq!(log.lines().count(), 3, "in the batch, alone, and alone with more time");
 }
 
 #[test]
 fn a_fresh_instance_that_cannot_be_had_is_an_error_not_a_rejection() {
-    let limits = Limits { call_deadline: Duration::from_millis(10), ..Limits::default() };
-    let started = module(&limits).start(&json!({ "start": "tell", "do": "trap", "at": [1] }).to_string());
+    let started = module(&hasty()).start(&json!({ "start": "tell", "do": "trap", "at": [1] }).to_string());
     let mut transform = started.unwrap();
-    let (_, error) = capture(Some(Duration::from_millis(400)), || fails(&mut transform, 3));
+    let (_, error) = capture(Some(Duration::from_millis(800)), || fails(&mut transform, 3));
     assert!(matches!(error, ApplyError::Start(LoadError::Start { .. })), "{error}");
     // What was in the way is gone: the same batch is handled.
     rejected(&mut transform, 3, &[1]);

@@ -55,7 +55,7 @@ fn memory_without_end_is_a_trap_that_names_the_limit() {
 #[test]
 fn a_loop_without_end_is_a_rejection_after_a_second_try() {
     let rejections = rejected(&mut limited(&json!({ "do": "loop", "at": [5] }), &hasty()), 8, &[5]);
-    let reason = "the transform did not answer within 100ms: mend it, or raise the deadline";
+    let reason = "the transform did not answer within 300ms: mend it, or raise the deadline";
     assert_eq!(rejections, [("deadline", reason.to_owned())]);
 }
 

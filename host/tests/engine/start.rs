@@ -54,7 +54,7 @@ fn a_start_that_panics_is_an_error_with_its_message() {
 #[test]
 fn a_start_that_never_answers_is_an_error() {
     let error = refused(&json!({ "start": "loop" }), &hasty());
-    assert_eq!(error.to_string(), "transform `hostile` cannot start: it did not answer within 100ms");
+    assert_eq!(error.to_string(), "transform `hostile` cannot start: it did not answer within 300ms");
 }
 
 #[test]

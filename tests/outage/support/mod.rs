@@ -23,7 +23,10 @@ pub(crate) use self::servers::{Database, Folder, Http, connect, jars, service};
 pub(crate) use self::stream::Stream;
 
 /// How long anything may take that is waited for, on a machine that is busy with other things.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How long to pause between two looks: who looks all the time takes the processor from what it waits for.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Looks until there is an answer.
 ///
@@ -36,7 +39,7 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(begin.elapsed() < PATIENCE, "waited in vain: {what}");
-        std::thread::park_timeout(Duration::from_millis(20));
+        std::thread::park_timeout(PAUSE);
     }
 }
 

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use tidegate_tests::{Row, Site};
 
-use super::{Broker, Event, Topic, until};
+use super::{Broker, Event, PATIENCE, PAUSE, Topic, until};
 
 /// The entries of a cache in SQLite.
 const ENTRIES: &str = "SELECT key, CAST(value AS TEXT) AS value FROM tidegate_cache ORDER BY key";
@@ -213,20 +214,20 @@ impl Run {
     /// Waits for a condition while the program runs.
     pub(crate) fn until<T>(&mut self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         let said = self.said.clone();
-        let begin = std::time::Instant::now();
-        until(what, || {
-            let found = look();
-            if found.is_none() {
-                let ended = self.child.try_wait().unwrap();
-                assert!(ended.is_none(), "the program ended: waited for {what}: {:#?}", said.lock().unwrap());
-                assert!(
-                    begin.elapsed() < super::PATIENCE / 2,
-                    "waited in vain for {what}; the program says {:#?}",
-                    said.lock().unwrap()
-                );
+        let begin = Instant::now();
+        loop {
+            if let Some(found) = look() {
+                return found;
             }
-            found
-        })
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the program ended: waited for {what}: {:#?}", said.lock().unwrap());
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "waited in vain for {what}; the program says {:#?}",
+                said.lock().unwrap()
+            );
+            thread::park_timeout(PAUSE);
+        }
     }
 
     /// The number of its process.

@@ -1,7 +1,7 @@
 //! One failure at a time, and what a pipeline makes of it.
 
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::store::Fault as Goes;
 use super::*;
@@ -237,7 +237,7 @@ fn a_sink_without_commands_is_moved_along_while_its_lane_is_busy_elsewhere() {
         if tables.next(0) == Some(1) {
             break;
         }
-        assert!(started.elapsed() < Duration::from_secs(30), "it was left behind");
+        assert!(started.elapsed() < PATIENCE, "it was left behind");
         queue.push(record(1, offset), &AtomicBool::new(false)).unwrap();
     }
     queue.close();
@@ -250,9 +250,7 @@ fn a_sink_without_commands_is_moved_along_when_the_pipeline_is_stopped() {
     let site = Site::new(vec![(TABLES, tables.clone()), (OTHERS, cache.clone())]);
     let (running, queue, stores) = busy_lane(&site);
     queue.push(record(0, 0), &AtomicBool::new(false)).unwrap();
-    while cache.next(0) != Some(1) {
-        std::thread::yield_now();
-    }
+    until("the record is durable", || cache.next(0) == Some(1));
     stores.stop.set();
     queue.close();
     running.join().unwrap();

@@ -13,7 +13,7 @@ fn a_batch_is_prepared_while_the_one_before_is_written_and_a_merge_waits_until_t
     let first = AtomicBool::new(true);
     let store = Arc::new(Store::during(move || {
         if first.swap(false, Ordering::Relaxed) {
-            let waited = is_prepared.lock().unwrap().recv_timeout(Duration::from_secs(30));
+            let waited = is_prepared.lock().unwrap().recv_timeout(PATIENCE);
             waited.expect("the second batch is not prepared while the first is written");
             // One that did not wait would read now what it merges into.
             let early = has_begun.lock().unwrap().recv_timeout(Duration::from_millis(300));

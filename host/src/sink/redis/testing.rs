@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -15,6 +14,13 @@ use crate::command::Port;
 use crate::sink::Sink;
 use crate::sink::contract_tests::Bench;
 use crate::sink::model::Model;
+use crate::sink::testing::free_port;
+
+/// How often a server is started, since its port may be taken meanwhile.
+const TRIES: usize = 5;
+
+/// How long a server may take to answer, on a machine that is busy with other things.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Keys of the ledger begin so in tests.
 const PREFIX: &str = "tidegate:";
@@ -31,15 +37,24 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one, with these arguments beside those that keep nothing on disk.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), arguments)
+        Self::start_in(tempfile::tempdir().unwrap(), || arguments.iter().map(ToString::to_string).collect())
     }
 
     /// The same in a folder that holds what the arguments name.
-    fn start_in(folder: tempfile::TempDir, arguments: &[&str]) -> Self {
-        let port = free_port();
-        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let mut server = Self { process: spawn(port, folder.path(), &arguments), port, folder, arguments };
-        server.wait();
+    fn start_in(folder: tempfile::TempDir, arguments: impl Fn() -> Vec<String>) -> Self {
+        let launch = |folder: &tempfile::TempDir| {
+            let (port, arguments) = (free_port(), arguments());
+            (spawn(port, folder.path(), &arguments), port, arguments)
+        };
+        let (process, port, arguments) = launch(&folder);
+        let mut server = Self { process, port, folder, arguments };
+        for _ in 1..TRIES {
+            if server.comes_up() {
+                return server;
+            }
+            (server.process, server.port, server.arguments) = launch(&server.folder);
+        }
+        assert!(server.comes_up(), "redis-server has ended");
         server
     }
 
@@ -58,9 +73,11 @@ impl Server {
             "{new} -subj /CN=localhost -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE \
              -CA ca.pem -CAkey ca.key -keyout key.pem -out cert.pem"
         ));
-        let port = free_port().to_string();
         let files = ["--tls-ca-cert-file", "ca.pem", "--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem"];
-        Self::start_in(folder, &[&["--tls-port", &port][..], &files].concat())
+        Self::start_in(folder, || {
+            let port = ["--tls-port".to_owned(), free_port().to_string()];
+            port.into_iter().chain(files.map(str::to_owned)).collect()
+        })
     }
 
     /// Ends it at once and starts it again: whatever it kept in memory is gone.
@@ -68,16 +85,20 @@ impl Server {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         self.process = spawn(self.port, self.folder.path(), &self.arguments);
-        self.wait();
+        assert!(self.comes_up(), "redis-server has ended");
     }
 
-    fn wait(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+    /// Waits until it answers. False when it ends, as one does whose port is taken.
+    fn comes_up(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
         while self.client().get_connection().is_err() {
-            assert!(self.process.try_wait().unwrap().is_none(), "redis-server has ended");
+            if self.process.try_wait().unwrap().is_some() {
+                return false;
+            }
             assert!(Instant::now() < deadline, "redis-server does not answer");
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::park_timeout(Duration::from_millis(5));
         }
+        true
     }
 
     fn client(&self) -> ::redis::Client {
@@ -129,10 +150,6 @@ impl Server {
         });
         request.query(&mut self.look()).unwrap()
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn spawn(port: u16, folder: &Path, arguments: &[String]) -> Child {

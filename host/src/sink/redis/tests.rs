@@ -328,11 +328,13 @@ async fn connections_that_are_killed_are_made_anew() {
 #[tokio::test]
 async fn a_server_that_hangs_is_tried_again() {
     let server = Server::start(&[]);
-    let options = Options { timeout: std::time::Duration::from_millis(200), ..server.options() };
-    let mut run = Run::new(options).await;
+    let mut run = Run::new(server.options()).await;
+    let hasty = Options { timeout: std::time::Duration::from_millis(200), ..server.options() };
+    let patient = std::mem::replace(&mut run.sink, Redis::open(hasty).unwrap());
     server.ask::<()>("CLIENT PAUSE 600000 WRITE");
     retried(run.attempt(&[set("k", "1")]).await);
     server.ask::<()>("CLIENT UNPAUSE");
+    run.sink = patient;
     // What was held back may have come through meanwhile.
     assert!(matches!(run.write(&[set("k", "1")]).await, Written::Applied | Written::AlreadyApplied));
     assert_eq!(server.ask::<String>("GET k"), "1");

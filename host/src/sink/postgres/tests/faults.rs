@@ -164,14 +164,16 @@ async fn a_commit_whose_answer_is_lost_is_known_to_be_done_and_one_that_was_lost
 #[tokio::test]
 async fn a_lock_or_a_slow_statement_is_tried_again_later() {
     let bench = PostgresBench::new();
-    let mut options = bench.options();
-    options.statement_timeout = Duration::from_millis(300);
-    let mut run = Run::with(Postgres::open(options).unwrap(), &table("t", &["id"])).await;
+    let mut run = Run::new(&bench, &table("t", &["id"])).await;
+    let mut hasty = bench.options();
+    hasty.statement_timeout = Duration::from_millis(300);
+    let patient = std::mem::replace(&mut run.sink, Postgres::open(hasty).unwrap());
     let other = bench.connect().await;
     other.batch_execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let batch = [upsert("t", r#"{"id":"1"}"#, "{}")];
     assert!(passing(run.try_write(&batch).await).contains("57014"));
     other.batch_execute("ROLLBACK").await.unwrap();
+    run.sink = patient;
     run.applied(&batch).await;
 }
 
@@ -265,8 +267,10 @@ async fn an_owner_that_stands_still_in_mid_write_does_not_keep_its_successor_out
     let address = Address::new(&bench.url(), &TlsFiles::default(), Duration::from_secs(20));
     let stuck = address.unwrap_or_else(|problem| panic!("{problem:?}")).connect().await;
     let stuck = stuck.unwrap_or_else(|problem| panic!("{problem:?}"));
-    stuck.run("BEGIN; UPDATE tidegate.ledger SET note = 'stuck'").await.unwrap();
     let successor = Postgres::open(bench.options()).unwrap();
+    // It has its connection before the transaction's time begins to run, which is ten seconds.
+    assert!(successor.knows("p").await.unwrap());
+    stuck.run("BEGIN; UPDATE tidegate.ledger SET note = 'stuck'").await.unwrap();
     assert!(passing(successor.claim(&run.key, Token(2), 0).await).contains("55P03"));
     let standing = loop {
         match successor.claim(&run.key, Token(2), 0).await {
