@@ -156,7 +156,6 @@ impl Topic {
         }
         element.set_offset(Offset::Offset(end + by)).unwrap();
         element.set_metadata(metadata.to_string());
-        drop(element);
         consumer.commit(&list, CommitMode::Sync).unwrap();
     }
 
