@@ -189,10 +189,10 @@ fn a_ledger_that_moved_while_the_source_was_asked_is_no_topic_made_anew() {
 const MESSAGES: &[Port] = &[Port::Messages];
 
 /// A pipeline that only publishes, and a partition of which it has published everything below this offset.
-fn published(to: u64, site: Site) -> (Played, Assigned) {
+fn published(to: u64, site: &Site) -> (Played, Assigned) {
     let metadata = CommitMetadata { positions: [("s0".to_owned(), to)].into(), ..CommitMetadata::default() };
     let assigned = Assigned { committed: committed(to, metadata.write()), ..assigned(0) };
-    (Played::new(&site), assigned)
+    (Played::new(site), assigned)
 }
 
 fn messages() -> Site {
@@ -201,14 +201,14 @@ fn messages() -> Site {
 
 #[test]
 fn records_lost_before_they_were_published_stop_or_go_on_as_configured() {
-    let (played, assigned) = published(40, messages());
-    played.queue.assign(Assigned { log_start: 90, ..assigned.clone() }).unwrap();
+    let (played, assigned) = published(40, &messages());
+    played.queue.assign(Assigned { log_start: 90, ..assigned }).unwrap();
     let failure = played.failure();
     assert!(failure.contains("sink `s0` has come to 40 only: 50 offsets are gone"), "{failure}");
 
     let site = messages();
     let policies = Policies { on_lost_records: OnLost::Continue, ..site.policies };
-    let (played, assigned) = published(40, Site { policies, ..site });
+    let (played, assigned) = published(40, &Site { policies, ..site });
     let (offset, claim) = played.assign(Assigned { log_start: 90, ..assigned });
     assert_eq!(offset, 90);
     played.give(0, 90, claim);
@@ -218,7 +218,7 @@ fn records_lost_before_they_were_published_stop_or_go_on_as_configured() {
 
 #[test]
 fn position_of_messages_beyond_the_end_of_the_log_stops() {
-    let (played, assigned) = published(40, messages());
+    let (played, assigned) = published(40, &messages());
     let assigned = Assigned { log_end: Some(30), ..assigned };
     for _ in 0..2 {
         played.queue.assign(assigned.clone()).unwrap();
@@ -232,7 +232,7 @@ fn position_of_messages_beyond_the_end_of_the_log_stops() {
 
 #[test]
 fn log_that_was_cut_off_while_messages_were_published_stops() {
-    let (played, mut assigned) = published(40, messages());
+    let (played, mut assigned) = published(40, &messages());
     let (_, claim) = played.assign(assigned.clone());
     played.give(0, 40, claim);
     played.durable(0, 41);
