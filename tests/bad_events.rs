@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tidegate_tests::Site;
+use tidegate_tests::{Site, corpus};
 
 use crate::stop::{ORDERS, orders};
 
@@ -124,4 +124,70 @@ fn a_record_of_20_megabytes_comes_through_whole() {
     assert_eq!(letters(&site), BTreeMap::new());
     let found = site.query("store.db", "SELECT max(length(value ->> 'note')) AS longest FROM tidegate_cache");
     assert_eq!(found[0]["longest"], (20 << 20).to_string());
+}
+
+/// A change of the key, of which one column was not sent: the create of the new key, as Debezium gives it.
+fn rekeyed(mut line: Value, from: &str, column: &str) -> Value {
+    let old = json!(["__debezium.oldkey", from]);
+    line["headers"].as_array_mut().unwrap().push(old);
+    let mut value: Value = serde_json::from_str(line["value"].as_str().unwrap()).unwrap();
+    let row = if value["after"].is_object() { &mut value["after"] } else { &mut value };
+    row[column] = json!("__debezium_unavailable_value");
+    if value["op"].is_string() {
+        value["op"] = json!("c");
+    }
+    line["value"] = value.to_string().into();
+    line
+}
+
+#[test]
+fn key_change_with_an_unsent_column_is_a_dead_letter_where_a_cache_would_lose_the_entry() {
+    let lines = [order(0, 0), rekeyed(order(1, 1), r#"{"id":"ord_old"}"#, "receipt"), order(2, 2)];
+    let site = run(&lines);
+    let letters = letters(&site);
+    let (fault, reason) = &letters[&1];
+    assert_eq!((letters.len(), fault.as_str()), (1, "unsent"), "{letters:#?}");
+    for part in ["`receipt`", "key was changed", "ALTER TABLE orders REPLICA IDENTITY FULL"] {
+        assert!(reason.contains(part), "{reason}");
+    }
+    let kept = site.query("store.db", "SELECT count(*) AS n FROM tidegate_cache");
+    assert_eq!(kept[0]["n"], "2");
+}
+
+#[test]
+fn merge_into_a_missing_document_names_the_identity_that_has_all_columns_sent() {
+    let config = r#"
+[source.file]
+paths = ["events.jsonl"]
+[sinks.search.sqlite]
+path = "store.db"
+[[pipelines]]
+name = "search"
+topics = ["app.public.company"]
+sinks = { documents = "search" }
+[[pipelines.transforms]]
+name = "company-search"
+module = "{guests}/company_search.wasm"
+grants = { documents = ["company", "contact", "job_posting"] }
+"#;
+    let text = std::fs::read_to_string(corpus("company-search/app.public.company.jsonl")).unwrap();
+    let updates = text.split('\n').filter(|line| line.contains(r#"\"op\":\"u\""#));
+    let line: Value = serde_json::from_str(updates.last().unwrap()).unwrap();
+    // An update whose document is not there, and a change of the key.
+    let mut lines = [rekeyed(line.clone(), "{\"id\":1}", "description"), rekeyed(line, "{\"id\":1}", "description")];
+    lines[1]["value"] = lines[1]["value"].as_str().unwrap().replace(r#""op":"c""#, r#""op":"u""#).into();
+    for (line, offset) in lines.iter_mut().zip(0..) {
+        (line["partition"], line["offset"]) = (json!(0), json!(offset));
+    }
+    let site = Site::new(config);
+    site.write("events.jsonl", format!("{}\n{}", lines[0], lines[1]).as_bytes());
+    site.run_well();
+    let letters = letters(&site);
+    for (offset, part) in [(0, "`description` when its key was changed"), (1, "`description`, so that")] {
+        let (fault, reason) = &letters[&offset];
+        assert_eq!(fault, "store", "{letters:#?}");
+        for part in [part, "does not exist", "ALTER TABLE company REPLICA IDENTITY FULL"] {
+            assert!(reason.contains(part), "{reason}");
+        }
+    }
 }

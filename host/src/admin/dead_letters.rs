@@ -67,7 +67,7 @@ pub(super) async fn show(
 /// Has the lanes handle letters again.
 pub(super) async fn replay(Shared(state): Shared<Arc<State>>, body: Bytes) -> Answer {
     let request: dead_letter::Request = serde_json::from_slice(&body).map_err(|error| {
-        let remedy = "send an object with `pipeline`, `fault`, `positions` and `skip`, each of which may be left out";
+        let remedy = "send an object with `pipeline`, `fault`, `positions` and `from`, each of which may be left out";
         Refused::new(StatusCode::BAD_REQUEST, format!("the body does not say what to replay: {error}"), remedy)
     })?;
     if let Some(wrong) = request.positions.iter().find(|position| !dead_letter::is_position(position)) {

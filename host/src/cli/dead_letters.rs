@@ -30,8 +30,9 @@ pub(super) enum Command {
     #[command(after_help = super::exit::HELP)]
     Show(Show),
     /// Have the running program handle dead letters again, by the modules that serve now: each record in its turn, between
-    /// two batches, and only into the stores that lack it. A record after which another event of its key was handled is
-    /// left alone, so that nothing older comes over what is newer. Prints a line for each record: its pipeline and position,
+    /// two batches, and only into the stores that lack it. A record after which another event of its key has written to a
+    /// store is left alone there, so that nothing older comes over what is newer: `superseded`. A column that this record
+    /// alone has changed then stays as it was. Prints a line for each record: its pipeline and position,
     /// and `applied`, `superseded`, `rejected`, `not-now` or `elsewhere` with the reason; then how many there are of each.
     /// `elsewhere` is of a partition that another process owns: ask that one too.
     ///
@@ -45,7 +46,8 @@ pub(super) enum Command {
 pub(super) struct Again {
     /// The configuration file of the running program, which must have an `[admin]` block.
     config: PathBuf,
-    /// Where the records stood: TOPIC-PARTITION@OFFSET. All of them when none is named.
+    /// Where the records stood: TOPIC-PARTITION@OFFSET, or TOPIC-PARTITION@OFFSET:CHECKSUM where several have stood there.
+    /// All of them when none is named.
     positions: Vec<String>,
     /// Of this pipeline alone.
     #[arg(long, value_name = "NAME")]
@@ -70,7 +72,7 @@ pub(super) struct List {
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
     /// Print a JSON object a line, nothing cut, and no count:
-    /// {"time","pipeline","position","transform","digest","fault","stage","sink","reason"}.
+    /// {"time","pipeline","position","checksum","transform","digest","fault","stage","sink","reason"}.
     #[arg(long)]
     json: bool,
 }
@@ -79,7 +81,8 @@ pub(super) struct List {
 pub(super) struct Show {
     /// The configuration file.
     config: PathBuf,
-    /// Where the record stood: TOPIC-PARTITION@OFFSET, as the log and `list` have it.
+    /// Where the record stood: TOPIC-PARTITION@OFFSET, as the log and `list` have it. Where several have stood there, since
+    /// the topic was made again, TOPIC-PARTITION@OFFSET:CHECKSUM is one of them.
     position: String,
     /// Of this pipeline alone.
     #[arg(long, value_name = "NAME")]
@@ -115,19 +118,19 @@ fn replay(arguments: &Again, config: &Config) -> anyhow::Result<Exit> {
         pipeline: arguments.pipeline.clone(),
         fault: arguments.fault.clone(),
         positions: arguments.positions.clone(),
-        skip: 0,
+        from: BTreeMap::new(),
     };
     let mut counts = BTreeMap::new();
     let mut output = io::stdout().lock();
     loop {
         let content = Content::Text(serde_json::to_string(&request)?);
         let report: Report = serde_json::from_value(send(admin, Method::POST, "/v1/replays", content)?)?;
-        for Handled { pipeline, position, outcome, reason } in &report.records {
+        for Handled { pipeline, position, outcome, reason, .. } in &report.records {
             writeln!(output, "{}", one_line(format!("{pipeline} {position} {outcome} {reason}").trim_end()))?;
             *counts.entry(outcome.clone()).or_insert(0_u64) += 1;
         }
         match report.next {
-            Some(next) => request.skip = next,
+            Some(next) => request.from = next,
             None => break,
         }
     }
@@ -253,6 +256,7 @@ fn show(arguments: &Show, config: &Config) -> anyhow::Result<Exit> {
 fn print(whole: &WholeLetter, output: &mut impl Write) -> anyhow::Result<()> {
     let WholeLetter { letter, headers, omitted, key, value } = whole;
     writeln!(output, "position   {}", one_line(&letter.position))?;
+    writeln!(output, "checksum   {}", one_line(&letter.checksum))?;
     writeln!(output, "time       {}", letter.time.as_deref().unwrap_or("-"))?;
     writeln!(output, "pipeline   {}", one_line(&letter.pipeline))?;
     for (name, value) in [("transform", &letter.transform), ("digest", &letter.digest), ("sink", &letter.sink)] {

@@ -98,7 +98,7 @@ impl<'a> Slot<'a> {
         let Some(write) = &mut self.write else { return };
         while let Some(slot) = self.before.and_then(|at| slots.get_mut(at)) {
             match slot.write.take() {
-                Some(earlier) if is_merge(&earlier.command) => {
+                Some(earlier) if earlier.command.is_merge() => {
                     slot.write = Some(earlier);
                     break;
                 }
@@ -110,10 +110,6 @@ impl<'a> Slot<'a> {
         write.origins.sort_unstable();
         write.origins.dedup();
     }
-}
-
-fn is_merge(command: &Command) -> bool {
-    matches!(command, Command::CacheMerge { .. } | Command::RowMerge(_) | Command::DocumentMerge { .. })
 }
 
 /// Whether nothing of what was there before shows after this command.

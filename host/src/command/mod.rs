@@ -219,6 +219,11 @@ impl Command {
         }
     }
 
+    /// Whether it changes only what is there already.
+    pub fn is_merge(&self) -> bool {
+        matches!(self, Self::CacheMerge { .. } | Self::RowMerge(_) | Self::DocumentMerge { .. })
+    }
+
     /// Its name in metrics and reports.
     pub fn kind(&self) -> &'static str {
         Self::KINDS[self.kind_index()]

@@ -6,7 +6,7 @@ use super::commit::CommitMetadata;
 use super::memo::Memo;
 use crate::command::collapse::Origin;
 use crate::fuzz::Target;
-use crate::source::Counted;
+use crate::source::{Claim, Counted, Record, TopicPartition};
 
 /// An input is the note of a ledger, and the metadata of a commit.
 pub(crate) const NOTES: Target = Target {
@@ -41,9 +41,16 @@ pub(crate) const NOTES: Target = Target {
 fn seeds() -> Vec<Vec<u8>> {
     let mut memo = Memo::read("", 0);
     memo.left_out.add(&[Origin { offset: 7, transform: 0 }], &transforms());
-    memo.open.add("first", b"k", 5);
+    memo.open.add("first", &record(5));
+    memo.open_elsewhere.entry("s1".into()).or_default().add("second", &record(6));
     let metadata = r#"{"sinks":["s0"],"positions":{"s1":8},"dead_letters":7,"claims":{"count":3,"at":7}}"#;
     vec![memo.write().into(), metadata.into(), b"{}".to_vec()]
+}
+
+fn record(offset: u64) -> Record {
+    let partition = TopicPartition { topic: "t".into(), partition: 0 };
+    let (key, claim) = (Some(b"k".to_vec()), Claim(0));
+    Record { partition, offset, timestamp: None, headers: vec![], key, value: None, claim }
 }
 
 fn transforms() -> [(String, String); 2] {
@@ -65,10 +72,11 @@ fn note(text: &str) {
         let left_out = memo.left_out.of(&transforms());
         let is_last = left_out.iter().all(|origin| origin.offset <= refused.offset);
         assert!(left_out.contains(&refused) || !is_last, "{left_out:?}");
-        memo.open.add("first", b"k", u64::MAX);
-        assert!(memo.open.is_open("first", b"k", u64::MAX), "{memo:?}");
-        memo.open.close("first", b"k", u64::MAX);
-        assert!(!memo.open.is_open("first", b"k", 5) && !memo.open.is_open("first", b"k", u64::MAX), "{memo:?}");
+        let newest = record(u64::MAX);
+        memo.open.add("first", &newest);
+        assert!(memo.open.is_open("first", &newest), "{memo:?}");
+        memo.open.close("first", &newest);
+        assert!(!memo.open.is_open("first", &record(5)) && !memo.open.is_open("first", &newest), "{memo:?}");
         assert_eq!(Memo::read(&memo.write(), epoch), memo);
     }
 }

@@ -52,6 +52,14 @@ impl LeftOut {
         self.0.retain(|of| !of.offsets.is_empty());
     }
 
+    /// Takes out the answers of a transform to an event, of whichever module: the sink has one of them by now.
+    pub(super) fn remove(&mut self, transform: &str, offset: u64) {
+        for of in self.0.iter_mut().filter(|of| of.transform == transform) {
+            of.offsets.retain(|left_out| *left_out != offset);
+        }
+        self.0.retain(|of| !of.offsets.is_empty());
+    }
+
     /// The answers of these transforms. What another module answered is another matter.
     pub(super) fn of(&self, transforms: &[(String, String)]) -> Vec<Origin> {
         let mut origins = Vec::new();
@@ -84,6 +92,16 @@ mod tests {
         left_out.add(&[origin(9, 1), origin(7, 1)], &transforms);
         assert_eq!(left_out.of(&transforms), [origin(7, 1), origin(9, 1), origin(3, 0)]);
         assert_eq!(left_out.of(&self::transforms("f")), [origin(3, 0)]);
+    }
+
+    #[test]
+    fn removed_answer_is_left_out_no_more_whichever_module_gave_it() {
+        let mut left_out = LeftOut::default();
+        left_out.add(&[origin(7, 1), origin(9, 1), origin(7, 0)], &transforms("e"));
+        left_out.add(&[origin(7, 1)], &transforms("f"));
+        left_out.remove("second", 7);
+        assert_eq!(left_out.of(&transforms("e")), [origin(9, 1), origin(7, 0)]);
+        assert_eq!(left_out.of(&transforms("f")), [origin(7, 0)]);
     }
 
     #[test]

@@ -2,15 +2,12 @@
 //! transaction with it: which answers the sink has refused, which dead letters may still be replayed, which record it has
 //! come to last, and how far the sinks had come that keep no ledger.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::left_out::LeftOut;
 use super::open_marks::OpenMarks;
-use super::write::Prepared;
-use crate::command::Port;
-use crate::command::collapse::{Origin, Tagged};
 use crate::source::Record;
 
 /// What is kept, in the note's JSON.
@@ -29,6 +26,9 @@ pub(super) struct Memo {
     /// By sink of the pipeline that keeps no ledger: everything below is published.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) positions: BTreeMap<String, u64>,
+    /// The same for sinks without a ledger, by their names: another sink keeps them, as of its own offset.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) open_elsewhere: BTreeMap<String, OpenMarks>,
     /// The last record below the ledger's offset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) last: Option<LastRecord>,
@@ -50,29 +50,6 @@ impl Memo {
     pub(super) fn read(note: &str, epoch: u16) -> Self {
         let read: Self = serde_json::from_str(note).unwrap_or_default();
         if read.epoch == epoch { read } else { Self { epoch, ..Self::default() } }
-    }
-
-    /// Marks what a sink of these ports does not take of a batch from this offset on, and closes what an event came after
-    /// that wrote there. What has no key is never marked: nobody could say what came after it.
-    pub(super) fn take(&mut self, batch: &Prepared, from: u64, ports: &[Port], refused: impl Fn(&Origin) -> bool) {
-        let mut wrote: Option<HashSet<Origin>> = None;
-        for record in &batch.records {
-            let Some(key) = record.key.as_deref().filter(|_| (from..batch.to).contains(&record.offset)) else {
-                continue;
-            };
-            for (transform, (name, _)) in batch.serving.transforms().iter().enumerate() {
-                let origin = Origin { offset: record.offset, transform };
-                if refused(&origin) {
-                    self.open.add(name, key, record.offset);
-                } else if !self.open.is_empty() {
-                    let mine = |tagged: &&Tagged| ports.contains(&tagged.command.port());
-                    let all = || batch.commands.iter().filter(mine).map(Tagged::origin).collect();
-                    if wrote.get_or_insert_with(all).contains(&origin) {
-                        self.open.close(name, key, record.offset);
-                    }
-                }
-            }
-        }
     }
 
     /// The note.
@@ -121,7 +98,7 @@ mod tests {
     #[test]
     fn a_note_is_read_back_and_holds_for_its_epoch_alone() {
         let mut memo = Memo::read("", 3);
-        memo.open.add("first", b"key", 5);
+        memo.open.add("first", &record(Some("key"), None));
         memo.last = Some(LastRecord::of(&record(Some("key"), None)));
         assert_eq!(Memo::read(&memo.write(), 3), memo);
         assert_eq!(Memo::read(&memo.write(), 4), Memo::read("written by hand", 4));

@@ -5,7 +5,8 @@
 //! raise counters; whoever reads them takes no lock that a batch waits for.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::count::{Histogram, Tally};
@@ -15,7 +16,7 @@ use crate::command::{Command, Port};
 use crate::config::{self, Config};
 use crate::contract::Fault;
 use crate::source::status::Status;
-use crate::source::{LaneQueue, Record, Replay, Replayed};
+use crate::source::{Fate, LaneQueue, Record, Replay};
 
 /// What records mean, as the counts of a run name it.
 pub(super) const EVENTS: [&str; 11] = [
@@ -267,18 +268,21 @@ impl ObservedPipeline {
         new
     }
 
-    /// Has the lanes handle dead letters again, and waits for this long at most. Answers what became of those whose
-    /// partitions this process owns, as far as that is known by then.
-    pub fn replay(&self, records: &[Record], patience: Duration) -> Vec<Replayed> {
-        let (answers, replayed) = mpsc::channel();
-        for queue in self.queues.get().into_iter().flatten() {
-            // A lane that has stopped owns nothing.
-            let _ = queue.replay(Replay { records: records.to_vec(), answers: answers.clone() });
+    /// Has the lane that owns its partition handle a dead letter again, and waits for this long at most. None where no
+    /// lane of this process owns it.
+    pub fn replay(&self, record: Record, patience: Duration) -> Option<Fate> {
+        let queue = self.queues.get()?.iter().find(|queue| queue.owns(&record.partition))?;
+        let (answer, fate) = mpsc::channel();
+        if !queue.replay(Replay { record, answer }) {
+            return Some(Fate::NotNow("the lane has not come to the one before it yet".into()));
         }
-        drop(answers);
-        let until = Instant::now() + patience;
-        let next = || replayed.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
-        std::iter::from_fn(next).collect()
+        match fate.recv_timeout(patience) {
+            Ok(fate) => Some(fate),
+            Err(RecvTimeoutError::Timeout) => {
+                Some(Fate::NotNow(format!("the lane has not answered for {patience:.1?}; it may still handle it")))
+            }
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
     }
 
     /// Through these queues its records come.

@@ -3,7 +3,7 @@
 //! Records are understood one by one; changes of one table under one schema that follow each other go to each
 //! transform in one call. What is refused on the way keeps its place and its reason.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,13 @@ use serde::Deserialize;
 
 use super::dead_letter::Stage as Failed;
 use super::observe::ObservedPipeline;
+use super::partial::Partial;
 use super::progress::{PipelineSummary, count};
 use super::serving::{Part, Serving};
 use super::write::{Prepared, Refused};
+use crate::command::Command;
 use crate::command::check::Checker;
-use crate::command::collapse::Tagged;
+use crate::command::collapse::{Origin, Tagged};
 use crate::config::OnTruncate;
 use crate::contract::{Fault, Operation};
 use crate::engine::{Batch, Outcome, Transform};
@@ -73,6 +75,7 @@ pub(super) struct Made {
     /// The offset after the last record that was taken.
     to: u64,
     commands: Vec<Tagged>,
+    partial: BTreeMap<Origin, Partial>,
     refused: Vec<Refused>,
     summary: PipelineSummary,
     happened: Option<i64>,
@@ -94,8 +97,8 @@ impl Made {
 
     /// The batch of these records, as this set of modules handled it.
     pub(super) fn into_prepared(self, records: Vec<Record>, serving: Arc<Serving>) -> Prepared {
-        let Self { to, commands, refused, summary, happened, stop } = self;
-        Prepared { records, to, serving, commands, refused, summary, happened, stop }
+        let Self { to, commands, partial, refused, summary, happened, stop } = self;
+        Prepared { records, to, serving, commands, partial, refused, summary, happened, stop }
     }
 }
 
@@ -229,12 +232,23 @@ fn apply(
             witness.took += begun.elapsed();
             witness.saw.extend(run.iter().zip(&outcomes).map(|((place, _), outcome)| (*place, outcome.clone())));
         }
+        let mut partials = changes.iter().zip(run.iter()).map(|(change, (_, whole))| Partial::of(change, &whole.table));
         for ((place, change), outcome) in run.iter().zip(outcomes) {
+            let partial = partials.next().flatten();
             let checked = outcome.map_err(|why| (Failed::Transform, why)).and_then(|commands| {
                 let checked: Result<Vec<_>, _> =
                     commands.into_iter().map(|command| lane.checker.check(command)).collect();
-                checked.map_err(|why| (Failed::Check, why))
+                let allowed = checked.and_then(|commands| match &partial {
+                    Some(partial) => partial.check(&commands).map(|()| commands),
+                    None => Ok(commands),
+                });
+                allowed.map_err(|why| (Failed::Check, why))
             });
+            if let Some(partial) =
+                partial.filter(|_| checked.as_ref().is_ok_and(|commands| commands.iter().any(Command::is_merge)))
+            {
+                made.partial.insert(Origin { offset: change.record.offset, transform: number }, partial);
+            }
             match checked {
                 Ok(commands) => made.commands.extend(commands.into_iter().map(|command| {
                     count(&mut made.summary.commands, command.kind());

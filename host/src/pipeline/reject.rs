@@ -89,7 +89,8 @@ pub(super) fn refused_by(
 ) -> Vec<(Origin, Refused)> {
     let refused = |(origin, reason): (Origin, String)| {
         let at = batch.records.binary_search_by_key(&origin.offset, |record| record.offset).ok()?;
-        let why = Rejection::new(Fault::Store, format!("sink `{}`: {reason}", bound.name));
+        let partial = batch.partial.get(&origin).map(ToString::to_string).unwrap_or_default();
+        let why = Rejection::new(Fault::Store, format!("sink `{}`: {reason}{partial}", bound.name));
         let transform = Some(origin.transform);
         Some((origin, Refused { place: at, transform, stage: Stage::Write, sink: Some(place), why }))
     };

@@ -221,6 +221,12 @@ impl Slot {
         Ok(true)
     }
 
+    /// Has this set serve, whose modules are names alone.
+    #[cfg(test)]
+    pub(super) fn serve(&self, serving: Serving) {
+        self.lock().serving = Arc::new(serving);
+    }
+
     /// Has each lane go back to the set before, if there is one. Going back again brings the left one back.
     pub(super) fn go_back(&self) -> bool {
         let mut state = self.lock();

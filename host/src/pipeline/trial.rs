@@ -13,7 +13,7 @@ use super::breaker::Breaker;
 use super::lane::Prepare;
 use super::observe::ObservedPipeline;
 use super::prepare::{Made, Witness, Work};
-use super::serving::{Parts, Slot};
+use super::serving::{Parts, Serving, Slot};
 use super::write::Prepared;
 use crate::config;
 use crate::event::Decoder;
@@ -129,12 +129,7 @@ impl Prepare for Stage {
         // By it a subscriber measures each batch, and what an exchange costs it: up to `set`, which is what serves.
         let batch = tracing::trace_span!("batch", pipeline, records = number, set = tracing::field::Empty).entered();
         if by == By::Newest {
-            let served = self.parts.current.serving.clone();
-            let is_new = self.parts.renew()?;
-            if !self.parts.current.serving.is_of(&served) {
-                self.on_trial = if is_new { ON_TRIAL } else { 0 };
-                self.rejects = Breaker::on_trial(self.bounds.0, self.bounds.1);
-            }
+            self.renew()?;
         }
         batch.record("set", self.parts.current.serving.number());
         if by == By::Before
@@ -152,5 +147,15 @@ impl Prepare for Stage {
         self.parts.handled();
         shadows.iter().zip(witnesses).for_each(|(shadow, witness)| shadow.show(&records, witness));
         Ok(made.into_prepared(records, self.parts.current.serving.clone()))
+    }
+
+    fn renew(&mut self) -> anyhow::Result<Arc<Serving>> {
+        let served = self.parts.current.serving.clone();
+        let is_new = self.parts.renew()?;
+        if !self.parts.current.serving.is_of(&served) {
+            self.on_trial = if is_new { ON_TRIAL } else { 0 };
+            self.rejects = Breaker::on_trial(self.bounds.0, self.bounds.1);
+        }
+        Ok(self.parts.current.serving.clone())
     }
 }

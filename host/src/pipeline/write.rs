@@ -5,7 +5,7 @@
 //! for a process that dies between the two. What other transforms answered to the same record is not touched by that.
 //! A sink whose ledger is already past a part of the batch gets the rest alone.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use super::letters::Refusers;
 use super::memo::{LastRecord, Memo};
 use super::observe::ObservedPipeline;
 use super::one_writer::OneWriter;
+use super::partial::Partial;
 use super::progress::{PipelineSummary, count};
 use super::reject::refused_by;
 use super::serving::{Serving, Slot};
@@ -115,6 +116,8 @@ pub(super) struct Prepared {
     pub(super) serving: Arc<Serving>,
     /// The commands in the order of the events.
     pub(super) commands: Vec<Tagged>,
+    /// The answers with merges that come from changes of which not all was sent.
+    pub(super) partial: BTreeMap<Origin, Partial>,
     /// The records that were refused so far.
     pub(super) refused: Vec<Refused>,
     /// What it comes to, to be counted once it is durable; what is rejected is counted where it is filed.
@@ -213,8 +216,9 @@ impl Stores {
             let mine = |tagged: &&Tagged| tagged.offset >= from && bound.ports.contains(&tagged.command.port());
             let mut commands: Vec<&Tagged> = batch.commands.iter().filter(mine).collect();
             if commands.is_empty() {
-                standing.memos[place]
-                    .take(batch, from, &bound.ports, |origin| refused.contains(origin) || omitted.contains(origin));
+                self.mark(&mut standing.memos[place], place, batch, from, |origin| {
+                    refused.contains(origin) || omitted.contains(origin)
+                });
                 continue;
             }
             for command in &commands {
@@ -235,7 +239,7 @@ impl Stores {
                 let writes = collapse(commands.iter().copied(), &unfolded);
                 let mut memo = standing.memos[place].clone();
                 memo.left_out.add(&left_out, batch.serving.transforms());
-                memo.take(batch, from, &bound.ports, |origin| refused.contains(origin) || omitted.contains(origin));
+                self.mark(&mut memo, place, batch, from, |origin| refused.contains(origin) || omitted.contains(origin));
                 (memo.last, memo.positions) = (standing.last, self.positions(standing));
                 let bad =
                     match self.execute(standing, place, batch.to, &writes, (&batch.serving, &memo), patient).await? {
@@ -258,6 +262,9 @@ impl Stores {
                 self.file(batch, letters, &refused, &places, &mut summary.rejected).await?;
             };
             (standing.next[place], standing.memos[place]) = (batch.to, memo);
+            if let Some(ended) = self.mark_at_keeper(standing, place, batch, &left_out).await? {
+                return Ok(ended);
+            }
         }
         standing.letters.settle(&standing.next);
         self.breaker.passed(batch.records.len(), &places);
@@ -335,7 +342,7 @@ impl Stores {
     }
 
     /// Trying again would come to the same for ever.
-    fn refused_nothing(&self, bound: &BoundSink) -> anyhow::Error {
+    pub(super) fn refused_nothing(&self, bound: &BoundSink) -> anyhow::Error {
         anyhow!(
             "pipeline `{}`: sink `{}` refuses a batch and names no command of it; please report this",
             self.pipeline,

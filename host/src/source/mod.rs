@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub use file::FileSource;
 pub use kafka::KafkaSource;
 pub use queue::{Bounds, Closed, Item, LaneQueue};
-pub use replay::{Fate, Replay, Replayed};
+pub use replay::{Fate, Replay};
 pub use topics::Topics;
 
 /// A partition of a topic.
@@ -161,6 +161,21 @@ impl Record {
         self.key.as_ref().map_or(0, Vec::len)
             + self.value.as_ref().map_or(0, Vec::len)
             + self.headers.iter().map(header).sum::<usize>()
+    }
+
+    /// The CRC-32 of its timestamp, its key and its value: by it a record is known from another one that has its place
+    /// after the topic was made again.
+    pub fn checksum(&self) -> u32 {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&[u8::from(self.timestamp.is_some())]);
+        crc.update(&self.timestamp.unwrap_or_default().to_be_bytes());
+        for part in [&self.key, &self.value] {
+            let bytes = part.as_deref().unwrap_or_default();
+            crc.update(&[u8::from(part.is_some())]);
+            crc.update(&(bytes.len() as u64).to_be_bytes());
+            crc.update(bytes);
+        }
+        crc.finalize()
     }
 
     /// Where it stands, for messages: topic-partition@offset.

@@ -3,7 +3,7 @@
 //! A queue is the only way into a lane. It keeps the order of each partition, hands out one partition's records at a
 //! time so that a batch is of one partition, and lets the partitions take turns so that a busy one starves no other.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub enum Item {
         /// The claim under which this was found.
         claim: Claim,
     },
-    /// Handle dead letters again.
+    /// Handle a dead letter again.
     Replay(Replay),
     /// The lane's own word to itself: the batch of this number has been written, or has not.
     Written(u64),
@@ -95,6 +95,12 @@ pub struct LaneQueue {
 #[derive(Debug, Default)]
 struct State {
     signals: VecDeque<Item>,
+    /// The partitions that are the lane's own.
+    owned: HashSet<TopicPartition>,
+    /// A dead letter to be handled again, never more than one.
+    replay: Option<Replay>,
+    /// Whether the last thing that was taken was one: then the records have their turn.
+    replayed: bool,
     waiting: HashMap<TopicPartition, VecDeque<Record>>,
     /// Partitions whose end was reached after the records that wait.
     reached: HashMap<TopicPartition, (u64, Claim)>,
@@ -203,6 +209,7 @@ impl LaneQueue {
             return Err(Closed);
         }
         state.drop_waiting(partition);
+        state.owned.remove(partition);
         state.signals.push_back(Item::Revoked(partition.clone()));
         self.arrived.notify_one();
         self.room.notify_all();
@@ -224,23 +231,27 @@ impl LaneQueue {
         if state.closed {
             return Err(Closed);
         }
+        state.owned.insert(assigned.partition.clone());
         state.signals.push_back(Item::Assigned(assigned));
         self.arrived.notify_one();
         Ok(())
     }
 
-    /// Has the lane handle dead letters again.
-    ///
-    /// # Errors
-    /// When the lane has stopped.
-    pub fn replay(&self, replay: Replay) -> Result<(), Closed> {
+    /// Whether a partition is the lane's own.
+    pub fn owns(&self, partition: &TopicPartition) -> bool {
+        self.lock().owned.contains(partition)
+    }
+
+    /// Has the lane handle a dead letter again, in turns with its records. False while another one waits, and when the
+    /// lane has stopped.
+    pub fn replay(&self, replay: Replay) -> bool {
         let mut state = self.lock();
-        if state.closed {
-            return Err(Closed);
+        if state.closed || state.replay.is_some() {
+            return false;
         }
-        state.signals.push_back(Item::Replay(replay));
+        state.replay = Some(replay);
         self.arrived.notify_one();
-        Ok(())
+        true
     }
 
     /// Wakes the lane, since the batch of this number has been written.
@@ -283,6 +294,15 @@ impl LaneQueue {
             if let Some(batch) = state.written.take() {
                 return Some(Item::Written(batch));
             }
+            let records = !state.paused && !state.turns.is_empty();
+            // A replay and a batch take turns, so that neither holds up the other.
+            if !(state.replayed && records)
+                && let Some(replay) = state.replay.take()
+            {
+                state.replayed = true;
+                return Some(Item::Replay(replay));
+            }
+            state.replayed = false;
             if !state.paused {
                 if let Some(item) = state.take_turn(bounds) {
                     self.made_room();
@@ -295,7 +315,7 @@ impl LaneQueue {
             let (after, waited) = self.arrived.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
             state = after;
             let records = !state.paused && (!state.turns.is_empty() || state.ended);
-            let nothing = !records && state.signals.is_empty() && state.written.is_none();
+            let nothing = !records && state.signals.is_empty() && state.written.is_none() && state.replay.is_none();
             if waited.timed_out() && nothing {
                 return if state.closed { None } else { Some(Item::Idle) };
             }

@@ -111,7 +111,7 @@ enum Encoding {
 ///
 /// # Errors
 /// When it is no recorded event.
-pub(super) fn parse_line(line: &str) -> Result<Record, LineError> {
+pub(crate) fn parse_line(line: &str) -> Result<Record, LineError> {
     let malformed = |error: serde_json::Error| LineError::Malformed { cause: without_line(&error) };
     let line: Line = serde_json::from_str(line).map_err(malformed)?;
     if i64::try_from(line.offset).is_err() {

@@ -1,28 +1,16 @@
-//! Records that were filed as dead letters and are to be handled again by the lane that owns their partition.
+//! A record that was filed as a dead letter and is to be handled again by the lane that owns its partition.
 
 use std::sync::mpsc::Sender;
 
-use super::{Record, TopicPartition};
+use super::Record;
 
 /// What a lane is asked for between two batches.
 #[derive(Debug)]
 pub struct Replay {
-    /// The records as they were, rising within a partition. Those of partitions that the lane does not own are for
-    /// another one.
-    pub records: Vec<Record>,
-    /// Takes an answer for each record of the lane's own partitions.
-    pub answers: Sender<Replayed>,
-}
-
-/// What became of one record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replayed {
-    /// Its partition.
-    pub partition: TopicPartition,
-    /// Its offset.
-    pub offset: u64,
-    /// What became of it.
-    pub fate: Fate,
+    /// The record as it was.
+    pub record: Record,
+    /// Takes the answer. It is dropped without one where the partition is not the lane's own any more.
+    pub answer: Sender<Fate>,
 }
 
 /// What becomes of a record that is replayed.

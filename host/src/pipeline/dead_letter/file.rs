@@ -1,6 +1,6 @@
 //! Dead letters in a file that the file source can read.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -12,35 +12,12 @@ use serde_json::{Value, json};
 
 use super::DeadLetter;
 use super::headers::{Extent, Parts};
+use super::index::{Identity, Index};
 use crate::sink::{SinkError, blocking};
-use crate::source::TopicPartition;
-
-/// What dead letters have in common that differ by their offset alone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Stream {
-    pipeline: String,
-    topic: String,
-    partition: u32,
-    transform: String,
-}
-
-/// What was filed: offsets by stream.
-type Filed = HashMap<Stream, BTreeSet<u64>>;
-
-impl Stream {
-    fn new(pipeline: &str, partition: &TopicPartition, transform: &str) -> Self {
-        Self {
-            pipeline: pipeline.to_owned(),
-            topic: partition.topic.to_string(),
-            partition: partition.partition,
-            transform: transform.to_owned(),
-        }
-    }
-}
 
 impl DeadLetter<'_> {
     /// One line in the layout that the file source reads: the record as it was, with more headers.
-    fn line(&self, value_bytes: usize) -> String {
+    pub(super) fn line(&self, value_bytes: usize) -> String {
         let record = self.record;
         let partition = &record.partition;
         let Parts { key, value, headers } = self.parts(Extent::Whole, value_bytes, false);
@@ -90,7 +67,8 @@ struct State {
     file: File,
     /// Where the next line goes; behind it there may be the rest of a write that failed.
     length: u64,
-    filed: Filed,
+    /// The letters in it.
+    filed: Index,
 }
 
 impl DeadLetterFile {
@@ -107,38 +85,20 @@ impl DeadLetterFile {
     }
 
     /// Files letters; they are durable when this returns. One that was filed before, by this process or an earlier
-    /// one (same pipeline, topic, partition, offset and transform), is not filed again. Returns how many were new.
+    /// one (same pipeline, transform and record), is not filed again. Returns how many were new.
     ///
     /// # Errors
-    /// `Retry` when the disk is full, `Stop` when the file cannot be written for another reason. Nothing is filed then.
+    /// `Retry` when the disk is full, `Stop` when the file cannot be read or written for another reason. Nothing is filed
+    /// then.
     pub(in crate::pipeline) fn file(&self, letters: &[DeadLetter<'_>]) -> Result<usize, SinkError> {
         blocking(|| {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut fresh = Filed::new();
-            let (mut lines, mut count) = (String::new(), 0);
-            for letter in letters {
-                let stream = Stream::new(letter.pipeline, &letter.record.partition, letter.transform);
-                let offset = letter.record.offset;
-                if state.filed.get(&stream).is_some_and(|filed| filed.contains(&offset)) {
-                    continue;
+            state.file_new(letters, self.value_bytes).map_err(|error| match error.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                    SinkError::Retry(at(&self.path, &error).to_string())
                 }
-                if fresh.entry(stream).or_default().insert(offset) {
-                    lines.push_str(&letter.line(self.value_bytes));
-                    count += 1;
-                }
-            }
-            if count > 0 {
-                state.append(lines.as_bytes()).map_err(|error| match error.kind() {
-                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                        SinkError::Retry(at(&self.path, &error).to_string())
-                    }
-                    _ => SinkError::Stop(at(&self.path, &error).to_string()),
-                })?;
-                for (stream, offsets) in fresh {
-                    state.filed.entry(stream).or_default().extend(offsets);
-                }
-            }
-            Ok(count)
+                _ => SinkError::Stop(at(&self.path, &error).to_string()),
+            })
         })
     }
 }
@@ -162,7 +122,7 @@ impl State {
             }
             Err(TryLockError::Error(e)) => return Err(e),
         }
-        let mut filed = Filed::new();
+        let mut filed = Index::default();
         let mut length = 0;
         let mut reader = BufReader::new(&file);
         let mut line = Vec::new();
@@ -178,14 +138,30 @@ impl State {
                 }
                 break;
             }
-            let (stream, offset) = filed_in(&line).ok_or_else(foreign)?;
-            filed.entry(stream).or_default().insert(offset);
+            filed.add(&Identity::of_line(&line).ok_or_else(foreign)?, length);
             length += u64::try_from(read).unwrap_or_default();
         }
         file.set_len(length)?;
         file.sync_all()?;
         sync_folder(path)?;
         Ok(Self { file, length, filed })
+    }
+
+    fn file_new(&mut self, letters: &[DeadLetter<'_>], value_bytes: usize) -> io::Result<usize> {
+        let (mut lines, mut places, mut fresh) = (String::new(), Vec::new(), HashSet::new());
+        for letter in letters {
+            let identity = Identity::of(letter);
+            if !fresh.contains(&identity) && !self.filed.has(&identity, &mut self.file, self.length)? {
+                places.push((identity.clone(), self.length + lines.len() as u64));
+                lines.push_str(&letter.line(value_bytes));
+                fresh.insert(identity);
+            }
+        }
+        if !lines.is_empty() {
+            self.append(lines.as_bytes())?;
+            places.iter().for_each(|(identity, place)| self.filed.add(identity, *place));
+        }
+        Ok(places.len())
     }
 
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
@@ -202,22 +178,6 @@ impl State {
 fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
-}
-
-/// What a line has filed.
-fn filed_in(line: &[u8]) -> Option<(Stream, u64)> {
-    let letter: Value = serde_json::from_slice(line).ok()?;
-    let headers = letter["headers"].as_array()?;
-    // Ours are behind the record's own, which may have the same names when it was a dead letter before.
-    let ours = headers.iter().rposition(|pair| pair[0] == "__connect.errors.topic")?;
-    let header = |name: &str| headers.iter().skip(ours).find(|pair| pair[0] == name).and_then(|pair| pair[1].as_str());
-    let stream = Stream {
-        pipeline: header("__connect.errors.connector.name")?.to_owned(),
-        topic: letter["topic"].as_str()?.to_owned(),
-        partition: u32::try_from(letter["partition"].as_u64()?).ok()?,
-        transform: header("tidegate.transform")?.to_owned(),
-    };
-    Some((stream, letter["offset"].as_u64()?))
 }
 
 fn at(path: &Path, error: &io::Error) -> io::Error {

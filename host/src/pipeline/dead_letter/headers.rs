@@ -1,6 +1,7 @@
 //! The headers of a dead letter: the record's own, then those of Kafka Connect's dead letter queue, then ours.
 
 use super::DeadLetter;
+use super::filed::shown;
 use crate::source::Header;
 
 /// The first header that is not the record's own.
@@ -16,6 +17,8 @@ pub(super) const DIGEST: &str = "tidegate.digest";
 pub(super) const FAULT: &str = "tidegate.fault";
 pub(super) const SINK: &str = "tidegate.sink";
 pub(super) const TIMESTAMP: &str = "tidegate.timestamp";
+/// The checksum of the record, in hexadecimal digits, as it was whole.
+pub(super) const CHECKSUM: &str = "tidegate.checksum";
 pub(super) const VALUE_OMITTED: &str = "tidegate.value-omitted";
 pub(super) const KEY_OMITTED: &str = "tidegate.key-omitted";
 pub(super) const HEADERS_OMITTED: &str = "tidegate.headers-omitted";
@@ -56,7 +59,7 @@ impl<'a> DeadLetter<'a> {
     /// header.
     pub(super) fn parts(&self, extent: Extent, value_bytes: usize, filed_anew: bool) -> Parts<'a> {
         let record = self.record;
-        let mut headers = Vec::with_capacity(record.headers.len() + 18);
+        let mut headers = Vec::with_capacity(record.headers.len() + 19);
         if extent < Extent::NoHeaders {
             headers.extend_from_slice(&record.headers);
         }
@@ -80,13 +83,15 @@ impl<'a> DeadLetter<'a> {
         let end = if cut { self.reason.floor_char_boundary(CUT_REASON_BYTES) } else { self.reason.len() };
         add(REASON, format!("{}{}", &self.reason[..end], if cut { "…" } else { "" }));
         add("__connect.errors.exception.stacktrace", trace);
-        add(crate::sink::kafka::ID, format!("{}/{}/{transform}", self.pipeline, record.position()));
+        let checksum = shown(record.checksum());
+        add(crate::sink::kafka::ID, format!("{}/{}:{checksum}/{transform}", self.pipeline, record.position()));
         add(TRANSFORM, transform.to_owned());
         add(DIGEST, self.digest.to_owned());
         add(FAULT, self.fault.label().to_owned());
         if !self.sink.is_empty() {
             add(SINK, self.sink.to_owned());
         }
+        add(CHECKSUM, checksum);
         if let Some(timestamp) = record.timestamp.filter(|_| filed_anew) {
             add(TIMESTAMP, timestamp.to_string());
         }

@@ -4,6 +4,7 @@ mod again;
 mod file;
 mod filed;
 mod headers;
+mod index;
 mod kafka;
 mod shown;
 
@@ -74,8 +75,8 @@ pub(super) enum DeadLetters {
 impl DeadLetters {
     /// Files letters; they are durable when this returns. Returns how many were new.
     ///
-    /// A letter is known by pipeline, topic, partition, offset and transform. The file takes each once; a topic takes
-    /// it as often as it is filed, each time under the same `tidegate.id`.
+    /// A letter is known by pipeline, transform and record: its place, its time, its key and its value. The file takes each
+    /// once; a topic takes it as often as it is filed, each time under the same `tidegate.id`.
     ///
     /// # Errors
     /// `Retry` when the place cannot be reached or is full: the same call again files what is missing. `Stop` when

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::ops::ControlFlow;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -33,6 +34,9 @@ pub struct ShownLetter {
     pub pipeline: String,
     /// Where the record stands, as `orders-0@17`.
     pub position: String,
+    /// The record's checksum, which tells it from another one that has stood there before the topic was made again.
+    #[serde(default)]
+    pub checksum: String,
     /// The transform; empty where the record came to none.
     pub transform: String,
     /// The digest of its module; empty likewise.
@@ -126,6 +130,7 @@ impl ShownLetter {
             time: letter.record.timestamp.map(rfc_3339),
             pipeline: letter.pipeline.clone(),
             position: letter.record.position(),
+            checksum: letter.shown_checksum(),
             transform: letter.transform.clone(),
             digest: letter.digest.clone(),
             fault: letter.fault.clone(),
@@ -167,14 +172,14 @@ pub fn list(
     // The newest, the oldest of them on top.
     let mut newest: BinaryHeap<Reverse<(u64, TopicPartition, u64, u64)>> = BinaryHeap::new();
     let mut letters = BTreeMap::new();
-    read(config, |Filed { place, order, letter }| {
+    read(config, &BTreeMap::new(), |Filed { place, order, letter, .. }| {
         go_on()?;
         let Some(letter) = letter else {
             listed.foreign.add(place);
-            return Ok(());
+            return Ok(ControlFlow::Continue(()));
         };
         if !wanted.is(&letter.pipeline, &letter.fault) {
-            return Ok(());
+            return Ok(ControlFlow::Continue(()));
         }
         listed.total += 1;
         *listed.faults.entry(letter.fault.clone()).or_default() += 1;
@@ -185,7 +190,7 @@ pub fn list(
         {
             letters.remove(&oldest);
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })?;
     let mut newest: Vec<_> = newest.into_iter().map(|Reverse(letter)| letter).collect();
     newest.sort();
@@ -193,7 +198,8 @@ pub fn list(
     Ok(listed)
 }
 
-/// Finds all letters of the record at a position, such as `orders-0@17`. `go_on` is asked before each letter.
+/// Finds all letters of the record at a position, such as `orders-0@17`, or, where several have stood there, of the one
+/// with a checksum, such as `orders-0@17:9f3a01bc`. `go_on` is asked before each letter.
 ///
 /// # Errors
 /// As [`list`].
@@ -205,19 +211,19 @@ pub fn find(
 ) -> anyhow::Result<Found> {
     let mut found = Found::default();
     let mut bytes = 0;
-    read(config, |Filed { place, letter, .. }| {
+    read(config, &BTreeMap::new(), |Filed { place, letter, .. }| {
         go_on()?;
         let Some(letter) = letter else {
             found.foreign.add(place);
-            return Ok(());
+            return Ok(ControlFlow::Continue(()));
         };
-        if letter.record.position() != position || !wanted.is(&letter.pipeline, &letter.fault) {
-            return Ok(());
+        if !letter.is_at(position) || !wanted.is(&letter.pipeline, &letter.fault) {
+            return Ok(ControlFlow::Continue(()));
         }
         bytes += letter.record.size();
         if !found.letters.is_empty() && bytes > LETTER_BYTES {
             found.more = true;
-            return Ok(());
+            return Ok(ControlFlow::Break(()));
         }
         let shown = ShownLetter::of(&letter);
         found.letters.push(WholeLetter {
@@ -227,16 +233,18 @@ pub fn find(
             key: letter.record.key.map(Bytes::of),
             value: letter.record.value.map(Bytes::of),
         });
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })?;
     Ok(found)
 }
 
-/// Whether this is the position of a record, as `orders-0@17`.
+/// Whether this is the position of a record, as `orders-0@17`, with or without its checksum, as `orders-0@17:9f3a01bc`.
 pub fn is_position(text: &str) -> bool {
     text.rsplit_once('@').is_some_and(|(partition, offset)| {
+        let (offset, checksum) = offset.split_once(':').unwrap_or((offset, "00000000"));
+        let is_checksum = checksum.len() == 8 && checksum.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         partition.rsplit_once('-').is_some_and(|(topic, number)| {
-            !topic.is_empty() && number.parse::<u32>().is_ok() && offset.parse::<u64>().is_ok()
+            is_checksum && !topic.is_empty() && number.parse::<u32>().is_ok() && offset.parse::<u64>().is_ok()
         })
     })
 }
@@ -262,8 +270,8 @@ mod tests {
 
     #[test]
     fn a_position_has_topic_partition_and_offset() {
-        assert!(is_position("a-b-0@17"));
-        for wrong in ["a-0", "a@1", "-0@1", "a-x@1", "a-0@-1", ""] {
+        assert!(is_position("a-b-0@17") && is_position("a-b-0@17:9f3a01bc"));
+        for wrong in ["a-0@17:", "a-0@17:9F3A01BC", "a-0@17:9f3a01b", "a-0", "a@1", "-0@1", "a-x@1", "a-0@-1", ""] {
             assert!(!is_position(wrong), "{wrong}");
         }
     }

@@ -35,6 +35,12 @@ pub(super) trait Prepare: Send {
     /// # Errors
     /// When the pipeline has to stop.
     fn prepare(&mut self, records: Vec<Record>, by: By) -> anyhow::Result<Prepared>;
+
+    /// Takes the newest modules, and answers which those are.
+    ///
+    /// # Errors
+    /// When an instance of one cannot be made.
+    fn renew(&mut self) -> anyhow::Result<Arc<Serving>>;
 }
 
 /// How often a lane looks whether the stores are as it left them.
@@ -63,6 +69,8 @@ struct Running {
     in_flight: Option<JoinHandle<Finished>>,
     /// The modules that handled the last batch.
     serving: Arc<Serving>,
+    /// Those that handle the next one, where they are others and have handled nothing yet.
+    ahead: Option<Arc<Serving>>,
     /// What has become durable.
     summary: PipelineSummary,
     /// When the ledgers of all partitions were last moved along.
@@ -113,6 +121,7 @@ impl Lane {
         let summary = PipelineSummary { name: stores.pipeline.clone(), ..PipelineSummary::default() };
         let mut running = Running {
             serving: self.serving.clone(),
+            ahead: None,
             lane: self,
             held: HashMap::new(),
             doubts: HashMap::new(),
@@ -168,7 +177,8 @@ impl Running {
                 }
                 // An older number is of a batch that has been settled since.
                 Item::Written(batch) if batch == self.batches => self.settle()?,
-                Item::Written(_) | Item::Idle => {}
+                Item::Written(_) => {}
+                Item::Idle => self.follow()?,
             }
             self.wake(Instant::now());
             self.try_suspects();
@@ -234,7 +244,10 @@ impl Running {
     /// handled before an exchange and comes again, by those before it. Leaves the records that go together, and answers
     /// the rest.
     fn by_which(&mut self, partition: &TopicPartition, records: &mut Vec<Record>) -> (By, Vec<Record>) {
-        let by_before = self.held.get(partition).map_or(0..0, |held| held.by_before.clone());
+        let by_before = self.held.get(partition).map_or(0..0, |held| match self.ahead {
+            None => held.by_before.clone(),
+            Some(_) => held.by_before.end..held.handled,
+        });
         let first = records.first().map_or(0, |record| record.offset);
         let ends = if first < by_before.start { by_before.start } else { by_before.end };
         let rest = match records.partition_point(|record| record.offset < ends) {
@@ -244,15 +257,30 @@ impl Running {
         if by_before.contains(&first) {
             return (By::Before, rest);
         }
-        // What comes again goes to those that had it. And a lane keeps one set beside the one that serves: every sink must
-        // have what that one handled before another is taken.
+        // What comes again goes to those that had it.
         let again = self.held.get(partition).is_some_and(|held| first < held.handled);
-        let free = !again && self.held.values().all(|held| held.by_before.end <= held.standing.lowest());
-        (if free { By::Newest } else { By::Current }, rest)
+        (if !again && self.may_follow() { By::Newest } else { By::Current }, rest)
+    }
+
+    /// Whether newer modules may be taken. A lane keeps one set beside the one that serves: every sink must have what that
+    /// one handled before another is taken.
+    fn may_follow(&self) -> bool {
+        self.held.values().all(|held| held.by_before.end <= held.standing.lowest())
+    }
+
+    /// Takes the newest modules where that may be: a lane that gets no records would go on with those it has. What it has
+    /// handled so far, it has handled by those before.
+    fn follow(&mut self) -> anyhow::Result<()> {
+        if self.may_follow() {
+            let serving = self.lane.prepare.renew()?;
+            self.ahead = (!serving.is_of(&self.serving)).then_some(serving);
+        }
+        Ok(())
     }
 
     /// Notes where other modules begin to serve.
     fn take_notice(&mut self, serving: &Arc<Serving>, partition: &TopicPartition) {
+        self.ahead = None;
         if serving.is_of(&self.serving) {
             // The same, perhaps gone from and come back to.
             self.serving = serving.clone();

@@ -93,6 +93,46 @@ fn what_was_filed_is_not_filed_again_by_this_process_or_the_next() {
 }
 
 #[test]
+fn letters_of_two_records_at_one_position_are_both_filed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let first = record(7);
+    // What stands there after the topic was made again.
+    let others = [
+        Record { timestamp: Some(1_795_247_493_145), ..record(7) },
+        Record { value: None, ..record(7) },
+        Record { key: None, ..record(7) },
+    ];
+    for _ in 0..2 {
+        let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
+        file.file(&[letter(&first)]).unwrap();
+        for other in &others {
+            file.file(&[letter(other), letter(&first)]).unwrap();
+        }
+    }
+    let checksums: Vec<String> = lines(&path)
+        .iter()
+        .map(|line| {
+            let headers = line["headers"].as_array().unwrap();
+            headers.iter().find(|header| header[0] == "tidegate.checksum").unwrap()[1].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let expected = [&first, &others[0], &others[1], &others[2]].map(|record| format!("{:08x}", record.checksum()));
+    assert_eq!(checksums, expected);
+}
+
+#[test]
+fn letter_without_its_value_is_known_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let mut record = record(7);
+    record.value = Some(vec![b'x'; 11]);
+    for filed in [1, 0] {
+        assert_eq!(DeadLetterFile::open(&path, 10).unwrap().file(&[letter(&record)]).unwrap(), filed);
+    }
+}
+
+#[test]
 fn a_line_that_a_crash_cut_off_is_removed_and_filed_anew() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");

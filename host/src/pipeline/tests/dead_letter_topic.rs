@@ -48,6 +48,7 @@ async fn a_letter_is_the_record_as_it_was_with_the_headers_of_kafka_connect_and_
     assert_eq!(open(&topic).file(&[letter(&record, "no such row: \u{e9}\nuse upsert")]).await.unwrap(), 1);
     let [lying] = <[_; 1]>::try_from(topic.read()).unwrap();
     assert_eq!((&lying.key, &lying.value), (&record.key, &record.value));
+    let checksum = format!("{:08x}", record.checksum());
     let added = [
         header("__connect.errors.topic", "db.public.orders"),
         header("__connect.errors.partition", "2"),
@@ -59,11 +60,12 @@ async fn a_letter_is_the_record_as_it_was_with_the_headers_of_kafka_connect_and_
         header("__connect.errors.exception.class.name", "tidegate.store"),
         header("__connect.errors.exception.message", "no such row: \u{e9}\nuse upsert"),
         header("__connect.errors.exception.stacktrace", "tidegate.store\n\tat orders.order-cache(WRITE)\n"),
-        header("tidegate.id", "orders/db.public.orders-2@7/order-cache"),
+        header("tidegate.id", &format!("orders/db.public.orders-2@7:{checksum}/order-cache")),
         header("tidegate.transform", "order-cache"),
         header("tidegate.digest", "ab12"),
         header("tidegate.fault", "store"),
         header("tidegate.sink", "warehouse"),
+        header("tidegate.checksum", &checksum),
         header("tidegate.timestamp", "1495247493144"),
     ];
     assert_eq!(lying.headers, [record.headers.clone(), added.to_vec()].concat());

@@ -25,6 +25,11 @@ impl lane::Prepare for Changing {
         let serving = Arc::new(Serving::named(number, &[("first", &format!("d{number}"))]));
         Ok(Prepared { serving, ..answering(records)? })
     }
+
+    fn renew(&mut self) -> anyhow::Result<Arc<Serving>> {
+        let number = self.changed as u64;
+        Ok(Arc::new(Serving::named(number, &[("first", &format!("d{number}"))])))
+    }
 }
 
 /// Runs six events past a store that fails so, with other modules from these offsets on. Answers which had each event.

@@ -11,11 +11,13 @@ mod order;
 mod played;
 mod random;
 mod replay;
+mod replay_messages;
+mod replaying;
 mod store;
 mod suspects;
 mod topics;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
@@ -55,6 +57,10 @@ type Prepare = Box<dyn FnMut(Vec<Record>) -> anyhow::Result<Prepared> + Send>;
 impl lane::Prepare for Prepare {
     fn prepare(&mut self, records: Vec<Record>, _by: By) -> anyhow::Result<Prepared> {
         self(records)
+    }
+
+    fn renew(&mut self) -> anyhow::Result<Arc<Serving>> {
+        Ok(serving())
     }
 }
 
@@ -98,7 +104,8 @@ fn answering(answer: impl Fn(&Record) -> Option<Vec<Command>> + Send + 'static) 
         }
         let to = records.last().unwrap().offset + 1;
         let serving = serving();
-        Ok(Prepared { to, records, serving, commands, refused, summary, happened: None, stop: None })
+        let partial = BTreeMap::new();
+        Ok(Prepared { to, records, serving, commands, partial, refused, summary, happened: None, stop: None })
     })
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 
+use crate::command::Command;
 use crate::inspection::Inspection;
 use crate::sink::model::Model;
 use crate::sink::{
@@ -238,6 +239,10 @@ impl Sink for Store {
         let letters = self.letters.as_deref().map(letters).unwrap_or_default();
         let mut state = self.state();
         if self.silent {
+            let too_large = |write: &Write<'_>| matches!(&*write.command, Command::Publish { value: Some(value), .. } if value == b"too large");
+            if let Some(index) = writes.iter().position(too_large) {
+                return Ok(Written::Rejected(vec![BadWrite { index, reason: "it is too large".into() }]));
+            }
             return Ok(state.model.write(writes));
         }
         let fault = state.faults.pop_front().unwrap_or(Fault::None);

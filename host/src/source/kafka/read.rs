@@ -1,6 +1,7 @@
-//! Reads a topic from its start to where it ends now, outside of any group.
+//! Reads a topic from its start, or from given offsets, to where it ends now, outside of any group.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,8 @@ use crate::source::{Claim, Record, TopicPartition};
 /// How long the cluster may be silent.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Hands on every record of a topic up to where its partitions end now, in order within a partition.
+/// Hands on every record of a topic up to where its partitions end now, in order within a partition, until `on_record`
+/// breaks off. A partition begins at its start, or where `from` says if that is later.
 ///
 /// # Errors
 /// When there is no such topic. When the cluster cannot be reached, refuses this client, or falls silent; the text names the remedy. Or when
@@ -27,11 +29,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn read_all(
     client: &KafkaClient,
     topic: &str,
-    mut on_record: impl FnMut(Record) -> anyhow::Result<()>,
+    from: &BTreeMap<u32, u64>,
+    mut on_record: impl FnMut(Record) -> anyhow::Result<ControlFlow<()>>,
 ) -> anyhow::Result<()> {
     let noted = Arc::new(Noted::default());
     let consumer = consumer(client, &noted)?;
-    let mut left = assign(&consumer, client, &noted, topic)?;
+    let mut left = assign(&consumer, (client, &noted), topic, from)?;
     let mut heard = Instant::now();
     while !left.is_empty() {
         let polled = consumer.poll(Duration::from_millis(100));
@@ -44,8 +47,10 @@ pub fn read_all(
                 let partition = TopicPartition { topic: topic.into(), partition: number };
                 let record = record(&partition, message, Claim(0))?;
                 let next = record.offset + 1;
-                if left.get(&message.partition()).is_some_and(|end| record.offset < *end) {
-                    on_record(record)?;
+                if left.get(&message.partition()).is_some_and(|end| record.offset < *end)
+                    && on_record(record)?.is_break()
+                {
+                    return Ok(());
                 }
                 (message.partition(), next)
             }
@@ -84,9 +89,9 @@ fn consumer(client: &KafkaClient, noted: &Arc<Noted>) -> anyhow::Result<BaseCons
 /// Has every partition fetched that has records, and answers where each ends.
 fn assign(
     consumer: &BaseConsumer<Context>,
-    client: &KafkaClient,
-    noted: &Noted,
+    (client, noted): (&KafkaClient, &Noted),
     topic: &str,
+    from: &BTreeMap<u32, u64>,
 ) -> anyhow::Result<HashMap<i32, u64>> {
     let brokers = client.brokers.shown();
     let place = |error: KafkaError| {
@@ -104,6 +109,8 @@ fn assign(
     }
     for partition in partitions {
         let (start, end) = consumer.fetch_watermarks(topic, partition.id(), PATIENCE).map_err(place)?;
+        let from = u32::try_from(partition.id()).ok().and_then(|number| from.get(&number));
+        let start = start.max(from.and_then(|from| i64::try_from(*from).ok()).unwrap_or_default());
         if start < end {
             list.add_partition_offset(topic, partition.id(), Offset::Offset(start))?;
             ends.insert(partition.id(), u64::try_from(end)?);

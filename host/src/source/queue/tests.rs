@@ -182,3 +182,50 @@ fn a_source_that_shall_stop_does_not_wait_for_room() {
     stop.store(true, Ordering::Relaxed);
     pushing.join().unwrap();
 }
+
+#[test]
+fn replays_and_records_take_turns() {
+    let queue = LaneQueue::new(Bounds { records: 100, bytes: 10_000 });
+    let (answer, _answers) = std::sync::mpsc::channel();
+    let replay = |offset| queue.replay(Replay { record: record(0, offset, 10), answer: answer.clone() });
+    let one = Bounds { records: 1, bytes: 1000 };
+    (10..14).for_each(|offset| queue.push(record(0, offset, 10), &NEVER).unwrap());
+    assert!(replay(0) && !replay(1), "one waits at a time");
+    let take = || match queue.take(one, PATIENCE) {
+        Some(Item::Replay(replay)) => replay.record.offset,
+        other => offsets(other)[0].1,
+    };
+    let mut taken = vec![];
+    for next in 1..4 {
+        taken.push(take());
+        assert!(replay(next));
+        taken.push(take());
+    }
+    assert_eq!(taken, [0, 10, 1, 11, 2, 12]);
+    // Where nothing else waits, nothing holds it up; nor where the records are not taken.
+    assert_eq!([take(), take()], [3, 13]);
+    queue.push(record(0, 14, 10), &NEVER).unwrap();
+    queue.pause(true);
+    for next in 4..6 {
+        assert!(replay(next));
+        assert_eq!(take(), next);
+    }
+    queue.close();
+    assert!(!replay(6));
+}
+
+#[test]
+fn partition_is_owned_from_its_assignment_until_it_is_revoked() {
+    let queue = LaneQueue::new(SMALL);
+    let partition = record(3, 0, 1).partition;
+    let owned = || queue.owns(&partition);
+    assert!(!owned());
+    let assigned = Assigned { partition: partition.clone(), log_start: 0, log_end: None, topic: None, committed: None };
+    queue.assign(assigned.clone()).unwrap();
+    assert!(owned());
+    queue.revoke(&partition).unwrap();
+    assert!(!owned());
+    queue.assign(assigned).unwrap();
+    queue.close();
+    assert!(!owned());
+}

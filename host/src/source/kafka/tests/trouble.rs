@@ -1,6 +1,7 @@
 //! What is told, waited for, or stopped at when the cluster is not as it should be.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -62,16 +63,45 @@ fn a_whole_topic_is_read_up_to_where_it_ends() {
     topic.produce(0, (0..1_000).map(|number| number.to_string()));
     topic.produce_with(1, (0..10).map(|number| number.to_string()), &[("transactional.id", &unique("tx"))]);
     let mut read = Vec::new();
-    read_all(&client(), &topic.name, |record| {
+    let start = BTreeMap::new();
+    read_all(&client(), &topic.name, &start, |record| {
         read.push((record.partition.partition, record.offset));
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })
     .unwrap();
     read.sort_unstable();
     let expected = (0..1_000).map(|offset| (0, offset)).chain((0..10).map(|offset| (1, offset)));
     assert_eq!(read, expected.collect::<Vec<_>>());
-    let missing = read_all(&client(), &unique("missing"), |_| panic!("there is none")).unwrap_err();
+    let missing = read_all(&client(), &unique("missing"), &start, |_| panic!("there is none")).unwrap_err();
     assert!(missing.to_string().contains("create it"), "{missing}");
-    let stopped = read_all(&client(), &topic.name, |_| anyhow::bail!("enough")).unwrap_err();
+    let stopped = read_all(&client(), &topic.name, &start, |_| anyhow::bail!("enough")).unwrap_err();
     assert_eq!(stopped.to_string(), "enough");
+}
+
+#[test]
+fn whole_topic_read_in_parts_is_each_record_once() {
+    let topic = Topic::new(3, &[]);
+    for partition in 0..3 {
+        topic.produce(partition, (0..100).map(|number| number.to_string()));
+    }
+    let (mut read, mut from) = (Vec::new(), BTreeMap::new());
+    loop {
+        let (mut part, mut next) = (0, from.clone());
+        read_all(&client(), &topic.name, &from, |record| {
+            if part == 40 {
+                return Ok(ControlFlow::Break(()));
+            }
+            part += 1;
+            next.insert(record.partition.partition, record.offset + 1);
+            read.push((record.partition.partition, record.offset));
+            Ok(ControlFlow::Continue(()))
+        })
+        .unwrap();
+        if next == from {
+            break;
+        }
+        from = next;
+    }
+    read.sort_unstable();
+    assert_eq!(read, (0..3).flat_map(|partition| (0..100).map(move |offset| (partition, offset))).collect::<Vec<_>>());
 }

@@ -1,0 +1,108 @@
+//! Which dead letters each sink lacks, and which ledger keeps that in mind.
+//!
+//! A sink that keeps a ledger has its own marks there. Those of a sink without one (messages) are kept by the last sink
+//! before it that has a ledger, as of the offset of that ledger. A pipeline without any ledger has its marks in memory:
+//! they hold as long as this process keeps the partition.
+
+use std::collections::HashSet;
+
+use super::claim::Standing;
+use super::memo::Memo;
+use super::open_marks::OpenMarks;
+use super::write::{Answer, Ended, Prepared, Stores};
+use crate::command::Port;
+use crate::command::collapse::{Origin, Tagged};
+
+impl Stores {
+    /// The place of the sink whose memo has the marks of this one.
+    pub(super) fn keeper(&self, place: usize) -> usize {
+        if self.sinks[place].sink.keeps_ledger() {
+            return place;
+        }
+        self.sinks.iter().rposition(|bound| bound.sink.keeps_ledger()).unwrap_or(place)
+    }
+
+    /// The marks of a sink, in the memo of its keeper.
+    pub(super) fn marks<'a>(&self, standing: &'a Standing, place: usize) -> Option<&'a OpenMarks> {
+        let keeper = self.keeper(place);
+        let memo = &standing.memos[keeper];
+        if keeper == place { Some(&memo.open) } else { memo.open_elsewhere.get(&self.sinks[place].name) }
+    }
+
+    /// The same, to be changed in a copy of that memo.
+    pub(super) fn marks_in<'a>(&self, memo: &'a mut Memo, place: usize) -> &'a mut OpenMarks {
+        match self.keeper(place) == place {
+            true => &mut memo.open,
+            false => memo.open_elsewhere.entry(self.sinks[place].name.clone()).or_default(),
+        }
+    }
+
+    /// Marks in the memo of a sink what it does not take of a batch from this offset on, and closes what an event came
+    /// after that wrote there; the same for each sink whose marks it keeps.
+    pub(super) fn mark(
+        &self,
+        memo: &mut Memo,
+        place: usize,
+        batch: &Prepared,
+        from: u64,
+        refused: impl Fn(&Origin) -> bool,
+    ) {
+        for (other, bound) in self.sinks.iter().enumerate().filter(|(other, _)| self.keeper(*other) == place) {
+            take(self.marks_in(memo, other), batch, from, &bound.ports, &refused);
+        }
+        memo.open_elsewhere.retain(|_, marks| !marks.is_empty());
+    }
+
+    /// Has the keeper of a sink without a ledger note the answers that this sink has refused, which were not known when
+    /// the keeper took the batch. Answers how it ended where that cannot be done.
+    ///
+    /// # Errors
+    /// When the pipeline has to stop.
+    pub(super) async fn mark_at_keeper(
+        &self,
+        standing: &mut Standing,
+        place: usize,
+        batch: &Prepared,
+        refused: &[Origin],
+    ) -> anyhow::Result<Option<Ended>> {
+        let keeper = self.keeper(place);
+        if keeper == place || refused.is_empty() {
+            return Ok(None);
+        }
+        let mut memo = standing.memos[keeper].clone();
+        let names = batch.serving.transforms();
+        for origin in refused {
+            let record = batch.records.iter().find(|record| record.offset == origin.offset);
+            if let (Some(record), Some((name, _))) = (record, names.get(origin.transform)) {
+                self.marks_in(&mut memo, place).add(name, record);
+            }
+        }
+        let to = standing.next[keeper].max(batch.to);
+        memo.last = standing.last.filter(|last| last.offset < to).or(memo.last);
+        memo.positions = self.positions(standing);
+        match self.execute(standing, keeper, to, &[], (&batch.serving, &memo), false).await? {
+            Answer::Durable => (standing.next[keeper], standing.memos[keeper]) = (to, memo),
+            Answer::Rejected(_) => return Err(self.refused_nothing(&self.sinks[keeper])),
+            Answer::Not(ended) => return Ok(Some(ended)),
+        }
+        Ok(None)
+    }
+}
+
+fn take(marks: &mut OpenMarks, batch: &Prepared, from: u64, ports: &[Port], refused: &impl Fn(&Origin) -> bool) {
+    let mut wrote: Option<HashSet<Origin>> = None;
+    for record in batch.records.iter().filter(|record| (from..batch.to).contains(&record.offset)) {
+        for (transform, (name, _)) in batch.serving.transforms().iter().enumerate() {
+            let origin = Origin { offset: record.offset, transform };
+            if refused(&origin) {
+                marks.add(name, record);
+            } else if !marks.is_empty() {
+                let mine = |tagged: &&Tagged| ports.contains(&tagged.command.port());
+                let all = || batch.commands.iter().filter(mine).map(Tagged::origin).collect();
+                if wrote.get_or_insert_with(all).contains(&origin) {
+                    marks.close(name, record);
+                }
+            }
+        }
+    }
+}
