@@ -171,8 +171,8 @@ module = "{guests}/company_search.wasm"
 grants = { documents = ["company", "contact", "job_posting"] }
 "#;
     let text = std::fs::read_to_string(corpus("company-search/app.public.company.jsonl")).unwrap();
-    let updates = text.split('\n').filter(|line| line.contains(r#"\"op\":\"u\""#));
-    let line: Value = serde_json::from_str(updates.last().unwrap()).unwrap();
+    let mut updates = text.split('\n').filter(|line| line.contains(r#"\"op\":\"u\""#));
+    let line: Value = serde_json::from_str(updates.next_back().unwrap()).unwrap();
     // An update whose document is not there, and a change of the key.
     let mut lines = [rekeyed(line.clone(), "{\"id\":1}", "description"), rekeyed(line, "{\"id\":1}", "description")];
     lines[1]["value"] = lines[1]["value"].as_str().unwrap().replace(r#""op":"c""#, r#""op":"u""#).into();
