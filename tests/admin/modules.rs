@@ -17,7 +17,7 @@ paths = ["events.jsonl"]
 [dead_letters.file]
 path = "dead-letters.jsonl"
 [engine]
-deadline_ms = 300
+deadline_ms = 1000
 [sinks.store.sqlite]
 path = "store.db"
 [[pipelines]]

@@ -35,6 +35,22 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Runs a command beside others, to its end; what it prints goes to the terminal in one piece then.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_beside(command: &mut Command) -> anyhow::Result<()> {
+    let line = command_line(command);
+    let output = command.output().with_context(|| format!("cannot start `{line}`"))?;
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed);
+    say(format_args!("▶ {line}: {}\n{}", output.status, printed.trim_end()));
+    if !output.status.success() {
+        bail!("`{line}` failed ({})", output.status);
+    }
+    Ok(())
+}
+
 /// The command as one would type it.
 pub(crate) fn command_line(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];

@@ -40,13 +40,9 @@ fn steps(workspace: &Workspace, preparation: thread::ScopedJoinHandle<'_, Prepar
     console::step("Format");
     note("format", console::run(&mut workspace.cargo(&["fmt", "--all", "--check"])))?;
     note("modules", guests::build(workspace).map(drop))?;
-    console::step("Lints");
-    note("lints", lints(workspace))?;
-    console::step("Documentation");
-    note("documentation", documentation(workspace))?;
-    console::step("Licences and sources");
-    note("licences", licences(workspace))?;
-    console::step("Tests");
+    console::step("Build");
+    note("build", build(workspace))?;
+    console::step("Tests, and beside them lints, documentation and licences");
     let (browser, prepared) =
         preparation.join().unwrap_or_else(|_| (Ok(()), Err(anyhow!("the preparation of the servers panicked"))));
     note("browser", browser)?;
@@ -56,9 +52,16 @@ fn steps(workspace: &Workspace, preparation: thread::ScopedJoinHandle<'_, Prepar
         Err(error) => (None, Err(error)),
     };
     note("servers", result)?;
-    let (count, result) = tests(workspace, services.as_ref());
+    // Tests wait for servers most of the time, and the compiler for nobody.
+    let ((count, tested), checked) = thread::scope(|scope| {
+        let checks = scope.spawn(|| checks(workspace));
+        (tests(workspace, services.as_ref()), checks.join())
+    });
     drop(services);
-    note("tests", result)?;
+    note("tests", tested)?;
+    for (name, result) in checked.map_err(|_| anyhow!("the checks panicked"))? {
+        note(name, result)?;
+    }
 
     console::say("");
     if !failed.is_empty() {
@@ -68,32 +71,38 @@ fn steps(workspace: &Workspace, preparation: thread::ScopedJoinHandle<'_, Prepar
     if failed.is_empty() { Ok(()) } else { bail!("not all is well: {}", failed.join(", ")) }
 }
 
+/// What is found out without running anything.
+fn checks(workspace: &Workspace) -> [(&'static str, anyhow::Result<()>); 3] {
+    [("lints", lints(workspace)), ("documentation", documentation(workspace)), ("licences", licences(workspace))]
+}
+
 /// Clippy over the workspace, and over the guests for the target that they are built for.
 fn lints(workspace: &Workspace) -> anyhow::Result<()> {
-    console::run(&mut workspace.cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
-    let mut command = workspace.cargo(&["clippy", "--lib", "--target", guests::TARGET]);
+    let all = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+    console::run_beside(&mut workspace.cargo(&all))?;
+    let mut command = workspace.cargo(&["clippy", "--quiet", "--lib", "--target", guests::TARGET]);
     for guest in &workspace.guests {
         command.args(["--package", &guest.package]);
     }
     if workspace.guests.is_empty() {
         return Ok(());
     }
-    console::run(command.args(["--", "--deny", "warnings"]))
+    console::run_beside(command.args(["--", "--deny", "warnings"]))
 }
 
 fn documentation(workspace: &Workspace) -> anyhow::Result<()> {
-    let mut command = workspace.cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
-    console::run(command.env("RUSTDOCFLAGS", "--deny warnings"))
+    let mut command = workspace.cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"]);
+    console::run_beside(command.env("RUSTDOCFLAGS", "--deny warnings"))
 }
 
 /// `cargo deny`, where it is installed: it is no part of a Rust toolchain.
 fn licences(workspace: &Workspace) -> anyhow::Result<()> {
     let installed = workspace.cargo(&["deny", "--version"]).output().is_ok_and(|output| output.status.success());
     if !installed {
-        console::say("  skipped: cargo-deny is not installed (`cargo install cargo-deny --locked`)");
+        console::say("licences: skipped: cargo-deny is not installed (`cargo install cargo-deny --locked`)");
         return Ok(());
     }
-    console::run(&mut workspace.cargo(&["deny", "check", "licenses", "bans", "sources"]))
+    console::run_beside(&mut workspace.cargo(&["deny", "check", "licenses", "bans", "sources"]))
 }
 
 /// How many tests passed and failed, over all test programs.
@@ -104,13 +113,13 @@ struct Count {
 }
 
 impl Count {
-    /// Adds what one line of libtest's output tells, if it tells anything.
-    fn add(&mut self, line: &str) {
+    /// Adds what one line of libtest's output tells, if it tells anything: then a test program has ended.
+    fn add(&mut self, line: &str) -> bool {
         let Some(result) = line.trim_start().strip_prefix("test result: ") else {
-            return;
+            return false;
         };
         let Some((_, counts)) = result.split_once(". ") else {
-            return;
+            return false;
         };
         for part in counts.split(';') {
             match part.trim().split_once(' ') {
@@ -119,42 +128,97 @@ impl Count {
                 _ => {}
             }
         }
+        true
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
     }
 }
 
-/// Runs all tests, passing their output on while it comes.
+/// The test program that runs the whole against real servers, and takes as long as all others.
+const INTEGRATION: &str = "integration";
+
+/// Builds the program, and all that is tested.
+fn build(workspace: &Workspace) -> anyhow::Result<()> {
+    build_host(workspace)?;
+    console::run(&mut workspace.cargo(&["test", "--workspace", "--no-run"]))
+}
+
+/// Runs all tests: the integration tests, and beside them the others, one program after the other.
 fn tests(workspace: &Workspace, services: Option<&Services>) -> (Count, anyhow::Result<()>) {
-    let mut count = Count::default();
-    let result = build_host(workspace).and_then(|()| {
+    let command = |targets: &[&str]| {
         let mut command = workspace.cargo(&["test", "--workspace", "--no-fail-fast"]);
-        command.env("TIDEGATE_GUESTS", workspace.modules());
+        command.args(targets).env("TIDEGATE_GUESTS", workspace.modules());
         if let Some(services) = services {
             command.env("TIDEGATE_SERVICES", services.file());
         }
-        stream(&mut command, |line| count.add(line))
-    });
-    (count, result)
+        command
+    };
+    let others = workspace.tests.iter().filter(|name| *name != INTEGRATION);
+    let others: Vec<&str> = ["--lib", "--bins"].into_iter().chain(others.flat_map(|name| ["--test", name])).collect();
+    thread::scope(|scope| {
+        let whole = scope.spawn(|| counted(&mut command(&["--test", INTEGRATION]), Shown::Lines));
+        let (mut count, parts) = counted(&mut command(&others), Shown::Programs);
+        let (documented, examples) = counted(&mut command(&["--doc"]), Shown::Programs);
+        let (integrated, whole) = whole
+            .join()
+            .unwrap_or_else(|_| (Count::default(), Err(anyhow!("what runs the integration tests panicked"))));
+        count.merge(&documented);
+        count.merge(&integrated);
+        (count, parts.and(examples).and(whole))
+    })
 }
 
-/// Builds the host's program, for the demo and for the tests that run it. With the whole workspace, as the tests are
-/// built, so that cargo unifies the features of dependencies alike and builds the large ones once.
+/// Builds the host's program, for the demo and for the tests that run it. With the whole workspace and one of its tests, as
+/// the tests are built, so that cargo unifies the features of dependencies alike, those that tests alone ask for among them,
+/// and builds the large ones and the host itself once.
 ///
 /// # Errors
 /// When the host does not build.
 pub(crate) fn build_host(workspace: &Workspace) -> anyhow::Result<()> {
-    console::run(&mut workspace.cargo(&["build", "--workspace", "--bins"]))
+    console::run(&mut workspace.cargo(&["build", "--workspace", "--bins", "--test", "engine"]))
 }
 
-/// Runs a command, hands on each line of its standard output and prints it too.
+/// How the output of test programs is shown, where two run beside each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// Line by line, while it comes.
+    Lines,
+    /// That of a test program in one piece, when it has ended.
+    Programs,
+}
+
+/// Runs a command, shows what it prints, and counts the tests.
+fn counted(command: &mut Command, shown: Shown) -> (Count, anyhow::Result<()>) {
+    let mut count = Count::default();
+    let mut piece = Vec::new();
+    let result = stream(command, |line| {
+        let ended = count.add(line);
+        if shown == Shown::Lines {
+            console::say(line);
+            return;
+        }
+        piece.push(line.to_owned());
+        if ended {
+            console::say(std::mem::take(&mut piece).join("\n"));
+        }
+    });
+    if !piece.is_empty() {
+        console::say(piece.join("\n"));
+    }
+    (count, result)
+}
+
+/// Runs a command, and hands on each line of its standard output.
 fn stream(command: &mut Command, mut line_seen: impl FnMut(&str)) -> anyhow::Result<()> {
     let name = console::command_line(command);
     let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start `{name}`"))?;
     if let Some(output) = child.stdout.take() {
         for line in BufReader::new(output).split(b'\n') {
             let line = line.with_context(|| format!("cannot read what `{name}` prints"))?;
-            let line = String::from_utf8_lossy(&line);
-            line_seen(&line);
-            console::say(line);
+            line_seen(&String::from_utf8_lossy(&line));
         }
     }
     let status = child.wait().with_context(|| format!("`{name}` cannot be waited for"))?;

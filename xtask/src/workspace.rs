@@ -16,6 +16,8 @@ pub struct Workspace {
     pub target: PathBuf,
     /// The crates that become WebAssembly modules: the members with a `cdylib`.
     pub guests: Vec<Guest>,
+    /// The names of the test programs that are targets of their own.
+    pub tests: Vec<String>,
 }
 
 /// A crate that becomes a WebAssembly module.
@@ -43,6 +45,7 @@ struct Package {
 #[derive(Deserialize)]
 struct Target {
     name: String,
+    kind: Vec<String>,
     crate_types: Vec<String>,
 }
 
@@ -63,15 +66,19 @@ impl Workspace {
             bail!("`cargo metadata` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
         let metadata: Metadata = serde_json::from_slice(&output.stdout).context("`cargo metadata` printed no JSON")?;
-        let mut guests = Vec::new();
+        let (mut guests, mut tests) = (Vec::new(), Vec::new());
         for package in metadata.packages {
+            let is_test = |target: &&Target| target.kind.iter().any(|kind| kind == "test");
+            tests.extend(package.targets.iter().filter(is_test).map(|target| target.name.clone()));
             let module = package.targets.iter().find(|target| target.crate_types.iter().any(|kind| kind == "cdylib"));
             if let Some(module) = module {
                 let file = format!("{}.wasm", module.name.replace('-', "_"));
                 guests.push(Guest { package: package.name, file });
             }
         }
-        Ok(Self { root: metadata.workspace_root, target: metadata.target_directory, guests })
+        tests.sort();
+        tests.dedup();
+        Ok(Self { root: metadata.workspace_root, target: metadata.target_directory, guests, tests })
     }
 
     /// Where the built modules are.
