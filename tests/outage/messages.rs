@@ -17,7 +17,8 @@ fn records_deleted_before_they_were_published_stop_the_pipeline_until_that_is_co
     let end = case.stream.topic.ends()[0];
     case.stream.topic.produce(&lost);
     case.stream.topic.delete_below(0, case.stream.topic.ends()[0]);
-    case.stream.produce(&orders());
+    // Nothing for the other partitions, which a start that fails may publish and not commit.
+    case.stream.produce(&lost);
     let gone = format!("{} offsets are gone from the source", lost.len());
     let partition = format!("{}-0", case.stream.topic.name);
     for _ in 0..2 {
@@ -66,6 +67,8 @@ fn log_that_ends_before_what_was_published_stops_the_pipeline_until_the_commits_
 fn messages_are_not_published_again_beside_a_ledger_when_the_commits_are_gone() {
     let mut case = stamps();
     case.bind_a_cache();
+    case.stream.running().stop();
+    case.stream.produce(&orders());
     case.stream.running().stop();
     case.check();
     // As the brokers do, seven days after the last member has left.
