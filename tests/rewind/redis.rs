@@ -35,7 +35,7 @@ impl Case {
             stream.topic.name
         );
         let connection = ::redis::Client::open(server.url()).unwrap().get_connection().unwrap();
-        let watcher = Watcher::start("redis", stream.states.clone(), cached(server.url(), stream.ids()));
+        let watcher = Watcher::start("redis", stream.states.clone(), cached(server.url(), "order:", stream.ids()));
         let program = Program::new(&broker, &config);
         Self { connection, program, stream, random: Random::new(5), watcher, _server: server, _folder: folder }
     }

@@ -32,6 +32,9 @@ const WAITED: &str = "stopped while waiting";
 /// How long a program may freeze: longer than its group waits for it.
 const FROZEN: Duration = Duration::from_millis(3500);
 
+/// What is filled anew: a stream's place, and a sink.
+const REWOUND: [(usize, &str); 4] = [(0, "cache"), (0, "beside"), (1, "warehouse"), (2, "search")];
+
 /// When a program is killed that writes to a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Moment {
@@ -61,6 +64,15 @@ pub(super) enum Fault {
     Rebalance,
     /// Another module takes the place of the one that writes a store.
     Exchange { store: usize },
+    /// Another module takes the place of the one of the typed pipelines: one that refuses what it does not like, or one that
+    /// takes all.
+    Swap { picky: bool },
+    /// An operator has a replica handle all dead letters of a pipeline again.
+    Replay { pipeline: usize },
+    /// An operator has a store filled anew.
+    Rewind { place: usize },
+    /// The cache's ledger loses the row of a partition, and nothing else.
+    CacheRowLost { partition: usize },
     /// The connections to a store break: both sides see it, or the store does not.
     Cut { store: usize, half: bool },
     /// A store does what it is asked to next, or writes next, and its answer is lost.
@@ -94,7 +106,7 @@ impl Fault {
     pub(super) fn any(random: &mut Random) -> Self {
         let store = random.below(STORES.len());
         let millis = 100 + u64::try_from(random.below(2500)).unwrap();
-        match random.below(25) {
+        match random.below(31) {
             0 | 1 => Self::Kill,
             2..=4 => Self::KillAtWrite { store, moment: Moment::After },
             5 | 6 => Self::KillAtWrite { store, moment: Moment::Before },
@@ -116,6 +128,10 @@ impl Fault {
             22 if random.percent(40) => Self::Busy { millis },
             22 => Self::ReadOnly { but_deletes: random.percent(50), millis },
             23 => Self::BrokerSilent { millis },
+            24 => Self::Swap { picky: random.percent(60) },
+            25 | 26 => Self::Replay { pipeline: 2 * random.below(2) },
+            27 | 28 => Self::Rewind { place: random.below(REWOUND.len()) },
+            29 => Self::CacheRowLost { partition: random.below(3) },
             _ => Self::RestartBroker,
         }
     }
@@ -132,7 +148,7 @@ impl Fault {
 
     /// Whether a store loses what it held.
     pub(super) fn loses(&self) -> bool {
-        matches!(self, Self::Flush | Self::RestartRedis(Kept::Some | Kept::None))
+        matches!(self, Self::Flush | Self::RestartRedis(Kept::Some | Kept::None) | Self::CacheRowLost { .. })
     }
 
     /// Its kind, to be counted by.
@@ -147,6 +163,11 @@ impl Fault {
             Self::Freeze => "frozen until another took over",
             Self::Rebalance => "a replica came or went",
             Self::Exchange { .. } => "a module exchanged",
+            Self::Swap { picky: true } => "a module exchanged for one that refuses",
+            Self::Swap { picky: false } => "a module exchanged for one that takes all",
+            Self::Replay { .. } => "dead letters replayed",
+            Self::Rewind { .. } => "a store filled anew",
+            Self::CacheRowLost { .. } => "a row of the cache's ledger lost",
             Self::Cut { half: false, .. } => "connections cut",
             Self::Cut { half: true, .. } => "connections half cut",
             Self::LoseAnswer { .. } => "an answer lost",
@@ -214,6 +235,26 @@ impl Fault {
             Self::Rebalance if world.replicas[GUEST].1.is_some() => end(world, GUEST),
             Self::Rebalance => world.start(GUEST),
             Self::Exchange { store } => world.exchange(store),
+            Self::Swap { picky } => world.typed.swap(picky),
+            Self::Replay { pipeline } => {
+                let name = world.typed.topics()[pipeline].1.to_owned();
+                let replicas = world.replicas.iter().filter(|(_, run)| run.is_some());
+                // Whatever they answer: a replica may have just begun, or a store be away.
+                replicas.for_each(|(program, _)| {
+                    drop(program.run(&["dead-letters", "replay", "tidegate.toml", "--pipeline", &name]));
+                });
+            }
+            Self::Rewind { .. } if !world.rewinds.is_empty() => return false,
+            Self::Rewind { place } => {
+                let (stream, sink) = REWOUND[place];
+                let arguments = ["--pipeline", &world.streams[stream].pipeline, "--sink", sink];
+                world.rewinds.push(world.replicas[VICTIM].0.rewind(&arguments));
+            }
+            Self::CacheRowLost { partition } => {
+                let (topic, pipeline) = world.typed.topics()[0];
+                let (topic, pipeline) = (topic.name.clone(), pipeline.to_owned());
+                world.lose_cache(|servers| servers.drop_cached(&pipeline, &topic, partition));
+            }
             Self::Cut { store, half } => world.wires[store].cut(if half { Shutdown::Write } else { Shutdown::Both }),
             Self::LoseAnswer { store, write: false } => world.wires[store].set(Mode::LoseAnswer),
             Self::LoseAnswer { store, write: true } => {
@@ -293,7 +334,7 @@ fn end(world: &mut World, replica: usize) {
     }
 }
 
-fn kill(world: &mut World, replica: usize) {
+pub(super) fn kill(world: &mut World, replica: usize) {
     if let Some(run) = world.replicas[replica].1.take() {
         signal(run.id(), "KILL");
         drop(run);

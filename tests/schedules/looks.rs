@@ -12,9 +12,9 @@ use crate::outage::support::{Http, connect};
 pub(crate) type Look = Box<dyn FnMut() -> Option<BTreeMap<String, Option<u32>>> + Send>;
 
 /// Reads a cache.
-pub(crate) fn cached(url: &str, ids: Vec<String>) -> Look {
+pub(crate) fn cached(url: &str, prefix: &str, ids: Vec<String>) -> Look {
     let client = ::redis::Client::open(url).unwrap();
-    let keys: Vec<String> = ids.iter().map(|id| format!("order:{id}")).collect();
+    let keys: Vec<String> = ids.iter().map(|id| format!("{prefix}{id}")).collect();
     let mut connection = None;
     Box::new(move || {
         if connection.is_none() {

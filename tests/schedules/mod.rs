@@ -6,6 +6,8 @@
 //!
 //! - `TIDEGATE_FAULT_SCHEDULES`: how many schedules, instead of the few of a usual run.
 //! - `TIDEGATE_FAULT_SEED`: the seed of the first world.
+//! - `TIDEGATE_FAULT_REFUSED_DOCUMENTS`: how many documents of a hundred are such as their mapping refuses, instead of none.
+//! - `TIDEGATE_FAULT_AT_REST`: after every schedule what has this place in `AtRest::ALL` happens, and nothing else does.
 
 mod fault;
 mod load;
@@ -14,6 +16,7 @@ mod proxy;
 mod servers;
 mod soak;
 pub(crate) mod stream;
+mod typed;
 mod vitals;
 pub(crate) mod watcher;
 mod world;
@@ -25,6 +28,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use self::fault::Fault;
+use self::typed::operator::AtRest;
 use self::world::{VICTIM, World};
 use crate::live::random::Random;
 
@@ -32,6 +36,8 @@ use crate::live::random::Random;
 const USUAL: u64 = 6;
 /// How many are played in one world.
 const SERIES: u64 = 20;
+/// After how many schedules of a hundred something happens while all is at rest.
+const AT_REST: usize = 35;
 /// How many worlds are played in at the same time: most of the time they wait.
 const WORLDS: u64 = 3;
 
@@ -107,15 +113,29 @@ fn play(seed: u64, schedules: u64, tally: &Mutex<Tally>, failed: &AtomicBool) {
         world.settle();
         let wrong = world.wrong();
         assert!(wrong.is_empty(), "seed {seed}, schedule {schedule} ({told:?}): {wrong:#?}");
+        let only = number("TIDEGATE_FAULT_AT_REST").map(|place| AtRest::ALL[usize::try_from(place).unwrap()]);
+        if only.is_some() || random.percent(AT_REST) {
+            let trouble = only.unwrap_or_else(|| AtRest::any(&mut random));
+            println!("{seed}, schedule {schedule}, at rest: {trouble}");
+            if trouble.happen(&mut world, &mut random) {
+                *tally.lock().unwrap().faults.entry(trouble.kind()).or_default() += 1;
+            }
+            world.produce(20, &mut random);
+            world.settle();
+            let wrong = world.wrong();
+            assert!(wrong.is_empty(), "seed {seed}, schedule {schedule}, after {trouble}: {wrong:#?}");
+        }
     }
     let mut tally = tally.lock().unwrap();
-    tally.events += world.streams.iter().map(|stream| stream.produced).sum::<usize>();
-    tally.looks += world.watchers.iter().map(|watcher| watcher.looks()).sum::<u64>();
+    tally.events += world.produced();
+    *tally.faults.entry("a store filled anew, to its end").or_default() += world.rewound;
+    tally.looks += world.watched().map(|watcher| watcher.looks()).sum::<u64>();
 }
 
 /// Waits until a store has come so far in what was just produced, or is done with it.
 fn moment(world: &World, random: &mut Random) {
-    let watcher = &world.watchers[random.below(world.watchers.len())];
+    let watchers: Vec<_> = world.watched().collect();
+    let watcher = watchers[random.below(watchers.len())];
     let until = watcher.progress() + random.below(120);
     let end = Instant::now() + Duration::from_secs(2);
     while watcher.progress() < until && Instant::now() < end {

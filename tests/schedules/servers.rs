@@ -92,6 +92,13 @@ impl Servers {
         ::redis::cmd("HGET").arg(row).arg("next").query(&mut connection).unwrap()
     }
 
+    /// Has the cache's ledger forget a partition of a pipeline.
+    pub(super) fn drop_cached(&self, pipeline: &str, topic: &str, partition: usize) {
+        let mut connection = ::redis::Client::open(self.redis.url()).unwrap().get_connection().unwrap();
+        let row = format!("tidegate:{pipeline}:ledger:cache:{topic}:{partition}");
+        ::redis::cmd("DEL").arg(row).exec(&mut connection).unwrap();
+    }
+
     /// Ends PostgreSQL as a crash would, and starts it again.
     pub(super) fn restart_postgres(&mut self) {
         self.postgres.kill().unwrap();

@@ -1,7 +1,7 @@
 //! Reads a store the whole time, and holds every state of a row that it meets against those that were produced: none may
 //! be older than what was there before. A store that has lost what it held is excepted until it is filled again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -34,7 +34,7 @@ struct Shared {
     fills: AtomicBool,
     /// What each row was last met as.
     met: Mutex<BTreeMap<String, Option<u32>>>,
-    regressed: Mutex<Vec<String>>,
+    regressed: Mutex<BTreeSet<String>>,
 }
 
 impl Watcher {
@@ -61,7 +61,7 @@ impl Watcher {
                     match place(states, from, state) {
                         Ok(Some(place)) => drop(at.insert(id, place)),
                         Ok(None) => drop(at.remove(&id)),
-                        Err(why) => mine.regressed.lock().unwrap().push(format!("{name}: {id}: {why}")),
+                        Err(why) => drop(mine.regressed.lock().unwrap().insert(format!("{name}: {id}: {why}"))),
                     }
                 }
                 drop(states);
@@ -85,6 +85,13 @@ impl Watcher {
         if self.shared.fills.swap(false, Ordering::SeqCst) {
             let last = states.iter().map(|(id, states)| (id.clone(), states.len() - 1));
             *self.shared.at.lock().unwrap() = last.collect();
+        }
+    }
+
+    /// The same, where the last state of a row may be one that the store refused: what is there now is where it goes on from.
+    pub(super) fn is_filled_as_it_is(&self) {
+        if self.shared.fills.swap(false, Ordering::SeqCst) {
+            self.shared.at.lock().unwrap().clear();
         }
     }
 
@@ -128,7 +135,7 @@ impl Watcher {
 
     /// What it met that was older than what was there before.
     pub(crate) fn regressed(&self) -> Vec<String> {
-        self.shared.regressed.lock().unwrap().clone()
+        self.shared.regressed.lock().unwrap().iter().cloned().collect()
     }
 }
 

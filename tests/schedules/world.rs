@@ -5,16 +5,22 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tidegate_tests::guest;
 
+use super::fault::kill;
 use super::looks::{Look, cached, found, kept};
 use super::proxy::Proxy;
 use super::servers::Servers;
 use super::stream::{Stream, round_of};
+use super::typed::Typed;
 use super::watcher::Watcher;
 use crate::live::random::Random;
-use crate::outage::support::{Broker, Database, MIRROR, ORDER_CACHE, Program, Run, books, documents, orders, unique};
+use crate::outage::support::{
+    Broker, Database, MIRROR, ORDER_CACHE, Program, Run, Topic, books, documents, orders, unique,
+};
 
 /// The tables, and every state of a row that was ever written, in order.
 const TABLES: &str = "
@@ -51,6 +57,9 @@ const WATCHED: [(&str, usize); 4] =
 /// The schemas of the tables, each with the place of its stream.
 const SCHEMAS: [(&str, usize); 2] = [("public", 1), ("beside", 0)];
 
+/// How long it may take to fill a store anew.
+const REWOUND_BY: Duration = Duration::from_secs(15);
+
 /// The replica that comes and goes.
 pub(super) const GUEST: usize = 0;
 /// The replica that is killed, ended and started.
@@ -66,12 +75,18 @@ pub(super) struct World {
     pub(super) wires: [Proxy; 3],
     /// Those of the streams first, in their order.
     pub(super) watchers: [Arc<Watcher>; 4],
+    /// Pipelines into stores that refuse.
+    pub(super) typed: Typed,
     pub(super) database: Database,
     /// Where the modules lie, in which form each.
     modules: PathBuf,
     forms: [u8; 3],
     /// How far each row of each schema is known to have been written, by the place of its state.
     written: [BTreeMap<String, usize>; 2],
+    /// What fills a store anew just now.
+    pub(super) rewinds: Vec<Run>,
+    /// How often a store was filled anew.
+    pub(super) rewound: usize,
     pub(super) servers: Servers,
 }
 
@@ -100,14 +115,16 @@ impl World {
                 transforms.replace("{guests}", &modules.display().to_string())
             )
         };
+        let typed = Typed::new(&broker, &servers, &database, &modules);
         let config = format!(
-            "[sinks.cache.redis]\nurl = \"{}\"\ntimeout_ms = 2000\n\
+            "[admin]\nlisten = \"unix:admin.sock\"\n[sinks.cache.redis]\nurl = \"{}\"\ntimeout_ms = 2000\n\
              [sinks.warehouse.postgres]\nurl = \"{table}\"\n\
              [sinks.beside.postgres]\nurl = \"{table}\"\nschema = \"beside\"\n\
              [sinks.search.elasticsearch]\nurl = \"{}\"\nindex_prefix = \"{prefix}\"\n\
-             ledger_index = \"{prefix}ledger\"\ntimeout_ms = 2000\n{}{}{}",
+             ledger_index = \"{prefix}ledger\"\ntimeout_ms = 2000\n{}{}{}{}",
             through(servers.redis.url(), &wires[0]),
             through(&servers.elasticsearch.0, &wires[2]),
+            typed.config(&through(&database.url, &wires[1])),
             pipeline(&streams[0], "tables = \"beside\", cache = \"cache\"", &format!("{ORDER_CACHE}{MIRROR}")),
             pipeline(&streams[1], "tables = \"warehouse\"", MIRROR),
             pipeline(&streams[2], "documents = \"search\"", SEARCH),
@@ -117,7 +134,7 @@ impl World {
         // Who is gone without a word is not waited for for long.
         program.change("\"6000\"", "\"2000\"");
         let looks: [Look; 4] = [
-            cached(servers.redis.url(), streams[0].ids()),
+            cached(servers.redis.url(), "order:", streams[0].ids()),
             kept(&database.url, "mirrored", streams[1].ids()),
             found(servers.elasticsearch.0.clone(), format!("{prefix}contact"), &streams[2].ids()),
             kept(&database.url, "beside.mirrored", streams[0].ids()),
@@ -135,8 +152,21 @@ impl World {
             (replica, None)
         };
         let replicas = (0..replicas).map(replica).collect();
-        let (forms, written) = ([0; 3], Default::default());
-        let mut world = Self { replicas, streams, wires, watchers, database, modules, forms, written, servers };
+        let (forms, written, rewinds, rewound) = ([0; 3], Default::default(), vec![], 0);
+        let mut world = Self {
+            replicas,
+            streams,
+            wires,
+            watchers,
+            typed,
+            database,
+            modules,
+            forms,
+            written,
+            rewinds,
+            rewound,
+            servers,
+        };
         (0..MODULES.len()).for_each(|store| world.exchange(store));
         world
     }
@@ -157,6 +187,23 @@ impl World {
 
     pub(super) fn produce(&mut self, rounds: u32, random: &mut Random) {
         self.streams.iter_mut().for_each(|stream| drop(stream.produce(rounds, random)));
+        self.typed.produce(rounds / 2, random);
+    }
+
+    /// How many events there were.
+    pub(super) fn produced(&self) -> usize {
+        self.streams.iter().map(|stream| stream.produced).sum::<usize>() + self.typed.produced()
+    }
+
+    /// All who watch.
+    pub(super) fn watched(&self) -> impl Iterator<Item = &Arc<Watcher>> {
+        self.watchers.iter().chain(&self.typed.watchers)
+    }
+
+    /// All topics, with the pipelines that read them.
+    fn topics(&self) -> Vec<(&Topic, &str)> {
+        let plain = self.streams.iter().map(|stream| (&stream.topic, stream.pipeline.as_str()));
+        plain.chain(self.typed.topics()).collect()
     }
 
     /// Starts a replica that does not run.
@@ -165,6 +212,23 @@ impl World {
         if run.is_none() {
             *run = Some(program.start());
         }
+    }
+
+    /// Kills all replicas.
+    pub(super) fn kill_all(&mut self) {
+        (0..self.replicas.len()).for_each(|replica| kill(self, replica));
+    }
+
+    /// Has the last replica alone run.
+    pub(super) fn alone(&mut self) {
+        let last = self.last();
+        (0..last).for_each(|replica| kill(self, replica));
+        self.start(last);
+    }
+
+    /// Changes the configuration of all replicas, for their next start.
+    pub(super) fn change(&mut self, from: &str, to: &str) {
+        self.replicas.iter_mut().for_each(|(program, _)| program.change(from, to));
     }
 
     /// None of the replicas that were started has ended by itself.
@@ -186,8 +250,8 @@ impl World {
         self.wires.iter().for_each(Proxy::heal);
         let last = self.last();
         self.start(last);
-        let run = self.replicas[last].1.as_mut().unwrap();
-        for Stream { topic, pipeline, .. } in &self.streams {
+        let mut run = self.replicas[last].1.take().unwrap();
+        for (topic, pipeline) in self.topics() {
             let ends: Vec<_> = topic.ends().into_iter().map(Some).collect();
             let mut durable = Vec::new();
             // However long that takes on a busy machine, it goes on.
@@ -200,24 +264,29 @@ impl World {
             }
         }
         // A cache may have lost what was durable before.
-        let Stream { topic, pipeline, .. } = &self.streams[0];
-        for (partition, end) in topic.ends().into_iter().enumerate() {
-            run.until("the cache to be filled again", || {
-                (self.servers.cached_to(pipeline, &topic.name, partition) == u64::try_from(end).ok()).then_some(())
-            });
+        for (topic, pipeline) in [self.topics()[0], self.typed.topics()[0]] {
+            for (partition, end) in topic.ends().into_iter().enumerate() {
+                run.until("the cache to be filled again", || {
+                    (self.servers.cached_to(pipeline, &topic.name, partition) == u64::try_from(end).ok()).then_some(())
+                });
+            }
         }
-        for watcher in &self.watchers {
+        self.rewound += self.rewinds.drain(..).map(|rewind| usize::from(comes_to_an_end(rewind))).sum::<usize>();
+        for watcher in self.watched() {
             // A look that begins now sees the end.
             let looks = watcher.looks() + 2;
             run.until("another look", || (watcher.looks() >= looks).then_some(()));
         }
         self.watchers[0].is_filled();
+        self.typed.watchers[2].is_filled_as_it_is();
+        self.replicas[last].1 = Some(run);
     }
 
     /// Has the cache lose what it holds, or some of it, by `lose`; it is filled again until the world settles.
     pub(super) fn lose_cache(&mut self, lose: impl FnOnce(&mut Servers)) {
         let servers = &mut self.servers;
-        self.watchers[0].while_it_loses(|| lose(servers));
+        let entries = &self.typed.watchers[2];
+        self.watchers[0].while_it_loses(|| entries.while_it_loses(|| lose(servers)));
     }
 
     /// What is wrong now that everything is durable: lost, stepped back, done twice, or elsewhere.
@@ -228,10 +297,7 @@ impl World {
             wrong.extend(watcher.regressed().into_iter().map(|row| format!("stepped back: {row}")));
         }
         wrong.extend(self.doubled());
-        for (program, _) in &self.replicas {
-            let letters = program.dead_letters();
-            wrong.extend((letters > 0).then(|| format!("{letters} dead letters")));
-        }
+        wrong.extend(self.typed.wrong(&self.servers, &self.database));
         wrong
     }
 
@@ -256,6 +322,19 @@ impl World {
         }
         wrong
     }
+}
+
+/// Waits until a store is filled anew; where that takes long, as under modules that are not those which run, it is asked to
+/// end. Answers whether it was done.
+fn comes_to_an_end(mut rewind: Run) -> bool {
+    let begin = Instant::now();
+    while rewind.is_running() && begin.elapsed() < REWOUND_BY {
+        thread::park_timeout(Duration::from_millis(20));
+    }
+    if rewind.is_running() {
+        rewind.signal("TERM");
+    }
+    rewind.ended().0 == Some(0)
 }
 
 impl Drop for World {

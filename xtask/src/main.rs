@@ -65,7 +65,7 @@ enum Task {
         /// Begin with this seed, as an earlier run printed it.
         #[arg(long)]
         seed: Option<u64>,
-        /// Instead, break the protocol on purpose in each of five ways, in a copy of the sources, and see that the tests
+        /// Instead, break the protocol on purpose in one way after the other, in a copy of the sources, and see that the tests
         /// find it.
         #[arg(long, conflicts_with_all = ["schedules", "seed"])]
         prove: bool,

@@ -2,7 +2,8 @@
 //!
 //! Settings: `start` says what `start` does, `do` what `apply` does with the changes at the offsets in `at` (all, when
 //! it is absent). Every other change sets the cache entry `k:<offset>` to the row's text; with a `stamp`, it publishes
-//! that under the key `<partition>@<offset>` instead. `describe` replaces parts of the declaration.
+//! that under the key `<partition>@<offset>` instead. `describe` replaces parts of the declaration. With `do` as `obey`
+//! the rows say what it answers, and with `picky` it refuses those that say that they are disliked.
 #![cfg(target_family = "wasm")]
 // To panic is what it is for.
 #![allow(clippy::panic)]
@@ -12,6 +13,7 @@ mod bindings {
     wit_bindgen::generate!({ path: "../../wit", world: "transform" });
 }
 mod echo;
+mod obey;
 
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -79,15 +81,17 @@ impl Guest for Hostile {
                 let at = &state.settings["at"];
                 let chosen = at.as_array().is_none_or(|at| at.iter().any(|at| at.as_u64() == Some(change.offset)));
                 let deed = if chosen { text(&state.settings["do"]) } else { "" };
-                misbehave((deed, text(&state.settings["stamp"])), state.calls, &batch, change, &mut answer);
+                misbehave((deed, &state.settings), state.calls, &batch, change, &mut answer);
             }
             answer
         })
     }
 }
 
-fn misbehave((deed, stamp): (&str, &str), calls: u64, batch: &Batch, change: Change, answer: &mut Outcomes) {
+fn misbehave((deed, settings): (&str, &Value), calls: u64, batch: &Batch, change: Change, answer: &mut Outcomes) {
     let offset = change.offset;
+    let (stamp, declared) = (text(&settings["stamp"]), &settings["describe"]);
+    let disliked = deed == "obey" && settings["picky"] == true && obey::is_disliked(&change);
     let refuse = |fault, reason: &str| Some(Rejection { fault, reason: reason.into() });
     match deed {
         "loop" => spin(),
@@ -119,6 +123,8 @@ fn misbehave((deed, stamp): (&str, &str), calls: u64, batch: &Batch, change: Cha
         "many" => vec![Command::CacheDelete("k".into()); 3],
         "big" => vec![Command::CacheDelete("k".repeat(1 << 20))],
         "mirror" => vec![mirror(&change)],
+        "obey" if disliked => vec![],
+        "obey" => obey::commands(&change, declared),
         "echo" => vec![echo::batch(batch), echo::change(change)],
         // What it does at other offsets than those where it misbehaves.
         _ if !stamp.is_empty() => vec![Command::Publish(Message {
@@ -139,6 +145,7 @@ fn misbehave((deed, stamp): (&str, &str), calls: u64, batch: &Batch, change: Cha
     }
     let rejection = match deed {
         "reject" => refuse(Fault::NoKey, "the record has no\nkey"),
+        "obey" if disliked => refuse(Fault::Refused, "it is disliked"),
         "reject-with-commands" => refuse(Fault::Refused, "both"),
         _ => None,
     };
