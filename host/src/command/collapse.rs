@@ -1,22 +1,32 @@
 //! Folds the commands of a batch by target, so that a store is asked once for what comes to the same.
 //!
-//! Neither the store's state nor which events are rejected depends on where a batch was cut:
+//! The store's state does not depend on where a batch was cut, whatever the store refuses:
 //! - A set or delete replaces the writes of its target before it, but never passes over a merge that the store may
-//!   still refuse: whether that event is a dead letter must not depend on the batch.
+//!   still refuse.
 //! - A delete stays before a later upsert or merge: the upsert does not set every column.
-//! - Upserts of a row fold column by column. A merge folds into a set, upsert or merge, never over a delete; into a
-//!   cache entry or document only where its text can be merged into (the store would refuse it else).
+//! - Tables and documents may refuse any value, and the merge behind it then misses. So upserts of a row fold, and merges
+//!   of a row or document do, where the later one names every column of the earlier: what is folded away is then as good
+//!   as refused. And a command folds into a later one only where it is the whole answer: the rest of an answer that the
+//!   store would refuse must not be written.
+//! - Merges of a cache entry fold into a set or merge whose text can be merged into; a cache refuses nothing else.
 //! - Messages never fold.
+//!
+//! Which events are rejected depends on it in one thing: a value that the store would refuse, and that a later event of
+//! the same batch replaces, is never sent, and its event is no dead letter.
 
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
-
-use serde_json::value::RawValue;
+use std::collections::{HashMap, HashSet};
 
 use super::json::{merge_into, overlay};
-use super::{Command, Target};
-use crate::sink::{BadWrite, Write};
+use super::{Command, Fields, Port, Target};
+use crate::sink::Write;
+
+pub use self::judge::{Verdict, has_folded_rows, judge};
+
+mod judge;
+#[cfg(test)]
+mod tests;
 
 /// A command and the event that it comes from.
 #[derive(Debug)]
@@ -45,9 +55,28 @@ impl Tagged {
     }
 }
 
+/// The answers of a batch that consist of several commands, whatever sinks these go to.
+#[derive(Debug, Default)]
+pub struct Parts(HashSet<Origin>);
+
+impl Parts {
+    /// From all commands of the batch.
+    pub fn of<'a>(commands: impl IntoIterator<Item = &'a Tagged>) -> Self {
+        let mut seen = HashSet::new();
+        Self(commands.into_iter().map(Tagged::origin).filter(|origin| !seen.insert(*origin)).collect())
+    }
+
+    /// Whether the store may refuse this write, and other commands must then not be written either.
+    fn hold(&self, write: &Write<'_>) -> bool {
+        let may_refuse = matches!(write.command.port(), Port::Tables | Port::Documents);
+        may_refuse && write.origins.iter().any(|origin| self.0.contains(origin))
+    }
+}
+
 /// Folds the commands of one partition for one sink; origins rise or stay. Targets in `unfolded` are left as they are.
 pub fn collapse<'a>(
     commands: impl IntoIterator<Item = &'a Tagged>,
+    parts: &Parts,
     unfolded: &HashSet<Target<'static>>,
 ) -> Vec<Write<'a>> {
     let commands = commands.into_iter();
@@ -69,13 +98,14 @@ pub fn collapse<'a>(
             }
             Entry::Occupied(mut entry) => {
                 if let Some(earlier) = slots.get_mut(*entry.get()).and_then(|slot| slot.write.as_mut())
+                    && !parts.hold(earlier)
                     && fold(earlier, command, tagged.origin())
                 {
                     continue;
                 }
                 slot.before = Some(*entry.get());
                 if replaces(command) {
-                    slot.take_over(&mut slots);
+                    slot.take_over(&mut slots, parts);
                 }
                 entry.insert(slots.len());
             }
@@ -93,12 +123,13 @@ struct Slot<'a> {
 }
 
 impl<'a> Slot<'a> {
-    /// Empties the slots before this one, back to a merge that the store may refuse, and takes their origins.
-    fn take_over(&mut self, slots: &mut [Slot<'a>]) {
+    /// Empties the slots before this one, back to a write that must not be hidden from the store, and takes their
+    /// origins.
+    fn take_over(&mut self, slots: &mut [Slot<'a>], parts: &Parts) {
         let Some(write) = &mut self.write else { return };
         while let Some(slot) = self.before.and_then(|at| slots.get_mut(at)) {
             match slot.write.take() {
-                Some(earlier) if earlier.command.is_merge() => {
+                Some(earlier) if earlier.command.is_merge() || parts.hold(&earlier) => {
                     slot.write = Some(earlier);
                     break;
                 }
@@ -128,7 +159,9 @@ fn replaces(command: &Command) -> bool {
 fn fold(earlier: &mut Write<'_>, later: &Command, origin: Origin) -> bool {
     use Command as C;
     match (earlier.command.as_ref(), later) {
-        (C::RowUpsert(_), C::RowUpsert(patch) | C::RowMerge(patch)) | (C::RowMerge(_), C::RowMerge(patch)) => {
+        (C::RowUpsert(row), C::RowUpsert(patch)) | (C::RowMerge(row), C::RowMerge(patch))
+            if covers(&patch.values, &row.values) =>
+        {
             if let C::RowUpsert(row) | C::RowMerge(row) = earlier.command.to_mut() {
                 overlay(&mut row.values, &patch.values);
             }
@@ -144,16 +177,10 @@ fn fold(earlier: &mut Write<'_>, later: &Command, origin: Origin) -> bool {
             let ttl_seconds = newer.or(*ttl_seconds);
             earlier.command = Cow::Owned(C::CacheSet { key: key.clone(), value: merged.into_bytes(), ttl_seconds });
         }
-        (C::DocumentMerge { .. }, C::DocumentMerge { fields: patch, .. }) => {
+        (C::DocumentMerge { fields, .. }, C::DocumentMerge { fields: patch, .. }) if covers(patch, fields) => {
             if let C::DocumentMerge { fields, .. } = earlier.command.to_mut() {
                 overlay(fields, patch);
             }
-        }
-        (C::DocumentIndex { index, id, body }, C::DocumentMerge { fields, .. }) => {
-            let merged =
-                merge_into(body.get().as_bytes(), fields).ok().and_then(|text| RawValue::from_string(text).ok());
-            let Some(body) = merged else { return false };
-            earlier.command = Cow::Owned(C::DocumentIndex { index: index.clone(), id: id.clone(), body });
         }
         _ => return false,
     }
@@ -163,217 +190,11 @@ fn fold(earlier: &mut Write<'_>, later: &Command, origin: Origin) -> bool {
     true
 }
 
-/// What follows from a sink's refusal.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
-    /// Folded writes were refused: leave these targets unfolded in the next try.
-    pub unfold: Vec<Target<'static>>,
-    /// These answers are bad for certain, with the reasons: file their events, and leave all their commands out of the
-    /// next try.
-    pub rejected: Vec<(Origin, String)>,
-}
-
-/// Judges refused writes. An answer is bad for certain when nothing that may yet be left out was there before it at the
-/// target where it failed; the others are tried again without the certain ones. Each round unfolds or rejects at least
-/// one, so trying again comes to an end.
-pub fn judge<'a>(commands: impl IntoIterator<Item = &'a Tagged>, writes: &[Write<'_>], bad: &[BadWrite]) -> Verdict {
-    let mut verdict = Verdict::default();
-    let mut failed: BTreeMap<Origin, Vec<(Option<Target<'_>>, &str)>> = BTreeMap::new();
-    let mut in_doubt: HashSet<Origin> = HashSet::new();
-    for BadWrite { index, reason } in bad {
-        let Some(write) = writes.get(*index) else { continue };
-        match write.origins.as_slice() {
-            [origin] => failed.entry(*origin).or_default().push((write.command.target(), reason)),
-            folded => {
-                in_doubt.extend(folded);
-                verdict.unfold.extend(write.command.target().map(Target::into_owned));
-            }
-        }
-    }
-    let mut answers: BTreeMap<Origin, Vec<Target<'a>>> = BTreeMap::new();
-    for tagged in commands {
-        answers.entry(tagged.origin()).or_default().extend(tagged.command.target());
-    }
-    // An answer that is left out changes what later ones find at all its targets, and whether those fail in turn.
-    let mut uncertain: HashSet<Target<'a>> = HashSet::new();
-    for (origin, targets) in answers {
-        let failures = failed.get(&origin).map(Vec::as_slice).unwrap_or_default();
-        let certain =
-            failures.iter().find(|(target, _)| !target.as_ref().is_some_and(|target| uncertain.contains(target)));
-        if let Some((_, reason)) = certain {
-            verdict.rejected.push((origin, (*reason).to_owned()));
-        }
-        let doubtful = !failures.is_empty() || in_doubt.contains(&origin);
-        if doubtful || targets.iter().any(|target| uncertain.contains(target)) {
-            uncertain.extend(targets);
-        }
-    }
-    verdict
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::command::Row;
-    use crate::command::json::{parse_fields, write_object};
-    use crate::sink::model::{Model, events, settle};
-
-    fn row(values: &str) -> Row {
-        Row { table: "t".into(), key: parse_fields(r#"{"id":1}"#).unwrap(), values: parse_fields(values).unwrap() }
-    }
-
-    fn upsert(values: &str) -> Command {
-        Command::RowUpsert(row(values))
-    }
-
-    fn merge(values: &str) -> Command {
-        Command::RowMerge(row(values))
-    }
-
-    fn delete() -> Command {
-        Command::RowDelete(row("{}"))
-    }
-
-    fn set(value: &str, ttl_seconds: Option<u32>) -> Command {
-        Command::CacheSet { key: "k".into(), value: value.into(), ttl_seconds }
-    }
-
-    fn patch(fields: &str, ttl_seconds: Option<u32>) -> Command {
-        Command::CacheMerge { key: "k".into(), fields: parse_fields(fields).unwrap(), ttl_seconds }
-    }
-
-    fn tag(commands: Vec<Command>) -> Vec<Tagged> {
-        (1..).zip(commands).map(|(offset, command)| Tagged { offset, transform: 0, command }).collect()
-    }
-
-    fn shown(commands: Vec<Command>) -> Vec<String> {
-        let tagged = tag(commands);
-        let text = |write: &Write<'_>| {
-            let body = match write.command.as_ref() {
-                Command::RowUpsert(row) | Command::RowMerge(row) => write_object(&row.values),
-                Command::CacheSet { value, ttl_seconds, .. } => {
-                    format!("{} {ttl_seconds:?}", String::from_utf8_lossy(value))
-                }
-                Command::CacheMerge { fields, ttl_seconds, .. } => format!("{} {ttl_seconds:?}", write_object(fields)),
-                _ => String::new(),
-            };
-            let offsets: Vec<u64> = write.origins.iter().map(|origin| origin.offset).collect();
-            format!("{} {body} {offsets:?}", write.command.kind())
-        };
-        collapse(&tagged, &HashSet::new()).iter().map(text).collect()
-    }
-
-    #[test]
-    fn upserts_and_merges_of_a_row_fold_column_by_column() {
-        assert_eq!(
-            shown(vec![upsert(r#"{"a":1,"b":1}"#), upsert(r#"{"b":2}"#), merge(r#"{"c":3}"#)]),
-            [r#"row-upsert {"a":1,"b":2,"c":3} [1, 2, 3]"#]
-        );
-        assert_eq!(
-            shown(vec![merge(r#"{"a":1}"#), merge(r#"{"a":2}"#), upsert(r#"{"a":3}"#)]),
-            [r#"row-merge {"a":2} [1, 2]"#, r#"row-upsert {"a":3} [3]"#]
-        );
-    }
-
-    #[test]
-    fn a_delete_stays_before_an_upsert_and_replaces_what_was_before_it() {
-        assert_eq!(
-            shown(vec![upsert(r#"{"a":1}"#), delete(), upsert(r#"{"b":2}"#), upsert(r#"{"c":3}"#)]),
-            ["row-delete  [1, 2]", r#"row-upsert {"b":2,"c":3} [3, 4]"#]
-        );
-        assert_eq!(shown(vec![delete(), upsert("{}"), delete()]), ["row-delete  [1, 2, 3]"]);
-        assert_eq!(shown(vec![delete(), merge("{}")]), ["row-delete  [1]", "row-merge {} [2]"]);
-    }
-
-    #[test]
-    fn nothing_passes_over_a_merge_that_may_be_refused() {
-        assert_eq!(
-            shown(vec![merge("{}"), delete(), upsert("{}"), delete()]),
-            ["row-merge {} [1]", "row-delete  [2, 3, 4]"]
-        );
-    }
-
-    #[test]
-    fn a_cache_merge_folds_as_the_store_would_do_it() {
-        assert_eq!(
-            shown(vec![set(r#"{"a":1}"#, Some(5)), patch(r#"{"a":2}"#, None), patch(r#"{"b":3}"#, Some(9))]),
-            [r#"cache-set {"a":2,"b":3} Some(9) [1, 2, 3]"#]
-        );
-        assert_eq!(
-            shown(vec![set("text", None), patch(r#"{"a":2}"#, None), patch(r#"{"b":3}"#, Some(9))]),
-            ["cache-set text None [1]", r#"cache-merge {"a":2,"b":3} Some(9) [2, 3]"#]
-        );
-    }
-
-    #[test]
-    fn an_event_is_named_once_and_messages_never_fold() {
-        let publish = || Command::Publish { topic: "t".into(), key: None, value: None, headers: vec![] };
-        let mut tagged = tag(vec![set("1", None), set("2", None), publish(), publish()]);
-        for tagged in &mut tagged {
-            tagged.offset = 7;
-        }
-        let writes = collapse(&tagged, &HashSet::new());
-        let origin = Origin { offset: 7, transform: 0 };
-        assert_eq!(writes.iter().map(|w| w.origins.clone()).collect::<Vec<_>>(), [[origin], [origin], [origin]]);
-    }
-
-    #[test]
-    fn what_does_not_fold_is_not_copied_and_what_must_not_fold_does_not() {
-        let tagged = tag(vec![set("1", None), delete(), upsert("{}"), upsert("{}")]);
-        let unfolded = HashSet::from([tagged[1].command.target().unwrap().into_owned()]);
-        let writes = collapse(&tagged, &unfolded);
-        assert_eq!(writes.len(), 4);
-        assert!(writes.iter().all(|write| matches!(write.command, Cow::Borrowed(_))));
-    }
-
-    #[test]
-    fn an_event_that_fails_after_one_that_may_be_left_out_gets_another_try() {
-        // Event 1 deletes the row and fails elsewhere; event 2 fails since the row is gone, which it will not be.
-        let other = Command::DocumentMerge { index: "i".into(), id: "1".into(), fields: vec![] };
-        let tagged = [
-            Tagged { offset: 1, transform: 0, command: delete() },
-            Tagged { offset: 1, transform: 0, command: other },
-            Tagged { offset: 2, transform: 0, command: merge("{}") },
-        ];
-        let writes = collapse(&tagged, &HashSet::new());
-        let bad = |index: usize| BadWrite { index, reason: format!("r{index}") };
-        let verdict = judge(&tagged, &writes, &[bad(1), bad(2)]);
-        assert_eq!(
-            verdict,
-            Verdict { unfold: vec![], rejected: vec![(Origin { offset: 1, transform: 0 }, "r1".into())] }
-        );
-        assert_eq!(judge(&tagged, &writes, &[bad(2)]).rejected, [(Origin { offset: 2, transform: 0 }, "r2".into())]);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
-
-        /// The state and the rejected answers are those of one after the other, wherever batches are cut.
-        #[test]
-        fn the_result_never_depends_on_where_a_batch_was_cut(events in events(24), cuts in prop::collection::vec(1_usize..8, 0..24)) {
-            // Two transforms answer each event.
-            let answer = |(n, commands): (usize, Vec<Tagged>)| {
-                let (offset, transform) = (n as u64 / 2, n % 2);
-                commands.into_iter().map(|tagged| Tagged { offset, transform, ..tagged }).collect::<Vec<_>>()
-            };
-            let events: Vec<_> = events.into_iter().enumerate().map(answer).collect();
-            let mut one_by_one = Model::default();
-            let rejected: Vec<Origin> = events.iter().filter(|event| one_by_one.apply_event(event).is_err()).map(|e| e[0].origin()).collect();
-
-            let mut batched = Model::default();
-            let mut batch_rejected = Vec::new();
-            let (mut rest, mut cuts) = (&events[..], cuts.into_iter());
-            while !rest.is_empty() {
-                let (batch, more) = rest.split_at(cuts.next().unwrap_or(rest.len()).min(rest.len()));
-                batch_rejected.extend(settle(&batch.iter().flatten(), |writes| batched.write(writes)));
-                rest = more;
-            }
-            batch_rejected.sort_unstable();
-            prop_assert_eq!(&rejected, &batch_rejected);
-            prop_assert_eq!(one_by_one, batched);
-        }
-    }
+/// Whether a later write names every column of an earlier one.
+fn covers(later: &Fields, earlier: &Fields) -> bool {
+    let names = |fields: &Fields, name: &String, place: usize| {
+        // Rows of one table mostly have their columns in one order.
+        fields.get(place).is_some_and(|(at, _)| at == name) || fields.iter().any(|(at, _)| at == name)
+    };
+    earlier.iter().enumerate().all(|(place, (name, _))| names(later, name, place))
 }

@@ -8,7 +8,7 @@ use super::claim::Standing;
 use super::memo::Memo;
 use super::serving::Serving;
 use super::write::{Answer, Ended, Prepared, Stores};
-use crate::command::collapse::{Origin, Tagged, collapse};
+use crate::command::collapse::{Origin, Parts, Tagged, collapse};
 use crate::sink::Write;
 use crate::source::{Fate, Record};
 
@@ -91,7 +91,7 @@ impl Stores {
             let (bound, keeper) = (&self.sinks[place], self.keeper(place));
             let mine = |tagged: &&Tagged| tagged.origin() == origin && bound.ports.contains(&tagged.command.port());
             let commands: Vec<&Tagged> = batch.commands.iter().filter(mine).collect();
-            let writes = collapse(commands, &Default::default());
+            let writes = collapse(commands, &Parts::of(&batch.commands), &Default::default());
             let mut memo = standing.memos[keeper].clone();
             self.marks_in(&mut memo, place).close(name, record);
             if keeper == place {

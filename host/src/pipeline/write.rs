@@ -26,7 +26,7 @@ use super::serving::{Serving, Slot};
 use super::start::declared;
 use super::stop::Stop;
 use crate::command::Port;
-use crate::command::collapse::{Origin, Tagged, collapse, judge};
+use crate::command::collapse::{Origin, Parts, Tagged, collapse, has_folded_rows, judge};
 use crate::config::{OnLost, OnLostCache};
 use crate::contract::Rejection;
 use crate::sink::{BadWrite, Declared, Sink, Step, Write, Written};
@@ -207,6 +207,7 @@ impl Stores {
         let refused = batch.refused_by_modules();
         standing.last = batch.last().or(standing.last);
         let mut omitted: HashSet<Origin> = HashSet::new();
+        let parts = Parts::of(&batch.commands);
         for (place, bound) in self.sinks.iter().enumerate() {
             let from = standing.next[place];
             if from >= batch.to {
@@ -236,7 +237,9 @@ impl Stores {
                     }
                     stays
                 });
-                let writes = collapse(commands.iter().copied(), &unfolded);
+                let writes = collapse(commands.iter().copied(), &parts, &unfolded);
+                // Rows that were folded may clash by that alone.
+                let patient = patient && !has_folded_rows(&writes);
                 let mut memo = standing.memos[place].clone();
                 memo.left_out.add(&left_out, batch.serving.transforms());
                 self.mark(&mut memo, place, batch, from, |origin| refused.contains(origin) || omitted.contains(origin));

@@ -210,6 +210,8 @@ pub enum Written {
 pub struct BadWrite {
     /// Its place in the writes.
     pub index: usize,
+    /// Whether it is so by what stands in other rows: a unique value, a parent.
+    pub clash: bool,
     /// Why, for the operator.
     pub reason: String,
 }

@@ -9,9 +9,11 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 
 use super::{BadWrite, Write, Written};
-use crate::command::collapse::{Origin, Tagged, collapse, judge};
+use crate::command::collapse::{Origin, Parts, Tagged, collapse, judge};
 use crate::command::json::merge_into;
-use crate::command::{Command, Fields, Row};
+use crate::command::{Command, Fields, Port, Row};
+
+pub(crate) mod strict;
 
 /// The store. Values are JSON texts; a row's null column is left out, since a table cannot tell it from a missing one.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -24,10 +26,17 @@ pub(crate) struct Model {
     pub(crate) documents: BTreeMap<(String, String), String>,
     /// Values, in order.
     pub(crate) messages: Vec<String>,
+    /// The ports whose targets are strict.
+    pub(crate) strict: &'static [Port],
 }
 
 impl Model {
     pub(crate) fn apply(&mut self, command: &Command) -> Result<(), String> {
+        if self.strict.contains(&command.port())
+            && let Some(reason) = strict::refusal(command)
+        {
+            return Err(reason);
+        }
         let row_key = |row: &Row| (row.table.clone(), row.key[0].1.get().to_owned());
         match command {
             Command::CacheSet { key, value, ttl_seconds } => {
@@ -78,7 +87,7 @@ impl Model {
         let mut bad = Vec::new();
         for (index, write) in writes.iter().enumerate() {
             if let Err(reason) = next.apply(&write.command) {
-                bad.push(BadWrite { index, reason });
+                bad.push(BadWrite { index, clash: false, reason });
             }
         }
         if !bad.is_empty() {
@@ -104,10 +113,11 @@ pub(crate) fn settle<'a>(
     commands: &(impl Iterator<Item = &'a Tagged> + Clone),
     mut write: impl FnMut(&[Write<'_>]) -> Written,
 ) -> Vec<Origin> {
+    let parts = Parts::of(commands.clone());
     let (mut rejected, mut unfolded) = (Vec::new(), HashSet::new());
     loop {
         let left = commands.clone().filter(|tagged| !rejected.contains(&tagged.origin()));
-        let writes = collapse(left.clone(), &unfolded);
+        let writes = collapse(left.clone(), &parts, &unfolded);
         match write(&writes) {
             Written::Rejected(bad) => {
                 let verdict = judge(left, &writes, &bad);
@@ -125,7 +135,15 @@ pub(crate) fn settle<'a>(
 
 /// Random events of up to three commands on few targets, at offsets with gaps.
 pub(crate) fn events(most: usize) -> impl Strategy<Value = Vec<Vec<Tagged>>> {
-    let event = (1_u64..4, prop::collection::vec(command(), 1..4));
+    in_order(command(), most, 3)
+}
+
+fn in_order(
+    command: impl Strategy<Value = Command>,
+    most: usize,
+    parts: usize,
+) -> impl Strategy<Value = Vec<Vec<Tagged>>> {
+    let event = (1_u64..4, prop::collection::vec(command, 1..=parts));
     prop::collection::vec(event, 1..most).prop_map(|events| {
         let mut next = 0;
         let mut tag = |(step, commands): (u64, Vec<Command>)| {
@@ -136,8 +154,11 @@ pub(crate) fn events(most: usize) -> impl Strategy<Value = Vec<Vec<Tagged>>> {
     })
 }
 
+fn key() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["1", "2"])
+}
+
 fn command() -> impl Strategy<Value = Command> {
-    let key = || prop::sample::select(vec!["1", "2"]);
     let ttl = || prop::option::of(1_u32..100);
     let row = || (key(), fields()).prop_map(|(key, values)| Row { table: "t".into(), key: id(key), values });
     let set = (key(), prop_oneof![Just("text".to_owned()), object()], ttl());

@@ -241,7 +241,7 @@ impl Sink for Store {
         if self.silent {
             let too_large = |write: &Write<'_>| matches!(&*write.command, Command::Publish { value: Some(value), .. } if value == b"too large");
             if let Some(index) = writes.iter().position(too_large) {
-                return Ok(Written::Rejected(vec![BadWrite { index, reason: "it is too large".into() }]));
+                return Ok(Written::Rejected(vec![BadWrite { index, clash: false, reason: "it is too large".into() }]));
             }
             return Ok(state.model.write(writes));
         }
@@ -267,7 +267,7 @@ impl Sink for Store {
                 state.rows.remove(step.key);
             }
             Fault::Clash => {
-                return Ok(Written::Clashes(vec![BadWrite { index: 0, reason: "taken".into() }]));
+                return Ok(Written::Clashes(vec![BadWrite { index: 0, clash: true, reason: "taken".into() }]));
             }
             Fault::None | Fault::AnswerLost | Fault::CrashAfter => {}
         }

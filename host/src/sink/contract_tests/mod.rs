@@ -15,6 +15,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::model::Model;
+use super::model::strict::INDEX;
 use super::{BadWrite, Declared, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
 use crate::command::collapse::Origin;
 use crate::command::{Command, Port, Row};
@@ -29,6 +30,12 @@ pub(in crate::sink) trait Bench: Send + Sync {
     }
     fn open(&self) -> Arc<dyn Sink>;
     fn contents(&self) -> Model;
+    /// The ports whose targets are those of `model/strict.rs`.
+    fn strict(&self) -> &'static [Port] {
+        &[]
+    }
+    /// Does what is left to be done for that once the sink was prepared for the first time.
+    fn prepared(&self) {}
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -47,6 +54,11 @@ fn declared() -> Declared {
         indexes: vec![Index { name: "i".into(), definition: r#"{"mappings":{"dynamic":false}}"#.into() }],
         topics: vec!["topic".into()],
     }
+}
+
+/// The same with the strict index.
+fn strictly_declared() -> Declared {
+    Declared { indexes: vec![Index { name: "i".into(), definition: INDEX.into() }], ..declared() }
 }
 
 fn stands(next: u64, known: bool) -> Standing {

@@ -36,7 +36,8 @@ pub(super) async fn a_run_ends_as_the_model(bench: &dyn Bench, events: Vec<Vec<T
     // What each process has in its memory, the one that owns the partition first.
     let mut sinks = [bench.open(), bench.open()];
     for sink in &sinks {
-        sink.prepare("p", &declared()).await.unwrap();
+        sink.prepare("p", &strictly_declared()).await.unwrap();
+        bench.prepared();
     }
     let (key, mut token) = (key("p", 0), Token(1));
     let mut next = sinks[0].claim(&key, token, 0).await.unwrap().next;
@@ -75,7 +76,7 @@ pub(super) async fn a_run_ends_as_the_model(bench: &dyn Bench, events: Vec<Vec<T
                 }
                 _ => {}
             }
-            assert_eq!(bench.contents(), below(&events, next), "before the write from {next}");
+            assert_eq!(bench.contents(), below(bench, &events, next), "before the write from {next}");
             settle(&commands(), |writes| {
                 let written = write(sinks[0].as_ref(), next, to, token, writes);
                 if matches!(mishap, Mishap::AnswerLost) && written == Written::Applied {
@@ -86,31 +87,34 @@ pub(super) async fn a_run_ends_as_the_model(bench: &dyn Bench, events: Vec<Vec<T
             late = Some((token, next, to));
             next = to;
             crash = matches!(mishap, Mishap::CrashAfter);
-            assert_eq!(bench.contents(), below(&events, next), "behind the write up to {next}");
+            assert_eq!(bench.contents(), below(bench, &events, next), "behind the write up to {next}");
         }
         if crash {
             sinks[0] = bench.open();
-            sinks[0].prepare("p", &declared()).await.unwrap();
+            sinks[0].prepare("p", &strictly_declared()).await.unwrap();
             token = Token(token.0 + 1);
             assert_eq!(sinks[0].claim(&key, token, 0).await.unwrap().next, next);
         }
     }
-    assert_eq!(bench.contents(), below(&events, u64::MAX));
+    assert_eq!(bench.contents(), below(bench, &events, u64::MAX));
 }
 
 /// What the events below an offset come to, one after the other.
-fn below(events: &[Vec<Tagged>], offset: u64) -> Model {
-    let mut model = Model::default();
+fn below(bench: &dyn Bench, events: &[Vec<Tagged>], offset: u64) -> Model {
+    let mut model = Model { strict: bench.strict(), ..Model::default() };
     for event in events.iter().take_while(|event| event[0].offset < offset) {
         // One that is refused changes nothing.
         let _ = model.apply_event(event);
     }
-    model
+    Model { strict: &[], ..model }
 }
 
 pub(super) fn plan() -> impl Strategy<Value = Vec<(usize, Mishap)>> {
     use Mishap::{AnswerLost, CrashAfter, CrashBefore, Late, None, Takeover, Zombie};
     let mishap =
         prop::sample::select(vec![None, None, CrashBefore, CrashAfter, AnswerLost, Zombie, Takeover, Takeover, Late]);
-    prop::collection::vec((1_usize..8, mishap), 0..16)
+    let random = prop::collection::vec((1_usize..8, mishap), 0..16).boxed();
+    // One after the other, by threes, and all at once.
+    let even = prop::sample::select(vec![1, 3, 100]).prop_map(|size| vec![(size, None); 100]).boxed();
+    prop_oneof![3 => random, 1 => even]
 }

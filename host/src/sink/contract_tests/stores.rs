@@ -8,6 +8,7 @@ use super::*;
 use crate::command::collapse::Tagged;
 use crate::sink::elasticsearch::testing::ElasticBench;
 use crate::sink::model::events;
+use crate::sink::model::strict::strict_events;
 use crate::sink::null::Null;
 use crate::sink::postgres::testing::PostgresBench;
 use crate::sink::redis::testing::{Server, TTL_STEP};
@@ -124,6 +125,11 @@ proptest! {
     fn a_run_on_sqlite_ends_as_the_model(events in events(24), plan in plan()) {
         runtime().block_on(a_run_ends_as_the_model(&SqliteBench::new(), events, &plan));
     }
+
+    #[test]
+    fn a_run_on_sqlite_that_refuses_values_ends_as_the_model(events in strict_events(24, 3), plan in plan()) {
+        runtime().block_on(a_run_ends_as_the_model(&SqliteBench::strict(), events, &plan));
+    }
 }
 
 fn for_each_server(test: impl Fn(&ElasticBench)) {
@@ -163,7 +169,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 20, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_run_on_elasticsearch_ends_as_the_model(events in events(24), plan in plan(), second: bool) {
+    fn a_run_on_elasticsearch_ends_as_the_model(events in strict_events(24, 3), plan in plan(), second: bool) {
         let bench = ElasticBench::new(if second { "opensearch" } else { "elasticsearch" });
         runtime().block_on(a_run_ends_as_the_model(&bench, events, &plan));
     }
@@ -196,6 +202,16 @@ fn a_run_on_postgresql_ends_as_the_model() {
     let bench = PostgresBench::new();
     let config = ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(events in events(24), plan in plan())| {
+        bench.empty();
+        runtime().block_on(a_run_ends_as_the_model(&bench, events, &plan));
+    });
+}
+
+#[test]
+fn a_run_on_postgresql_that_refuses_values_ends_as_the_model() {
+    let bench = PostgresBench::strict();
+    let config = ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(events in strict_events(24, 3), plan in plan())| {
         bench.empty();
         runtime().block_on(a_run_ends_as_the_model(&bench, events, &plan));
     });

@@ -1,7 +1,7 @@
 //! Sends lines by `_bulk`, and finds out what became of each.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -21,13 +21,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A document to set or delete.
 #[derive(Debug, Clone)]
 pub(super) struct Line<'a> {
-    /// The place of its command in the writes.
-    pub(super) write: usize,
+    /// The place of its command in the writes; none for what is put back.
+    pub(super) write: Option<usize>,
     pub(super) alias: String,
     pub(super) id: &'a str,
     pub(super) version: u64,
     /// One line of JSON; none deletes.
     pub(super) body: Option<Cow<'a, str>>,
+    /// Whether no later line of the batch has its id: what the batch leaves there is this line's.
+    pub(super) last: bool,
 }
 
 /// How lines are sent.
@@ -42,8 +44,19 @@ pub(super) struct Bulk<'a> {
     pub(super) bound: u64,
     /// Versions below are this batch's own.
     pub(super) end: u64,
-    /// An earlier try of this batch had answers that were rejected since: where its version stands, write over it.
+    /// An earlier try of this batch had answers that were rejected since: where its version stands, the last line of an
+    /// id is written over it. A line before the last has met its own batch, and is done.
     pub(super) redo: bool,
+}
+
+/// What became of lines in one round of requests, by their places.
+#[derive(Debug, Default)]
+struct Round {
+    /// To be sent again: the store had no room for them, or they are to be written over what is there.
+    again: HashSet<usize>,
+    bad: Vec<(usize, String)>,
+    /// Why there was no room.
+    busy: String,
 }
 
 #[derive(Deserialize)]
@@ -69,51 +82,51 @@ impl Bulk<'_> {
     ///
     /// # Errors
     /// As a sink's write. Some of the lines may then be durable.
-    pub(super) async fn send(&self, lines: Vec<Line<'_>>) -> Result<Vec<BadWrite>, SinkError> {
+    pub(super) async fn send(&self, mut lines: Vec<Line<'_>>) -> Result<Vec<BadWrite>, SinkError> {
         let mut bad = Vec::new();
-        let mut left = lines;
+        let mut left: Vec<usize> = (0..lines.len()).collect();
         let mut bound = self.bound;
         for attempt in 0.. {
-            let mut again = Vec::new();
-            let mut why = String::new();
-            let mut chunks = self.cut(left);
+            let mut round = Round::default();
+            let mut chunks = self.cut(&lines, &left);
             while let Some(chunk) = chunks.pop_front() {
-                let reply = self.post(&chunk).await?;
+                let reply = self.post(&lines, &chunk).await?;
                 if reply.is_success() {
-                    self.take(&reply, chunk, bound, &mut bad, &mut again, &mut why)?;
+                    self.take(&reply, &mut lines, &chunk, bound, &mut round)?;
+                    continue;
+                }
+                let cause = reply.cause();
+                let busy = reply.status == 429 && cause.kind != "cluster_block_exception";
+                let input = reply.status == 413 || (reply.status == 400 && !cause.kind.is_empty()) || cause.is_input();
+                if !busy && !input {
+                    return Err(failure("writing documents", &reply));
+                }
+                // One line fails the whole request, or it is too large for now: halve until it is alone.
+                if chunk.len() > 1 {
+                    let mut first = chunk;
+                    let second = first.split_off(first.len() / 2);
+                    chunks.push_front(second);
+                    chunks.push_front(first);
+                } else if busy {
+                    round.busy = format!("the store has too much to do ({}: {})", cause.kind, cause.reason);
+                    round.again.extend(chunk);
                 } else {
-                    let cause = reply.cause();
-                    let busy = reply.status == 429 && cause.kind != "cluster_block_exception";
-                    let input =
-                        reply.status == 413 || (reply.status == 400 && !cause.kind.is_empty()) || cause.is_input();
-                    if !busy && !input {
-                        return Err(failure("writing documents", &reply));
-                    }
-                    // One line fails the whole request, or it is too large for now: halve until it is alone.
-                    if chunk.len() > 1 {
-                        let mut first = chunk;
-                        let second = first.split_off(first.len() / 2);
-                        chunks.push_front(second);
-                        chunks.push_front(first);
-                    } else if busy {
-                        why = format!("the store has too much to do ({}: {})", cause.kind, cause.reason);
-                        again.extend(chunk);
-                    } else {
-                        let reason = whole(&reply, &cause);
-                        bad.extend(chunk.iter().map(|line| refused(line, &reason)));
-                    }
+                    let reason = whole(&reply, &cause);
+                    round.bad.extend(chunk.into_iter().map(|place| (place, reason.clone())));
                 }
             }
-            if again.is_empty() {
+            let Round { again, bad: found, busy } = round;
+            if attempt >= TRIES && !again.is_empty() {
+                return Err(SinkError::Retry(format!("{} documents are not taken: {busy}", again.len())));
+            }
+            left = with_later(&lines, &left, &again, &found);
+            bad.extend(found.iter().filter_map(|(place, reason)| refused(lines.get(*place)?, reason)));
+            if left.is_empty() {
                 break;
             }
-            if attempt >= TRIES {
-                return Err(SinkError::Retry(format!("{} documents are not taken: {why}", again.len())));
-            }
-            if !why.is_empty() {
+            if !busy.is_empty() {
                 tokio::time::sleep(PAUSE * 2_u32.saturating_pow(attempt)).await;
             }
-            left = again;
             // A later line of the same id may have gone through.
             bound = bound.max(self.end);
         }
@@ -122,22 +135,22 @@ impl Bulk<'_> {
         Ok(bad)
     }
 
-    /// Sorts the lines by what became of them.
-    fn take<'l>(
+    /// Sorts the lines of a request by what became of them.
+    fn take(
         &self,
         reply: &Reply,
-        chunk: Vec<Line<'l>>,
+        lines: &mut [Line<'_>],
+        chunk: &[usize],
         bound: u64,
-        bad: &mut Vec<BadWrite>,
-        again: &mut Vec<Line<'l>>,
-        why: &mut String,
+        round: &mut Round,
     ) -> Result<(), SinkError> {
         let answer: Answer = serde_json::from_slice(&reply.body)
             .map_err(|e| SinkError::Retry(format!("the answer to writing documents is broken: {e}")))?;
         if answer.items.len() != chunk.len() {
             return Err(SinkError::Retry("the answer to writing documents has another number of items".into()));
         }
-        for (mut line, Item { index: done }) in chunk.into_iter().zip(answer.items) {
+        for (place, Item { index: done }) in chunk.iter().copied().zip(answer.items) {
+            let Some(line) = lines.get_mut(place) else { continue };
             let Some(error) = done.error else {
                 // A delete of what is not there has status 404 and no error, and is done.
                 if self.indexes.get(&line.alias).is_some_and(|made| made.index != done._index) {
@@ -154,48 +167,65 @@ impl Bulk<'_> {
                     if there.unwrap_or(line.version.saturating_add(1)) >= bound {
                         return Err(foreign(&line.alias, line.id, line.version, there));
                     }
-                    if let Some(there) = there.filter(|there| self.redo && *there < self.end) {
+                    let left_over = |there: &u64| self.redo && line.last && *there < self.end;
+                    if let Some(there) = there.filter(left_over) {
                         line.version = there;
-                        again.push(line);
+                        round.again.insert(place);
                     }
                 }
-                Class::Bad(reason) => bad.push(refused(&line, &reason)),
+                Class::Bad(reason) => round.bad.push((place, reason)),
                 Class::Stop(reason) => return Err(SinkError::Stop(reason)),
                 Class::Retry(reason) => {
-                    *why = reason;
-                    again.push(line);
+                    round.busy = reason;
+                    round.again.insert(place);
                 }
             }
         }
         Ok(())
     }
 
-    async fn post(&self, chunk: &[Line<'_>]) -> Result<Reply, SinkError> {
-        let mut body = String::with_capacity(chunk.iter().map(size).sum());
-        for line in chunk {
-            line.write_to(&mut body);
-        }
+    async fn post(&self, lines: &[Line<'_>], chunk: &[usize]) -> Result<Reply, SinkError> {
+        let chunk = || chunk.iter().filter_map(|place| lines.get(*place));
+        let mut body = String::with_capacity(chunk().map(size).sum());
+        chunk().for_each(|line| line.write_to(&mut body));
         let query = "require_alias=true&filter_path=items.*._index,items.*.status,items.*.error";
         self.http.post(&["_bulk"], query, body.into_bytes()).await
     }
 
-    fn cut<'l>(&self, lines: Vec<Line<'l>>) -> VecDeque<Vec<Line<'l>>> {
+    /// The places of lines, cut into requests.
+    fn cut(&self, lines: &[Line<'_>], left: &[usize]) -> VecDeque<Vec<usize>> {
         let mut chunks = VecDeque::new();
         let (mut chunk, mut bytes) = (Vec::new(), 0);
-        for line in lines {
-            let more = size(&line);
+        for place in left.iter().copied() {
+            let more = lines.get(place).map_or(0, size);
             if !chunk.is_empty() && bytes + more > self.max_bytes {
                 chunks.push_back(std::mem::take(&mut chunk));
                 bytes = 0;
             }
             bytes += more;
-            chunk.push(line);
+            chunk.push(place);
         }
         if !chunk.is_empty() {
             chunks.push_back(chunk);
         }
         chunks
     }
+}
+
+/// The lines to send again, and behind each the later ones of its id: of two under one version, as those of one event
+/// are, the one that arrives last is what stays. What was refused is not sent again.
+fn with_later(lines: &[Line<'_>], left: &[usize], again: &HashSet<usize>, bad: &[(usize, String)]) -> Vec<usize> {
+    if again.is_empty() {
+        return Vec::new();
+    }
+    let bad: HashSet<usize> = bad.iter().map(|(place, _)| *place).collect();
+    let mut ids: HashSet<(&str, &str)> = HashSet::new();
+    let mut sent_again = |place: &usize| {
+        let Some(line) = lines.get(*place) else { return false };
+        let id = (line.alias.as_str(), line.id);
+        !bad.contains(place) && (ids.contains(&id) || (again.contains(place) && ids.insert(id)))
+    };
+    left.iter().copied().filter(|place| sent_again(place)).collect()
 }
 
 impl Line<'_> {
@@ -233,6 +263,11 @@ fn whole(reply: &Reply, cause: &Cause) -> String {
     }
 }
 
-fn refused(line: &Line<'_>, reason: &str) -> BadWrite {
-    BadWrite { index: line.write, reason: format!("document {:?} of {} is refused: {reason}", line.id, line.alias) }
+/// Whose command a line is that is refused.
+fn refused(line: &Line<'_>, reason: &str) -> Option<BadWrite> {
+    let reason = format!("document {:?} of {} is refused: {reason}", line.id, line.alias);
+    if line.write.is_none() {
+        tracing::warn!("{reason}: it stays as a refused record has left it, until its next event");
+    }
+    line.write.map(|index| BadWrite { index, clash: false, reason })
 }

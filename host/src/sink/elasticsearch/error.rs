@@ -85,7 +85,6 @@ impl Cause {
             "named_object_not_found_exception",
             "number_format_exception",
             "input_coercion_exception",
-            "i_o_exception",
         ];
         kinds.contains(&self.kind.as_str())
     }
@@ -181,6 +180,8 @@ mod tests {
             (403, "cluster_block_exception"),
             (503, "unavailable_shards_exception"),
             (500, "node_disconnected_exception"),
+            // A disk's, and no record's.
+            (500, "i_o_exception"),
         ] {
             assert!(matches!(class(status, kind, "r"), Class::Retry(_)), "{kind}");
         }
@@ -189,6 +190,14 @@ mod tests {
         {
             assert!(matches!(class(status, kind, "r"), Class::Stop(_)), "{kind}");
         }
+    }
+
+    #[test]
+    fn failing_disk_is_waited_for() {
+        let body = br#"{"error":{"type":"i_o_exception","reason":"Input/output error"},"status":500}"#;
+        let reply = Reply { status: 500, body: body.to_vec() };
+        assert!(!reply.cause().is_input());
+        assert!(matches!(failure("writing", &reply), SinkError::Retry(_)));
     }
 
     #[test]

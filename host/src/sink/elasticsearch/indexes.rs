@@ -51,7 +51,8 @@ pub(super) struct Head {
 /// A replacement that is about to be put in place. Nobody claims a partition meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Announced {
-    /// When anybody may take it back, ms since 1970.
+    /// When it ends unless it is renewed, ms since 1970 by the clock of the host that announced it. For people: who waits
+    /// for it counts from when it saw it first.
     pub(super) until: i64,
     /// The sink's name in the fresh ledger.
     pub(super) sink: String,

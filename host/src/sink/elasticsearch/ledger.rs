@@ -26,7 +26,7 @@ pub(super) fn definition() -> Value {
 }
 
 /// Where a document was last changed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     seq_no: u64,
     primary_term: u64,
@@ -52,7 +52,7 @@ pub(super) struct Row {
     pub(super) until: u64,
     /// What the owner may have deleted from `next` on.
     pub(super) deleting: Vec<Deleting>,
-    /// The merges from `next` on that were refused, before what came after them was sent.
+    /// The sets and merges from `next` on that were refused, before what came after them was sent.
     pub(super) refused: Vec<Refused>,
     /// The digests of the modules that made `deleting` and `refused`; empty where they differ.
     pub(super) open_digest: String,
@@ -76,7 +76,7 @@ pub(super) struct Deleting {
     pub(super) offset: u64,
 }
 
-/// A merge that was refused.
+/// A set or merge that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Refused {
     pub(super) index: String,
@@ -86,7 +86,7 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    /// Whether the merge is this write, or was folded into it.
+    /// Whether the command is this write, or was folded into it.
     pub(super) fn is_of(&self, write: &Write<'_>) -> bool {
         matches!(&*write.command, Command::DocumentMerge { index, id, .. } | Command::DocumentIndex { index, id, .. }
             if *index == self.index && *id == self.id)

@@ -8,8 +8,11 @@
 //!   anything is sent. What only the server can refuse (a value that its mapping does not take) is found when other
 //!   documents have gone through: the ledger has not moved, and the caller writes the rest again. Deletes are sent when
 //!   all else of the batch has been taken.
-//! - Documents of an answer of which another command was refused are written over when the rest of the batch writes
-//!   them. Where nothing else does, they stay until their next event.
+//! - An answer of which one command is refused may have changed other documents by then. These become again what they
+//!   were: the last command of the batch that is left for one is written over it; where none is, it is put back as it was
+//!   before the batch. For that the documents of answers with several commands are read before the bulk, by `_mget`,
+//!   as those of merges are. What was sent before a crash is not known to have been otherwise: there, a part of an answer
+//!   that is refused after the crash stays until the document's next event.
 //! - Readers see a batch document by document, each when the index is next refreshed. tidegate never refreshes.
 //!
 //! **The fence.** The ledger's row is read, in real time, before the bulk, and compared and set after it. Between the
@@ -27,8 +30,9 @@
 //! - `deleting`: the ids that were deleted with `next` still below, entered before they are. The event before such a
 //!   delete would, once tombstones are forgotten, bring the document back for a while: under the same modules it is
 //!   left out, since the delete comes again. A merge before it misses its document, and is done rather than bad.
-//! - `refused`: the merges that were bad before the rest was sent. A merge whose document bears a later version is done,
-//!   since what is there came from this event too; unless it stands here, and is bad once more.
+//! - `refused`: the sets and merges that were bad before the rest was sent. A merge whose document bears a later version
+//!   is done, since what is there came from this event too, and a set before a delete is not sent; unless it stands here,
+//!   and is bad once more.
 //! - A merge that misses its document is bad only when the token, read again, is still the writer's own.
 //!
 //! **Indexes** are made at the first start alone, as `{prefix}{index}-000001` behind the alias `{prefix}{index}`, and
@@ -46,18 +50,20 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 
 use self::http::Http;
 use self::indexes::{Made, Names};
-use self::ledger::Ledger;
+use self::ledger::{Ledger, Place};
 pub use self::replace::Rewind;
 use self::write::Seat;
 use super::{Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
 use crate::inspection::Inspection;
 
+mod before;
 mod bulk;
 mod error;
 mod history;
@@ -75,6 +81,10 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod write;
+
+/// How long a replacement of indexes holds the pipeline unless it is renewed. So long the pipeline waits for one whose
+/// process was killed.
+const HOLD: Duration = Duration::from_secs(15);
 
 /// Who the client says it is.
 #[derive(Clone)]
@@ -122,6 +132,10 @@ pub struct Elasticsearch {
     /// The index behind each alias, as the ledger knows it.
     indexes: Mutex<HashMap<String, Made>>,
     seats: Mutex<HashMap<LedgerKey, Seat>>,
+    /// How long a replacement is left alone that is not renewed.
+    hold: Duration,
+    /// Where the heads were last changed that announce one, by pipeline, and since when this process knows.
+    holds: Mutex<HashMap<String, (Place, Instant)>>,
 }
 
 impl Elasticsearch {
@@ -143,6 +157,8 @@ impl Elasticsearch {
             http,
             indexes: Mutex::default(),
             seats: Mutex::default(),
+            hold: HOLD,
+            holds: Mutex::default(),
         })
     }
 

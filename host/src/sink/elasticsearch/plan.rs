@@ -4,28 +4,21 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use serde_json::{Value, json};
-
+use super::before::{Before, Sent, Was};
 use super::bulk::Line;
-use super::error::{Cause, Class, classify};
-use super::http::Http;
 use super::indexes::Names;
 use super::ledger::{Deleting, Refused, Row};
 use crate::command::Command;
 use crate::command::json::merge_into;
 use crate::sink::{BadWrite, SinkError, Step, Write};
 
-/// Ids to read at once.
-const READS: usize = 1000;
 /// The bytes of the longest id that the server takes.
-const ID_BYTES: usize = 512;
+pub(super) const ID_BYTES: usize = 512;
 /// The largest document: where `http.max_content_length` is as it comes, the server hangs up on a larger one.
 const DOCUMENT_BYTES: usize = 95 << 20;
 
 /// An index and an id.
-type Target<'a> = (&'a str, &'a str);
+pub(super) type Target<'a> = (&'a str, &'a str);
 
 /// A batch, ready to be sent.
 #[derive(Debug, Default)]
@@ -40,13 +33,6 @@ pub(super) struct Plan<'a> {
     pub(super) bad: Vec<BadWrite>,
     /// Whether one of them is bad since a document is missing.
     pub(super) missed: bool,
-}
-
-/// A document as it is, or as the lines before will leave it.
-enum State {
-    Stored { version: u64, body: String },
-    Planned(String),
-    Missing,
 }
 
 /// The versions of a step.
@@ -77,20 +63,31 @@ impl Versions {
     }
 }
 
-/// Plans a batch. Reads the documents that merges need.
-pub(super) async fn plan<'a>(
-    http: &Http,
+/// A document as the lines before will leave it, and under which version.
+struct Planned<'a> {
+    version: u64,
+    body: Option<Cow<'a, str>>,
+}
+
+/// Plans a batch: what is to be written, and what earlier tries of it have sent and must be put back.
+pub(super) fn plan<'a>(
     names: &Names,
     step: &Step<'_>,
     row: &Row,
     versions: Versions,
     writes: &'a [Write<'a>],
+    (before, sent): (&'a Before, &Sent),
 ) -> Result<Plan<'a>, SinkError> {
-    let mut states = read(http, names, writes).await?;
-    let mut deleted: HashSet<Target<'a>> = HashSet::new();
+    let merges = writes.iter().filter(|write| matches!(*write.command, Command::DocumentMerge { .. }));
+    let merged: HashSet<Target<'a>> = merges.filter_map(|write| target(&write.command)).collect();
+    let mut planned: HashMap<Target<'a>, Planned<'a>> = HashMap::new();
+    let mut stays: HashSet<Target<'a>> = HashSet::new();
+    let mut gone: HashSet<Target<'a>> = HashSet::new();
+    let mut last: HashMap<Target<'a>, usize> = HashMap::new();
     let pending: HashMap<Target<'_>, u64> =
-        row.deleting.iter().map(|d| ((d.index.as_str(), d.id.as_str()), d.offset)).collect();
+        row.deleting.iter().filter(|d| !is_void(d, step, writes)).map(|d| ((&*d.index, &*d.id), d.offset)).collect();
     let same_modules = row.open_digest == step.digest;
+    let is_replay = step.from == step.to;
     let mut plan = Plan::default();
     for (place, write) in writes.iter().enumerate() {
         let Some((index, id)) = target(&write.command) else {
@@ -99,7 +96,8 @@ pub(super) async fn plan<'a>(
                 write.command.kind()
             )));
         };
-        let bad = |reason: String| BadWrite { index: place, reason };
+        stays.insert((index, id));
+        let bad = |reason: String| BadWrite { index: place, clash: false, reason };
         if id.is_empty() || id.len() > ID_BYTES {
             plan.bad.push(bad(format!(
                 "the id of a document of {index:?} has {} bytes: an id has 1 to {ID_BYTES}",
@@ -108,33 +106,47 @@ pub(super) async fn plan<'a>(
             continue;
         }
         let offset = write.origins.last().map_or(step.to.saturating_sub(1), |origin| origin.offset);
-        let version = versions.of(offset)?;
+        let mut version = versions.of(offset)?;
         // Also where the document was deleted after it, which would else make it one that is done.
         if same_modules && row.refused.iter().any(|refused| refused.is_of(write)) {
             plan.bad.push(bad(format!(
-                "document {id:?} of {index:?} cannot be merged into: that was refused before, when this batch was cut short"
+                "document {id:?} of {index:?} is refused: so it was before, when this batch was cut short"
             )));
             continue;
         }
-        // An owner before, or a try before, has sent a later delete of this document, or was about to.
-        let deleted_later = pending.get(&(index, id)).is_some_and(|later| *later > offset);
+        // An owner before, or a try before, has sent a later delete of this document, or was about to. It comes again.
+        let deleted = pending.get(&(index, id)).copied();
         let is_delete = matches!(*write.command, Command::DocumentDelete { .. });
-        if deleted_later && same_modules && !is_delete {
-            continue;
-        }
+        let skipped = same_modules && !is_delete && deleted.is_some_and(|later| later > offset);
         let body: Option<Cow<'a, str>> = match &*write.command {
             Command::DocumentIndex { body, .. } => Some(one_line(body.get())),
             Command::DocumentMerge { fields, .. } => {
-                let stored = match states.get(&(index, id)) {
-                    Some(State::Stored { version: there, .. }) if *there > version => {
-                        if *there >= versions.bound {
+                let stored = match (planned.get(&(index, id)), before.get((index, id))) {
+                    (Some(Planned { version: there, body: Some(body) }), _) => {
+                        version = version.max(*there);
+                        Ok(&**body)
+                    }
+                    (None, Some(Was::Stored { version: there, body })) => {
+                        if *there > version && *there >= versions.bound {
                             return Err(foreign(index, id, version, Some(*there)));
                         }
-                        // What is there came from this event and later ones.
-                        continue;
+                        // What is there came from this event and later ones. Of a replay it did not: the event was
+                        // refused when it came, and its fields are nobody else's.
+                        if *there > version && !is_replay {
+                            continue;
+                        }
+                        version = version.max(*there);
+                        Ok(body.as_str())
                     }
-                    Some(State::Stored { body, .. } | State::Planned(body)) => Ok(body),
-                    _ if deleted_later => continue,
+                    (None, Some(Was::Hidden)) => {
+                        return Err(SinkError::Stop(format!(
+                            "index {} does not keep what was indexed (`_source` is disabled), so nothing can be \
+                             merged into its documents: declare it with `_source`",
+                            names.alias(index)
+                        )));
+                    }
+                    // It was merged into before it was deleted, by a later event or by this one.
+                    (None, _) if deleted.is_some_and(|later| later >= offset) => continue,
                     _ => {
                         plan.missed = true;
                         Err("it does not exist".to_owned())
@@ -154,23 +166,43 @@ pub(super) async fn plan<'a>(
             plan.bad.push(bad(format!("document {id:?} of {index:?} is larger than {DOCUMENT_BYTES} bytes")));
             continue;
         }
-        // Only what a merge has asked for, or may ask for, is kept in mind.
-        if let Some(state) = states.get_mut(&(index, id)) {
-            *state = body.as_ref().map_or(State::Missing, |body| State::Planned(body.to_string()));
+        // Only what a merge may ask for is kept in mind.
+        if merged.contains(&(index, id)) {
+            planned.insert((index, id), Planned { version, body: body.clone() });
         }
+        if skipped {
+            continue;
+        }
+        last.insert((index, id), place);
         let is_set = body.is_some();
-        let line = Line { write: place, alias: names.alias(index), id, version, body };
-        if is_set && !deleted.contains(&(index, id)) {
+        let line = Line { write: Some(place), alias: names.alias(index), id, version, body, last: false };
+        if is_set && !gone.contains(&(index, id)) {
             plan.sets.push(line);
         } else {
-            deleted.insert((index, id));
+            gone.insert((index, id));
             if !is_set {
                 plan.deleting.push(Deleting { index: index.to_owned(), id: id.to_owned(), offset });
             }
             plan.deletes.push(line);
         }
     }
+    for line in plan.sets.iter_mut().chain(&mut plan.deletes) {
+        let target = line.write.and_then(|place| writes.get(place)).and_then(|write| target(&write.command));
+        line.last = target.is_some_and(|target| last.get(&target).copied() == line.write);
+    }
+    for line in before.put_back(names, versions.of(step.from)?, sent, &stays) {
+        if line.body.is_some() { plan.sets.push(line) } else { plan.deletes.push(line) }
+    }
     Ok(plan)
+}
+
+/// Whether a delete that was announced is none of the batch's any more: its event is in the batch, and was rejected.
+fn is_void(deleting: &Deleting, step: &Step<'_>, writes: &[Write<'_>]) -> bool {
+    let comes = |write: &Write<'_>| {
+        target(&write.command) == Some((&*deleting.index, &*deleting.id))
+            && write.origins.iter().any(|origin| origin.offset == deleting.offset)
+    };
+    (step.from..step.to).contains(&deleting.offset) && !writes.iter().any(comes)
 }
 
 /// A version that nobody who may write the document can have given it.
@@ -193,7 +225,7 @@ fn one_line(json: &str) -> Cow<'_, str> {
     }
 }
 
-fn target(command: &Command) -> Option<Target<'_>> {
+pub(super) fn target(command: &Command) -> Option<Target<'_>> {
     match command {
         Command::DocumentIndex { index, id, .. }
         | Command::DocumentMerge { index, id, .. }
@@ -202,13 +234,15 @@ fn target(command: &Command) -> Option<Target<'_>> {
     }
 }
 
-/// The merges among commands that are bad.
-pub(super) fn refused_merges(writes: &[Write<'_>], bad: &[BadWrite]) -> Vec<Refused> {
-    let merges = bad.iter().filter_map(|bad| writes.get(bad.index)).filter_map(|write| match &*write.command {
-        Command::DocumentMerge { index, id, .. } => Some((index, id, &write.origins)),
+/// The sets and merges among commands that are bad.
+pub(super) fn refused(writes: &[Write<'_>], bad: &[BadWrite]) -> Vec<Refused> {
+    let sets = bad.iter().filter_map(|bad| writes.get(bad.index)).filter_map(|write| match &*write.command {
+        Command::DocumentMerge { index, id, .. } | Command::DocumentIndex { index, id, .. } => {
+            Some((index, id, &write.origins))
+        }
         _ => None,
     });
-    let each = merges.flat_map(|(index, id, origins)| {
+    let each = sets.flat_map(|(index, id, origins)| {
         // Of a folded command it is not known yet which event was at fault; it comes back unfolded.
         let alone = if origins.len() == 1 { origins.as_slice() } else { &[] };
         alone.iter().map(|origin| Refused {
@@ -219,64 +253,4 @@ pub(super) fn refused_merges(writes: &[Write<'_>], bad: &[BadWrite]) -> Vec<Refu
         })
     });
     each.collect()
-}
-
-/// The documents that are merged into, as they are. Realtime: what no refresh has shown yet is seen.
-async fn read<'a>(
-    http: &Http,
-    names: &Names,
-    writes: &'a [Write<'a>],
-) -> Result<HashMap<Target<'a>, State>, SinkError> {
-    #[derive(Deserialize)]
-    struct Answer {
-        docs: Vec<Document>,
-    }
-    #[derive(Deserialize)]
-    struct Document {
-        #[serde(default)]
-        found: bool,
-        _version: Option<u64>,
-        _source: Option<Box<RawValue>>,
-        error: Option<Value>,
-    }
-    let merges = writes.iter().filter(|write| matches!(*write.command, Command::DocumentMerge { .. }));
-    let targets: HashSet<Target<'a>> = merges.filter_map(|write| target(&write.command)).collect();
-    let usable = |(_, id): &Target<'_>| (1..=ID_BYTES).contains(&id.len());
-    let targets: Vec<Target<'a>> = targets.into_iter().filter(usable).collect();
-    let mut states = HashMap::new();
-    for targets in targets.chunks(READS) {
-        let docs: Vec<_> = targets.iter().map(|(index, id)| json!({"_index": names.alias(index), "_id": id})).collect();
-        let reply = http.post(&["_mget"], "", json!({"docs": docs}).to_string().into_bytes()).await?;
-        if !reply.is_success() {
-            return Err(super::error::failure("reading documents to merge into", &reply));
-        }
-        let answer: Answer = serde_json::from_slice(&reply.body)
-            .map_err(|e| SinkError::Retry(format!("the answer to reading documents is broken: {e}")))?;
-        if answer.docs.len() != targets.len() {
-            return Err(SinkError::Retry("the answer to reading documents has other documents".into()));
-        }
-        for (target, document) in targets.iter().zip(answer.docs) {
-            if let Some(error) = &document.error {
-                let cause = Cause::of(error);
-                return Err(match classify(0, &cause) {
-                    Class::Stop(told) | Class::Bad(told) => SinkError::Stop(told),
-                    Class::Retry(told) => SinkError::Retry(told),
-                    Class::Conflict(_) => SinkError::Retry(cause.reason),
-                });
-            }
-            let state = match (document.found, document._version, document._source) {
-                (true, Some(version), Some(source)) => State::Stored { version, body: source.get().to_owned() },
-                (true, ..) => {
-                    return Err(SinkError::Stop(format!(
-                        "index {} does not keep what was indexed (`_source` is disabled), so nothing can be \
-                         merged into its documents: declare it with `_source`",
-                        names.alias(target.0)
-                    )));
-                }
-                _ => State::Missing,
-            };
-            states.insert(*target, state);
-        }
-    }
-    Ok(states)
 }

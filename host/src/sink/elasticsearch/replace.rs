@@ -13,8 +13,6 @@ use crate::sink::replace::{BESIDE, Replacement, Stand, Stands, next_head};
 use crate::sink::{Sink, SinkError, now};
 use crate::source::TopicFacts;
 
-/// How long a hold lasts unless it is renewed. So long the pipeline waits for one whose process was killed.
-const HOLD_MS: i64 = 15_000;
 /// How often to look again at what others change.
 const CONTENTIONS: usize = 10;
 
@@ -54,7 +52,8 @@ impl Rewind {
         let head = self.fresh.ledger.head(&self.real.http, &self.pipeline).await?.map(|(head, _)| head);
         let indexes = head.unwrap_or_default().indexes.into_iter();
         let indexes = indexes.map(|(alias, made)| (alias.trim_end_matches(BESIDE).to_owned(), made)).collect();
-        Ok(Announced { until: now() + HOLD_MS, sink: self.fresh.ledger.sink.clone(), indexes })
+        let hold = i64::try_from(self.real.hold.as_millis()).unwrap_or(i64::MAX);
+        Ok(Announced { until: now().saturating_add(hold), sink: self.fresh.ledger.sink.clone(), indexes })
     }
 
     /// Announces the replacement, or announces it for longer.

@@ -7,9 +7,12 @@
 //!
 //! The ledger follows. Before the switch, the pipeline's head says what is to come ([`Announced`]), and the rows are held;
 //! afterwards the rows are set to what the fresh ledger says, and then the head. Whoever finds a head that announces
-//! something, when its time is over or the aliases have moved, finishes it in either direction.
+//! something, when the aliases have moved or it was not renewed for as long as a hold lasts, finishes it in either
+//! direction.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -20,7 +23,7 @@ use super::http::Http;
 use super::indexes::{self, Announced, Head};
 use super::ledger::{Changed, Ledger, Place, Row, Topic};
 use crate::sink::replace::BESIDE;
-use crate::sink::{LedgerKey, SinkError, Token, TopicHead, now};
+use crate::sink::{LedgerKey, SinkError, Token, TopicHead};
 use crate::source::{TopicFacts, TopicPartition};
 
 /// How often to look again at what others change.
@@ -39,11 +42,11 @@ impl Elasticsearch {
                 self.roll_forward(pipeline, head, place).await?;
                 continue;
             }
-            let left = announced.until - now();
-            if left > 0 {
+            let left = self.hold_left(pipeline, place);
+            if !left.is_zero() {
                 return Err(SinkError::Retry(format!(
-                    "its indexes are being replaced by `tidegate rewind`, for {} s more at most",
-                    left / 1000 + 1
+                    "its indexes are being replaced by `tidegate rewind`, for {} s more unless that renews it",
+                    left.as_secs() + 1
                 )));
             }
             self.take_back(announced).await?;
@@ -54,6 +57,17 @@ impl Elasticsearch {
             }
         }
         Err(self.ledger.contended(&format!("pipeline {pipeline}")))
+    }
+
+    /// How long to leave a replacement alone that the head announces, where it was last changed here: as long as a hold
+    /// lasts since this process first saw it so. No two hosts' clocks are compared.
+    fn hold_left(&self, pipeline: &str, place: Place) -> Duration {
+        let mut seen = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = seen.entry(pipeline.to_owned()).or_insert_with(|| (place, Instant::now()));
+        if seen.0 != place {
+            *seen = (place, Instant::now());
+        }
+        self.hold.saturating_sub(seen.1.elapsed())
     }
 
     /// That a row which is held was left so by a replacement that is over.

@@ -64,9 +64,16 @@ pub(super) struct Proxy {
     seen: Arc<Mutex<Vec<u8>>>,
     /// A request that holds this text is lost on its way, as when the process dies before it is sent.
     lost: Arc<Mutex<Option<String>>>,
+    /// A request that holds this text is answered as by a server that has no room for it, once.
+    busy: Arc<Mutex<Option<String>>>,
     /// What happens before a request that holds this text goes on, once.
     before: Arc<Mutex<Option<(String, Event)>>>,
 }
+
+/// As Elasticsearch answers a request that its circuit breaker refuses.
+const TOO_MUCH: &str = "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nconnection: close\r\n\
+    content-length: 86\r\n\r\n\
+    {\"error\":{\"type\":\"circuit_breaking_exception\",\"reason\":\"data too large\"},\"status\":429}";
 
 type Event = Box<dyn FnOnce() + Send>;
 
@@ -77,17 +84,19 @@ impl Proxy {
             url: format!("http://{}", listener.local_addr().unwrap()),
             seen: Arc::default(),
             lost: Arc::default(),
+            busy: Arc::default(),
             before: Arc::default(),
         };
         let (server, seen, lost) =
             (url.trim_start_matches("http://").to_owned(), Arc::clone(&proxy.seen), Arc::clone(&proxy.lost));
-        let before = Arc::clone(&proxy.before);
+        let (before, busy) = (Arc::clone(&proxy.before), Arc::clone(&proxy.busy));
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let server = TcpStream::connect(&server).unwrap();
                 let (from, to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
                 std::thread::spawn(move || forward(from, to, |_| true));
                 let (seen, lost, before) = (Arc::clone(&seen), Arc::clone(&lost), Arc::clone(&before));
+                let (busy, mut back) = (Arc::clone(&busy), client.try_clone().unwrap());
                 std::thread::spawn(move || {
                     forward(client, server, |bytes| {
                         let text = String::from_utf8_lossy(bytes);
@@ -96,6 +105,10 @@ impl Proxy {
                             event();
                         }
                         seen.lock().unwrap().extend_from_slice(bytes);
+                        if busy.lock().unwrap().take_if(|awaited| text.contains(&*awaited)).is_some() {
+                            back.write_all(TOO_MUCH.as_bytes()).unwrap();
+                            return false;
+                        }
                         let lost = lost.lock().unwrap();
                         !lost.as_ref().is_some_and(|lost| text.contains(lost))
                     });
@@ -112,6 +125,10 @@ impl Proxy {
 
     pub(super) fn before(&self, text: &str, event: impl FnOnce() + Send + 'static) {
         *self.before.lock().unwrap() = Some((text.to_owned(), Box::new(event)));
+    }
+
+    pub(super) fn is_busy_for(&self, text: &str) {
+        *self.busy.lock().unwrap() = Some(text.to_owned());
     }
 
     pub(super) fn lose(&self, text: Option<String>) {
@@ -155,6 +172,10 @@ impl Bench for ElasticBench {
 
     fn open(&self) -> Arc<dyn Sink> {
         Arc::new(self.open_sink())
+    }
+
+    fn strict(&self) -> &'static [Port] {
+        &[Port::Documents]
     }
 
     fn contents(&self) -> Model {

@@ -5,7 +5,9 @@
 mod documents;
 mod history;
 mod indexes;
+mod refusals;
 mod replay;
+mod rollover;
 
 use std::borrow::Cow;
 

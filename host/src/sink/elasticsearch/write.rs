@@ -1,7 +1,9 @@
 //! A partition's turn: its row is claimed, and each batch of it is sent between a look at the row and its move.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
+use super::before::{Before, Sent};
 use super::bulk::{Bulk, Line};
 use super::indexes::{self, Made};
 use super::ledger::{Changed, Deleting, Place, Refused, Row};
@@ -24,14 +26,50 @@ pub(super) struct Seat {
     tried: (u64, u64),
     /// Whether the server refused commands of that batch.
     redo: bool,
-    /// The merges of that batch that were refused.
+    /// The sets and merges of that batch that were refused.
     refused: Vec<Refused>,
+    /// What its documents were before it.
+    before: Arc<Before>,
+    /// What its tries have sent of those.
+    sent: Sent,
+}
+
+impl Seat {
+    /// Of a partition that nothing was sent of yet.
+    fn new(token: Token, open: u64) -> Self {
+        Self { token, open, tried: (0, 0), redo: false, refused: Vec::new(), before: Arc::default(), sent: Sent::new() }
+    }
+
+    /// Notes what is about to be sent.
+    fn sends(&mut self, to: u64, lines: &[&[Line<'_>]], writes: &[Write<'_>]) {
+        self.tried.1 = self.tried.1.max(to);
+        for line in lines.iter().copied().flatten() {
+            let write = line.write.and_then(|place| writes.get(place));
+            let Some((index, id)) = write.and_then(|write| plan::target(&write.command)) else { continue };
+            if self.before.get((index, id)).is_some() {
+                let version = self.sent.entry(index.to_owned()).or_default().entry(id.to_owned()).or_default();
+                *version = line.version.max(*version);
+            }
+        }
+    }
 }
 
 impl Elasticsearch {
     fn seat(&self, step: &Step<'_>, row: &Row) -> Seat {
-        let fresh = Seat { token: step.token, open: row.until, tried: (0, 0), redo: false, refused: Vec::new() };
-        self.seats().get(step.key).cloned().filter(|seat| seat.token == step.token).unwrap_or(fresh)
+        let known = self.seats().get(step.key).cloned().filter(|seat| seat.token == step.token);
+        let seat = known.unwrap_or_else(|| Seat::new(step.token, row.until));
+        // A replay comes between the tries of a batch, or between two batches.
+        if is_replay(step) || step.from != seat.tried.0 {
+            return Seat { tried: (step.from, 0), ..Seat::new(step.token, seat.open) };
+        }
+        seat
+    }
+
+    /// Keeps in mind what came of a try. A replay that is refused does not come again.
+    fn keep(&self, step: &Step<'_>, seat: &Seat) {
+        if !is_replay(step) {
+            self.seats().insert(step.key.clone(), seat.clone());
+        }
     }
 
     pub(super) async fn claim_row(&self, key: &LedgerKey, token: Token, start: u64) -> Result<Standing, SinkError> {
@@ -62,8 +100,7 @@ impl Elasticsearch {
                 let mut seats = self.seats();
                 // A store that lost the ledger's last writes need not have lost the documents.
                 let sent = seats.get(key).map_or(0, |seat| seat.tried.1);
-                let seat = Seat { token, open: row.until.max(sent), tried: (0, 0), redo: false, refused: Vec::new() };
-                seats.insert(key.clone(), seat);
+                seats.insert(key.clone(), Seat::new(token, row.until.max(sent)));
                 return Ok(Standing { next: row.next, known, note: row.note });
             }
         }
@@ -78,26 +115,28 @@ impl Elasticsearch {
             return Ok(refused);
         }
         let mut seat = self.seat(step, &row);
-        if step.from != seat.tried.0 {
-            seat = Seat { tried: (step.from, 0), redo: false, refused: Vec::new(), ..seat };
-        }
         // What comes once more was only in doubt.
         seat.refused.retain(|refused| !writes.iter().any(|write| refused.is_of(write)));
         let mut open = if step.from < seat.open { seat.open } else { 0 };
-        if step.from == step.to {
+        if is_replay(step) {
             // What was sent since is all of this pipeline's.
             open = open.max(step.to);
         }
         let versions = Versions::new(step.epoch, open.max(seat.tried.1))?;
 
+        let unknown = seat.before.unknown(writes);
+        if !unknown.is_empty() {
+            Arc::make_mut(&mut seat.before).read(&self.http, &self.names, &unknown).await?;
+        }
+        let before = Arc::clone(&seat.before);
         let Plan { sets, deletes, deleting, bad, missed } =
-            plan(&self.http, &self.names, step, &row, versions, writes).await?;
+            plan(&self.names, step, &row, versions, writes, (&before, &seat.sent))?;
         if missed && let Some(refused) = self.refused_now(step).await? {
             return Ok(refused);
         }
         if !bad.is_empty() {
-            seat.refused.extend(plan::refused_merges(writes, &bad));
-            self.seats().insert(step.key.clone(), seat);
+            seat.refused.extend(plan::refused(writes, &bad));
+            self.keep(step, &seat);
             return Ok(Written::Rejected(bad));
         }
 
@@ -111,14 +150,14 @@ impl Elasticsearch {
             redo: seat.redo,
         };
         if !sets.is_empty() || !deletes.is_empty() {
-            seat.tried.1 = seat.tried.1.max(step.to);
-            self.seats().insert(step.key.clone(), seat.clone());
+            seat.sends(step.to, &[&sets, &deletes], writes);
+            self.keep(step, &seat);
         }
         for (lines, deleting) in [(sets, Vec::new()), (deletes, deleting)] {
             if lines.is_empty() {
                 continue;
             }
-            if !deleting.is_empty() {
+            if lines.iter().any(|line| line.body.is_none()) {
                 self.check_targets(&lines, &indexes).await?;
             }
             if announce(&mut row, step, deleting, &seat.refused) {
@@ -130,12 +169,20 @@ impl Elasticsearch {
             let bad = bulk.send(lines).await?;
             if !bad.is_empty() {
                 seat.redo = true;
-                seat.refused.extend(plan::refused_merges(writes, &bad));
-                self.seats().insert(step.key.clone(), seat);
+                seat.refused.extend(plan::refused(writes, &bad));
+                self.keep(step, &seat);
+                if is_replay(step) {
+                    let all = before.put_back(&self.names, versions.of(step.from)?, &seat.sent, &HashSet::new());
+                    Bulk { redo: true, ..bulk }.send(all).await?;
+                }
                 return Ok(Written::Rejected(bad));
             }
         }
-        self.advance(step, row, place, !writes.is_empty()).await
+        let written = self.advance(step, row, place, !writes.is_empty()).await?;
+        if written == Written::Applied && !seat.sent.is_empty() {
+            self.keep(step, &Seat { before: Arc::default(), sent: Sent::new(), ..seat });
+        }
+        Ok(written)
     }
 
     /// Whether the indexes are there to delete from. `require_alias` does not hold for deletes: one with a version
@@ -191,6 +238,11 @@ impl Elasticsearch {
             None => Ok(Some(Written::LedgerMissing)),
         }
     }
+}
+
+/// Whether a step brings what was refused before into the store.
+fn is_replay(step: &Step<'_>) -> bool {
+    step.from == step.to
 }
 
 /// What to answer when the row does not let the step through.

@@ -8,8 +8,11 @@
 //! - `schema.table` names a table of another schema; identifiers are taken exactly, as if quoted.
 //! - A row that PostgreSQL will never take is a bad command. So is a merge into a row that is not there, and a value for
 //!   a generated column. What another partition may still clear (a unique value, a foreign key, an exclusion) clashes.
-//! - A value that only PostgreSQL would refuse, and that a later one of the same batch replaces, is never sent: the row
-//!   is as it should be, and its record is no dead letter. Cut elsewhere, it would have been one.
+//! - A row that PostgreSQL would refuse, that is all that came of its event, and that a later one of the same batch replaces
+//!   column by column, is never sent: the table is as it should be, and its record is no dead letter. Cut elsewhere, it
+//!   would have been one.
+//! - A row that clashes with another one of its batch, and clashes no more once the batch is written, is taken; cut
+//!   elsewhere, its partition would have rested over it, and then it would have been rejected.
 //! - Keys that PostgreSQL takes for one, though they are spelt differently (`1.0` and `1`, `citext`), are written in
 //!   order where they meet in one statement; a transform that spells one key in two ways is not promised more.
 //!

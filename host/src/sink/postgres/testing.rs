@@ -15,6 +15,7 @@ use crate::command::Port;
 use crate::sink::Sink;
 use crate::sink::contract_tests::Bench;
 use crate::sink::model::Model;
+use crate::sink::model::strict::POSTGRES_TABLE;
 use crate::sink::testing::service;
 
 /// A database that goes with the value, and a table `t` for the contract's rows. Its columns are JSON, which shows the
@@ -22,6 +23,8 @@ use crate::sink::testing::service;
 pub(crate) struct PostgresBench {
     server: String,
     pub(super) database: String,
+    /// Whether the table refuses values.
+    strict: bool,
     /// Runs what a test asks directly, also from within another runtime.
     runtime: Option<Runtime>,
 }
@@ -31,12 +34,20 @@ impl PostgresBench {
         Self::on(service("postgres"))
     }
 
+    /// With the model's strict table.
+    pub(crate) fn strict() -> Self {
+        let mut bench = Self::new();
+        bench.strict = true;
+        bench.sql(&format!("DROP TABLE t; {POSTGRES_TABLE}"));
+        bench
+    }
+
     /// A database of the server at this URL, which names none.
     pub(super) fn on(server: String) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let database = format!("postgres_sink_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let bench = Self { server, database, runtime: Some(runtime) };
+        let bench = Self { server, database, strict: false, runtime: Some(runtime) };
         bench.in_database("postgres", &format!("CREATE DATABASE {}", bench.database));
         bench.sql("CREATE TABLE t (id text PRIMARY KEY, a json, b json, c json)");
         bench
@@ -117,9 +128,13 @@ impl Bench for PostgresBench {
         Arc::new(Postgres::open(self.options()).unwrap())
     }
 
+    fn strict(&self) -> &'static [Port] {
+        if self.strict { &[Port::Tables] } else { &[] }
+    }
+
     fn contents(&self) -> Model {
         let mut model = Model::default();
-        for row in self.sql("SELECT id, a, b, c FROM t") {
+        for row in self.sql("SELECT id, to_json(a), to_json(b), to_json(c) FROM t") {
             let mut row = row.into_iter();
             let id = row.next().flatten().unwrap();
             // The model's keys are JSON: a number, or a string.

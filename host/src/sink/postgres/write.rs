@@ -242,9 +242,10 @@ struct Refusals {
 
 impl Refusals {
     fn add(&mut self, index: usize, problem: Problem) {
-        self.clash |= matches!(problem, Problem::Clash(_));
+        let clash = matches!(problem, Problem::Clash(_));
+        self.clash |= clash;
         if let Problem::Bad(reason) | Problem::Clash(reason) = problem {
-            self.bad.push(BadWrite { index, reason });
+            self.bad.push(BadWrite { index, clash, reason });
         }
     }
 

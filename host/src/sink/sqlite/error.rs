@@ -1,5 +1,6 @@
 //! What went wrong in SQLite, and which of the three classes it is of.
 
+use rusqlite::ffi::{SQLITE_CONSTRAINT_FOREIGNKEY, SQLITE_CONSTRAINT_TRIGGER, SQLITE_CONSTRAINT_UNIQUE};
 use rusqlite::{Error, ErrorCode};
 
 use crate::sink::SinkError;
@@ -9,6 +10,8 @@ use crate::sink::SinkError;
 pub(super) enum Problem {
     /// The command is bad.
     Bad(String),
+    /// The command is bad by what stands in other rows.
+    Clash(String),
     /// It may pass.
     Retry(String),
     /// It will not pass by itself.
@@ -28,10 +31,13 @@ impl Problem {
         let place = |text: String| format!("{}: {text}", path.display());
         match self {
             Self::Retry(text) => SinkError::Retry(place(text)),
-            Self::Stop(text) | Self::Bad(text) => SinkError::Stop(place(text)),
+            Self::Stop(text) | Self::Bad(text) | Self::Clash(text) => SinkError::Stop(place(text)),
         }
     }
 }
+
+/// What other rows have a part in. A trigger may look at any.
+const CLASHES: [i32; 3] = [SQLITE_CONSTRAINT_UNIQUE, SQLITE_CONSTRAINT_FOREIGNKEY, SQLITE_CONSTRAINT_TRIGGER];
 
 /// The class of an error of SQLite.
 pub(super) fn classify(error: &Error) -> Problem {
@@ -39,7 +45,9 @@ pub(super) fn classify(error: &Error) -> Problem {
     let Some(code) = error.sqlite_error_code() else {
         return Problem::Stop(format!("{error}; please report this"));
     };
+    let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
     match code {
+        Code::ConstraintViolation if CLASHES.contains(&extended) => Problem::Clash(error.to_string()),
         Code::ConstraintViolation | Code::TooBig | Code::TypeMismatch | Code::ParameterOutOfRange => {
             Problem::Bad(error.to_string())
         }
@@ -75,6 +83,9 @@ mod tests {
         let class = |code| classify(&Error::SqliteFailure(ffi::Error::new(code), None));
         for code in [ffi::SQLITE_CONSTRAINT_NOTNULL, ffi::SQLITE_TOOBIG, ffi::SQLITE_MISMATCH] {
             assert!(matches!(class(code), Problem::Bad(_)), "{code}");
+        }
+        for code in [SQLITE_CONSTRAINT_UNIQUE, SQLITE_CONSTRAINT_FOREIGNKEY] {
+            assert!(matches!(class(code), Problem::Clash(_)), "{code}");
         }
         for code in
             [ffi::SQLITE_BUSY, ffi::SQLITE_BUSY_SNAPSHOT, ffi::SQLITE_FULL, ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_NOMEM]

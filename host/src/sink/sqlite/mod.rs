@@ -155,7 +155,7 @@ impl Sqlite {
         cache::purge(&transaction, name, now)?;
         match writes.iter().try_for_each(|write| execute(&transaction, name, tables, now, &write.command)) {
             Ok(()) => {}
-            Err(Problem::Bad(_)) => {
+            Err(Problem::Bad(_) | Problem::Clash(_)) => {
                 drop(transaction);
                 tables.forget();
                 return self.write_one_by_one(connection, tables, now, step, writes);
@@ -187,10 +187,13 @@ impl Sqlite {
             transaction.execute_batch("SAVEPOINT command")?;
             match execute(&transaction, name, tables, now, &write.command) {
                 Ok(()) => transaction.execute_batch("RELEASE command")?,
-                Err(Problem::Bad(reason)) => {
+                Err(problem @ (Problem::Bad(_) | Problem::Clash(_))) => {
                     transaction.execute_batch("ROLLBACK TO command; RELEASE command")?;
                     tables.forget();
-                    bad.push(BadWrite { index, reason });
+                    let clash = matches!(problem, Problem::Clash(_));
+                    if let Problem::Bad(reason) | Problem::Clash(reason) = problem {
+                        bad.push(BadWrite { index, clash, reason });
+                    }
                 }
                 Err(other) => return Err(other),
             }

@@ -9,20 +9,29 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
 use super::{Options, Sqlite};
+use crate::command::Port;
 use crate::sink::Sink;
 use crate::sink::contract_tests::Bench;
 use crate::sink::model::Model;
+use crate::sink::model::strict::SQLITE_COLUMNS;
 
 /// A file in a folder of its own, with a clock that only a test moves.
 pub(crate) struct SqliteBench {
     folder: tempfile::TempDir,
     clock: Arc<AtomicI64>,
+    /// Whether the table refuses values.
+    strict: bool,
 }
 
 impl SqliteBench {
     /// No file yet.
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), clock: Arc::new(AtomicI64::new(1_000_000)) }
+        Self { folder: tempfile::tempdir().unwrap(), clock: Arc::new(AtomicI64::new(1_000_000)), strict: false }
+    }
+
+    /// Its table is to be the model's strict one.
+    pub(crate) fn strict() -> Self {
+        Self { strict: true, ..Self::new() }
     }
 
     /// The options of a sink of this name on the file.
@@ -49,6 +58,23 @@ impl SqliteBench {
 impl Bench for SqliteBench {
     fn open(&self) -> Arc<dyn Sink> {
         Arc::new(self.open_with(self.options("store")))
+    }
+
+    fn strict(&self) -> &'static [Port] {
+        if self.strict { &[Port::Tables] } else { &[] }
+    }
+
+    fn prepared(&self) {
+        let connection = self.look();
+        let mut columns = Vec::new();
+        each(&connection, "SELECT name FROM pragma_table_info('t')", |row| {
+            columns.push(row.get::<_, String>(0).unwrap());
+        });
+        if self.strict && columns.len() == 1 {
+            for column in SQLITE_COLUMNS {
+                connection.execute_batch(&format!("ALTER TABLE t ADD COLUMN {column}")).unwrap();
+            }
+        }
     }
 
     fn contents(&self) -> Model {
@@ -90,7 +116,9 @@ fn json(value: ValueRef<'_>) -> Option<String> {
         ValueRef::Null => None,
         ValueRef::Integer(number) => Some(number.to_string()),
         text => match text.as_str().unwrap() {
-            number if number.starts_with(|c: char| c.is_ascii_digit()) => Some(number.to_owned()),
+            number if number.starts_with(|c: char| c.is_ascii_digit()) && number.parse::<f64>().is_ok() => {
+                Some(number.to_owned())
+            }
             string => Some(format!("{string:?}")),
         },
     }

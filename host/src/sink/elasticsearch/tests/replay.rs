@@ -53,6 +53,27 @@ fn a_batch_that_was_cut_short_is_replayed_under_other_cuts() {
 }
 
 #[test]
+fn event_that_merges_and_deletes_is_replayed_under_other_cuts() {
+    on_each_server(|bench| async move {
+        let batch = [(0, index("a", "{}")), (1, merge("a", r#"{"n":1}"#)), (1, delete("a"))];
+        for (token, cuts) in [(1, [&batch[..], &[]]), (3, [&batch[..1], &batch[1..]])] {
+            let at = |n: u64| n + if token == 1 { 0 } else { 10 };
+            let shifted = |batch: &[(u64, Command)]| -> Vec<(u64, Command)> {
+                batch.iter().map(|(offset, command)| (at(*offset), command.clone())).collect()
+            };
+            die(&bench, token, at(2), &shifted(&batch)).await;
+            let mut run = Run::start(bench.options(), token + 1).await;
+            for cut in cuts.iter().filter(|cut| !cut.is_empty()) {
+                let to = at(cut.last().unwrap().0 + 1);
+                assert_eq!(run.write(to, &shifted(cut)).await, Written::Applied);
+            }
+            assert_eq!(documents(&bench), [""; 0]);
+            assert_eq!(run.write(at(10), &[]).await, Written::Applied);
+        }
+    });
+}
+
+#[test]
 fn a_miss_of_a_stale_owner_is_no_bad_command() {
     on_each_server(|bench| async move {
         let proxy = Proxy::new(&bench.url);
@@ -125,6 +146,26 @@ fn a_lost_answer_is_found_again() {
         proxy.lose(None);
         assert_eq!(run.write(3, &batch).await, Written::Applied);
         assert_eq!(documents(&bench), [r#"a:{"n":1}"#]);
+    });
+}
+
+#[test]
+fn replayed_merge_is_laid_over_a_newer_document() {
+    on_each_server(|bench| async move {
+        let mut run = Run::start(bench.options(), 1).await;
+        // The merges of event 10 missed their documents, which event 12, of another record key, has made.
+        let twelve = [(12, index("a", r#"{"n":12}"#)), (12, index("b", "{}"))];
+        assert_eq!(run.write(20, &twelve).await, Written::Applied);
+        let replayed = [(10, merge("a", r#"{"s":"x"}"#)), (10, merge("a", r#"{"t":1}"#)), (10, merge("b", "{}"))];
+        for _ in 0..2 {
+            assert_eq!(run.write(20, &replayed).await, Written::Applied);
+            assert_eq!(documents(&bench), [r#"a:{"n":12,"s":"x","t":1}"#, "b:{}"]);
+        }
+        // A whole document does not take the place of a newer one, and what comes next does.
+        assert_eq!(run.write(20, &[(11, index("a", r#"{"n":11}"#))]).await, Written::Applied);
+        assert_eq!(documents(&bench)[0], r#"a:{"n":12,"s":"x","t":1}"#);
+        assert_eq!(run.write(21, &[(20, merge("a", r#"{"n":20}"#))]).await, Written::Applied);
+        assert_eq!(documents(&bench)[0], r#"a:{"n":20,"s":"x","t":1}"#);
     });
 }
 

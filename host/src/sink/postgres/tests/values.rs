@@ -198,7 +198,7 @@ async fn all_bad_rows_of_a_thousand_are_named_with_column_and_cause() {
     let all: Vec<_> = (0..1000).map(|id| upsert("v", &format!("{{\"id\":{id}}}"), values(id))).collect();
     let bad = run.rejected(&all).await;
     assert_eq!(bad.iter().map(|bad| bad.index).collect::<Vec<_>>(), [100, 200, 300, 400, 500, 600, 700]);
-    for (BadWrite { index, reason }, words) in
+    for (BadWrite { index, reason, .. }, words) in
         bad.iter().zip(["many", "null", "v_n_check", "too long", "u0000", "3000000000", "base64"])
     {
         assert!(reason.contains(words) && reason.contains("\"v\""), "{reason}");
