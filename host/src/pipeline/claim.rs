@@ -157,9 +157,9 @@ impl Stores {
         let (filed, positions) = (standing.letters.stretches().clone(), self.positions(standing));
         let mut metadata = CommitMetadata { filed, positions, claims, ..CommitMetadata::default() };
         for (place, bound) in self.sinks.iter().enumerate() {
-            if bound.sink.keeps_ledger() {
+            if bound.sink.ledger_outlives_the_process() {
                 metadata.sinks.insert(bound.name.clone(), standing.epochs[place]);
-            } else if let Some(last) = standing.memos[place].last {
+            } else if let Some(last) = standing.memos[place].last.filter(|_| !bound.sink.keeps_ledger()) {
                 metadata.last.insert(bound.name.clone(), last);
             }
         }

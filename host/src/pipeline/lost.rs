@@ -23,7 +23,7 @@ impl Stores {
     /// # Errors
     /// When the sink is not as declared, or has lost its ledger.
     pub(super) async fn prepare(&self, bound: &BoundSink, committed: &[CommitMetadata]) -> anyhow::Result<()> {
-        if bound.sink.keeps_ledger()
+        if bound.sink.ledger_outlives_the_process()
             && committed.iter().any(|commit| commit.sinks.contains_key(&bound.name))
             && !self.patiently(bound, || bound.sink.knows(&self.pipeline)).await?
         {

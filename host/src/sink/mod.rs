@@ -238,6 +238,12 @@ pub trait Sink: Send + Sync {
         true
     }
 
+    /// Whether the ledger is still there when the process has ended. The loss of one that is not is no loss: each start
+    /// begins anew.
+    fn ledger_outlives_the_process(&self) -> bool {
+        self.keeps_ledger()
+    }
+
     /// Whether this pipeline has started on this sink before: whether the ledger has its head.
     ///
     /// # Errors

@@ -73,6 +73,10 @@ impl Ledger {
 
 #[async_trait]
 impl Sink for Null {
+    fn ledger_outlives_the_process(&self) -> bool {
+        false
+    }
+
     async fn knows(&self, pipeline: &str) -> Result<bool, SinkError> {
         Ok(self.ledger().heads.contains(pipeline))
     }

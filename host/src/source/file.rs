@@ -20,7 +20,7 @@ use super::{Assigned, Claim, Control, LaneQueue, Record, TopicPartition};
 const LOOK_UP: Duration = Duration::from_millis(100);
 
 /// Recorded events of some topics.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct FileSource {
     /// The files, in the order in which they are read.
     pub paths: Vec<PathBuf>,

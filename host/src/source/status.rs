@@ -18,7 +18,21 @@ const NEVER: i64 = i64::MIN;
 pub struct Status {
     settled: AtomicBool,
     away: AtomicBool,
+    /// The pipeline has stopped, and its group tells how far it is.
+    followed: AtomicBool,
     positions: Mutex<BTreeMap<TopicPartition, Arc<Position>>>,
+    /// The partitions that were this process's before.
+    left: Mutex<BTreeMap<TopicPartition, Arc<Position>>>,
+    topics: Mutex<BTreeMap<Arc<str>, TopicStatus>>,
+}
+
+/// What is known of a topic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TopicStatus {
+    /// How many partitions it has; none where nobody has told yet.
+    pub partitions: Option<u32>,
+    /// How many of them the group has assigned to this process.
+    pub assigned: u32,
 }
 
 /// Where a lane stands in a partition, updated as batches become durable.
@@ -70,21 +84,63 @@ impl Status {
 
     /// A lane has claimed a partition, and begins at this offset.
     pub fn claimed(&self, partition: &TopicPartition, next: u64, end: Option<u64>) -> Arc<Position> {
-        let position = Position {
-            next: AtomicU64::new(next),
-            end: AtomicU64::new(end.unwrap_or(UNKNOWN)),
-            handled: AtomicI64::new(NEVER),
-            at_end: AtomicI64::new(NEVER),
-        };
-        position.look(now());
-        let position = Arc::new(position);
+        let position = Arc::new(Position::at(next, end));
         self.lock().insert(partition.clone(), position.clone());
         position
     }
 
     /// A partition is this process's no longer.
     pub fn released(&self, partition: &TopicPartition) {
-        self.lock().remove(partition);
+        if let Some(position) = self.lock().remove(partition) {
+            lock(&self.left).insert(partition.clone(), position);
+        }
+    }
+
+    /// The pipeline has stopped: from now on [`Status::followed`] says how far it is.
+    pub fn follow(&self) {
+        self.followed.store(true, Ordering::Release);
+    }
+
+    /// A partition of a pipeline that has stopped stands here, as its group says; it may be nobody's.
+    pub fn followed(&self, partition: &TopicPartition, next: u64, end: u64) {
+        let mut positions = self.lock();
+        if !self.followed.load(Ordering::Acquire) {
+            return;
+        }
+        let left = lock(&self.left).remove(partition);
+        let position = positions.entry(partition.clone());
+        let position = position.or_insert_with(|| left.unwrap_or_else(|| Arc::new(Position::at(next, Some(end)))));
+        position.end.store(end, Ordering::Relaxed);
+        position.reached(next, None);
+    }
+
+    /// Nothing is known of partitions, as before the first start.
+    pub fn begin_again(&self) {
+        let mut positions = self.lock();
+        self.followed.store(false, Ordering::Release);
+        positions.clear();
+        lock(&self.left).clear();
+        self.away.store(false, Ordering::Relaxed);
+        self.settled.store(false, Ordering::Release);
+    }
+
+    /// A topic has so many partitions.
+    pub fn has_partitions(&self, topic: &str, partitions: u32) {
+        lock(&self.topics).entry(topic.into()).or_default().partitions = Some(partitions);
+    }
+
+    /// These partitions, and no others, are assigned to this process.
+    pub fn assigned<'a>(&self, partitions: impl Iterator<Item = &'a TopicPartition>) {
+        let mut topics = lock(&self.topics);
+        topics.values_mut().for_each(|topic| topic.assigned = 0);
+        for partition in partitions {
+            topics.entry(partition.topic.clone()).or_default().assigned += 1;
+        }
+    }
+
+    /// The topics, with what is known of them.
+    pub fn topics(&self) -> Vec<(Arc<str>, TopicStatus)> {
+        lock(&self.topics).iter().map(|(topic, status)| (topic.clone(), *status)).collect()
     }
 
     /// The source has heard where a partition ends.
@@ -107,11 +163,26 @@ impl Status {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, Arc<Position>>> {
-        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.positions)
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Position {
+    fn at(next: u64, end: Option<u64>) -> Self {
+        let position = Self {
+            next: AtomicU64::new(next),
+            end: AtomicU64::new(end.unwrap_or(UNKNOWN)),
+            handled: AtomicI64::new(NEVER),
+            at_end: AtomicI64::new(NEVER),
+        };
+        position.look(now());
+        position
+    }
+
     /// Everything below `next` is durable; the last event of it happened at this time, ms since 1970.
     pub fn reached(&self, next: u64, happened: Option<i64>) {
         self.next.store(next, Ordering::Relaxed);
@@ -192,5 +263,37 @@ mod tests {
         status.claimed(&partition(), 0, None).reached(7, Some(5));
         let lag = status.lags().remove(0);
         assert_eq!((lag.next, lag.end, lag.offsets, lag.seconds), (7, None, None, None));
+    }
+
+    #[test]
+    fn topic_counts_what_is_assigned_beside_what_it_has() {
+        let status = Status::default();
+        status.has_partitions("orders", 3);
+        status.assigned([partition()].iter());
+        let orders = |partitions, assigned| [("orders".into(), TopicStatus { partitions, assigned })];
+        assert_eq!(status.topics(), orders(Some(3), 1));
+        status.assigned([].iter());
+        assert_eq!(status.topics(), orders(Some(3), 0), "it is still known, so that sums over processes are right");
+    }
+
+    #[test]
+    fn partition_of_a_stopped_pipeline_is_behind_since_its_last_event() {
+        let status = Status::default();
+        status.claimed(&partition(), 10, Some(30)).reached(20, Some(now() - 90_000));
+        status.released(&partition());
+        status.followed(&partition(), 20, 50);
+        assert_eq!(status.lags(), [], "another process has it");
+        status.follow();
+        status.followed(&partition(), 20, 50);
+        let lag = status.lags().remove(0);
+        assert_eq!((lag.next, lag.offsets), (20, Some(30)));
+        assert!(lag.seconds.unwrap() >= 90.0, "{lag:?}");
+        // Another process has taken it over, and has come to the end.
+        status.followed(&partition(), 50, 50);
+        assert_eq!(status.lags()[0].seconds, Some(0.0));
+        // One that was another process's.
+        let other = TopicPartition { partition: 0, ..partition() };
+        status.followed(&other, 5, 9);
+        assert_eq!((status.lags()[0].offsets, status.lags()[0].seconds), (Some(4), None));
     }
 }

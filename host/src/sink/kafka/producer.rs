@@ -2,6 +2,7 @@
 //! retries. Sinks and dead letters of one cluster share it.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
 use std::time::Duration;
 
 use rdkafka::ClientContext;
@@ -16,7 +17,7 @@ use super::failure::Failure;
 use crate::config::KafkaClient;
 use crate::sink::{SinkError, blocking};
 use crate::source;
-use crate::source::kafka::client;
+use crate::source::kafka::{client, metadata};
 
 /// What is set where the configuration does not say otherwise.
 const DEFAULTS: [(&str, &str); 6] = [
@@ -37,6 +38,8 @@ const DEFAULTS: [(&str, &str); 6] = [
 
 /// How long a broker may take to tell what topics it has.
 const METADATA_WITHIN: Duration = Duration::from_secs(10);
+/// How soon they are asked again for a topic that they do not know.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How long to wait before trying again when the queue is full.
 const FULL: Duration = Duration::from_millis(2);
 
@@ -233,14 +236,19 @@ pub(crate) fn headers_of(headers: &[source::Header]) -> OwnedHeaders {
     })
 }
 
-/// What is wrong with a topic.
+/// What is wrong with a topic. That there is none is said when the brokers have said so several times.
 fn look_up(client: &Client<Context>, topic: &str) -> KafkaResult<Option<RDKafkaErrorCode>> {
-    let metadata = client.fetch_metadata(Some(topic), METADATA_WITHIN)?;
-    let found = metadata.topics().iter().find(|found| found.name() == topic);
-    Ok(match found {
-        None => Some(RDKafkaErrorCode::UnknownTopicOrPartition),
-        Some(found) => found.error().map(RDKafkaErrorCode::from),
-    })
+    let mut tries = 0;
+    loop {
+        let found = client.fetch_metadata(Some(topic), METADATA_WITHIN)?;
+        let Err(error) = metadata::partitions(&found, topic) else { return Ok(None) };
+        let code = error.rdkafka_error_code();
+        tries += 1;
+        if !metadata::is_unknown(code) || tries >= metadata::CONFIRMED {
+            return Ok(Some(code.unwrap_or(RDKafkaErrorCode::Unknown)));
+        }
+        thread::sleep(ASK_AGAIN);
+    }
 }
 
 /// What librdkafka tells beside the messages' fate.

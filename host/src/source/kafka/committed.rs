@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::anyhow;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::context::{Context, Noted, hear};
+use super::metadata;
 use super::prove::{answered, code};
 use super::{KafkaSource, client};
 use crate::source::topics::Topics;
@@ -31,13 +32,13 @@ impl KafkaSource {
         let consumer = self.create(&self.consumer(), &noted, true)?;
         let topics = Topics::new(&self.topics).map_err(|cause| anyhow!("`topics`: {cause}"))?;
         let brokers = self.config.client.brokers.shown();
-        let (mut failures, mut told) = (0_u32, false);
+        let (mut failures, mut missing, mut told) = (0_u32, 0_u32, false);
         while !stop.load(Ordering::Relaxed) {
             // Also gives the client its token.
             if let Some(failure) = hear(&consumer, &noted) {
                 return Err(failure);
             }
-            match read(&consumer, &topics) {
+            match read(&consumer, &topics, missing >= metadata::CONFIRMED) {
                 Ok(metadata) => {
                     noted.answered(&self.config.client);
                     // What the client still has to say is of the time before.
@@ -47,6 +48,11 @@ impl KafkaSource {
                 Err(failure) => {
                     if let Some(remedy) = code(&failure).and_then(client::remedy) {
                         return Err(failure.context(format!("Kafka ({brokers}): {remedy}")));
+                    }
+                    // With a topic that is there what a ledger's loss is known by would be passed over.
+                    if metadata::is_unknown(code(&failure)) && missing < metadata::CONFIRMED {
+                        missing += 1;
+                        continue;
                     }
                     failures += 1;
                     // That no broker can be reached is told by itself, and the first failure may be a connection that
@@ -83,7 +89,8 @@ fn is_of_coordinator(failure: &anyhow::Error) -> bool {
     matches!(code(failure), Some(CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator))
 }
 
-fn read(consumer: &BaseConsumer<Context>, topics: &Topics) -> anyhow::Result<Vec<String>> {
+/// Reads the commits of all topics; `without` those that are not there.
+fn read(consumer: &BaseConsumer<Context>, topics: &Topics, without: bool) -> anyhow::Result<Vec<String>> {
     let mut list = TopicPartitionList::new();
     let asked: Vec<Option<&str>> = if topics.has_patterns() {
         vec![None]
@@ -94,13 +101,20 @@ fn read(consumer: &BaseConsumer<Context>, topics: &Topics) -> anyhow::Result<Vec
         let metadata = consumer.fetch_metadata(topic, PATIENCE);
         let metadata = answered(metadata, || "cannot ask for the topics' partitions".into())?;
         for topic in metadata.topics().iter().filter(|topic| topics.contains(topic.name())) {
-            for partition in topic.partitions() {
+            let partitions =
+                answered(metadata::of(topic), || format!("cannot ask for the partitions of {}", topic.name()));
+            let partitions = match partitions {
+                Err(failure) if without && metadata::is_unknown(code(&failure)) => continue,
+                told => told?,
+            };
+            for partition in partitions {
                 list.add_partition(topic.name(), partition.id());
             }
         }
     }
     if list.count() == 0 {
-        return Ok(Vec::new());
+        let none = Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition));
+        return if without { Ok(Vec::new()) } else { answered(none, || "there is none of the topics".into()) };
     }
     let committed = consumer.committed_offsets(list, PATIENCE);
     let committed = answered(committed, || "cannot ask for the group's commits".into())?;

@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
@@ -13,12 +13,11 @@ use rdkafka::error::KafkaError;
 
 use super::commit::Commits;
 use super::context::{Context, Event, Noted, let_go};
-use super::fetch::Fetcher;
-use super::prove::{Answer, Prover, Question, code};
-use super::{KafkaSource, client, ends};
+use super::fetch::{Fetcher, share};
+use super::prove::{Answer, Prover, Provers, Question, code};
+use super::{KafkaSource, client, watch};
 use crate::config::KafkaClient;
 use crate::source::queue::Bell;
-use crate::source::status::Status;
 use crate::source::{Closed, Control, Counted, LaneQueue, TopicPartition};
 
 /// How long the loop rests when there is nothing to do; a record that comes in wakes it at once.
@@ -42,15 +41,14 @@ pub(super) fn run(
     let noted = Arc::new(Noted::default());
     let bell = Arc::new(Bell::default());
     let member = Arc::new(source.member(&noted)?);
-    let fetcher = Fetcher::new(source.fetcher(&noted)?, bell.clone());
+    let fetcher = Fetcher::new(source.fetcher(&noted, share(0))?, share(0), bell.clone());
     for lane in lanes {
         lane.ring_for_room(bell.clone());
     }
-    let _watching = ends::watch(fetcher.client(), source.status.clone())?;
+    let _watching = watch::start(source, fetcher.client())?;
     let topics: Vec<_> = source.topics.iter().map(String::as_str).collect();
     member.subscribe(&topics).map_err(|error| anyhow!("cannot subscribe to {}: {error}", topics.join(", ")))?;
 
-    let (questions, asked) = mpsc::channel();
     let (answer, answers) = mpsc::channel();
     let client = source.config.client.clone();
     let prover = Prover {
@@ -60,19 +58,17 @@ pub(super) fn run(
         bell: bell.clone(),
         count: source.count,
     };
-    let span = tracing::Span::current();
-    let prove = move || span.in_scope(|| prover.run(&asked, &answer));
-    let prover = thread::Builder::new().name("tidegate-prove".into()).spawn(prove)?;
+    let provers = Provers::start(&prover, &answer)?;
     let mut running = Running {
+        source,
         lanes,
         control,
         client,
         member,
         fetcher,
         noted,
-        status: &source.status,
         bell,
-        questions,
+        provers,
         answers,
         held: HashMap::new(),
         order: VecDeque::new(),
@@ -87,7 +83,7 @@ pub(super) fn run(
         ended = running.turn();
     }
     let released = running.release_all();
-    running.close(prover);
+    running.close();
     ended.map(drop).and(released)
 }
 
@@ -103,8 +99,8 @@ enum Flow {
 #[derive(Debug)]
 struct Held {
     lane: usize,
-    /// The number of the assignment, and of each time it is proved anew.
-    number: u64,
+    /// The number of the assignment, and of each time it is proved anew; 0 when it was given back.
+    number: Arc<AtomicU64>,
     /// What the commit that proves it is to count; nothing when that was done.
     counted: Option<Counted>,
     /// Whether it has been told that it cannot be proved.
@@ -120,15 +116,15 @@ struct Revoking {
 }
 
 struct Running<'a> {
+    source: &'a KafkaSource,
     lanes: &'a [Arc<LaneQueue>],
     control: &'a Receiver<Control>,
     client: KafkaClient,
     member: Arc<BaseConsumer<Context>>,
     fetcher: Fetcher,
     noted: Arc<Noted>,
-    status: &'a Status,
     bell: Arc<Bell>,
-    questions: Sender<Question>,
+    provers: Provers,
     answers: Receiver<Answer>,
     held: HashMap<TopicPartition, Held>,
     /// The partitions that are held, the next one to serve first.
@@ -180,7 +176,7 @@ impl Running<'_> {
             }
         }
         self.fetcher.serve()?;
-        self.status.set_away(self.noted.is_away());
+        self.source.status.set_away(self.noted.is_away());
         self.noted.failure().map_or(Ok(()), Err)
     }
 
@@ -188,10 +184,12 @@ impl Running<'_> {
         match event {
             Event::Assigned(partitions) => {
                 self.noted.answered(&self.client);
-                self.status.settle();
+                self.source.status.settle();
                 for partition in partitions {
                     self.assign(partition);
                 }
+                self.tell_held();
+                self.fetcher.fetch_for(self.held.len(), |share| self.source.fetcher(&self.noted, share))?;
             }
             Event::Revoked { partitions, lost } => {
                 self.revoke(&partitions)?;
@@ -214,17 +212,23 @@ impl Running<'_> {
                 (0..self.lanes.len()).min_by_key(load).unwrap_or(0)
             }
         };
-        self.held.insert(partition.clone(), Held { lane, number: 0, counted: Some(Counted::Claim), told: false });
+        let number = Arc::new(AtomicU64::new(0));
+        self.held.insert(partition.clone(), Held { lane, number, counted: Some(Counted::Claim), told: false });
         self.order.push_back(partition.clone());
         self.ask(partition);
+    }
+
+    fn tell_held(&self) {
+        self.source.status.assigned(self.held.keys());
     }
 
     fn ask(&mut self, partition: TopicPartition) {
         let Some(held) = self.held.get_mut(&partition) else { return };
         self.assignments += 1;
-        held.number = self.assignments;
-        // The prover lives as long as this sender.
-        let _ = self.questions.send((partition, held.number, held.counted));
+        held.number.store(self.assignments, Ordering::Release);
+        let newest = self.commits.hand_over(&partition);
+        let (number, current, counted) = (self.assignments, held.number.clone(), held.counted);
+        self.provers.ask(Question { partition, number, current, counted, newest }, held.told);
     }
 
     fn ask_again(&mut self) {
@@ -236,11 +240,14 @@ impl Running<'_> {
     /// Has the lanes claim what was proved.
     fn take_answers(&mut self) -> anyhow::Result<()> {
         while let Ok((partition, number, answer)) = self.answers.try_recv() {
-            let Some(held) = self.held.get_mut(&partition).filter(|held| held.number == number) else { continue };
+            let is_current = |held: &&mut Held| held.number.load(Ordering::Acquire) == number;
+            let Some(held) = self.held.get_mut(&partition).filter(is_current) else { continue };
+            self.commits.take_over(&partition, answer.as_ref().ok().and_then(|assigned| assigned.committed.as_ref()));
             match answer {
                 // A lane that has stopped is seen where records are brought to it.
                 Ok(assigned) => {
                     held.counted = None;
+                    held.told = false;
                     drop(self.lanes[held.lane].assign(assigned));
                 }
                 Err(failure) => {
@@ -306,7 +313,10 @@ impl Running<'_> {
                 Ok(Control::Try { partition }) => self.claim_again(partition, Some(Counted::Trial))?,
                 Ok(Control::Durable { partition, offset, metadata }) => {
                     let leaving = |revoking: &Revoking| revoking.partitions.contains(&partition);
-                    if self.held.contains_key(&partition) || self.revoking.as_ref().is_some_and(leaving) {
+                    // What a lane says before it has released a partition is of the time when it held it: somebody else
+                    // may have come further since.
+                    let holds = self.held.contains_key(&partition) && !self.owed.contains_key(&partition);
+                    if holds || self.revoking.as_ref().is_some_and(leaving) {
                         self.commits.durable(partition, offset, metadata);
                     }
                 }
@@ -340,6 +350,7 @@ impl Running<'_> {
     fn revoke(&mut self, partitions: &[TopicPartition]) -> anyhow::Result<()> {
         for partition in partitions {
             let Some(held) = self.held.remove(partition) else { continue };
+            held.number.store(0, Ordering::Release);
             self.fetcher.stop(partition)?;
             if self.lanes[held.lane].revoke(partition).is_ok() {
                 self.owed.entry(partition.clone()).or_insert((held.lane, 0)).1 += 1;
@@ -347,6 +358,7 @@ impl Running<'_> {
         }
         self.order.retain(|partition| !partitions.contains(partition));
         self.again.retain(|(_, partition)| !partitions.contains(partition));
+        self.tell_held();
         Ok(())
     }
 
@@ -393,16 +405,15 @@ impl Running<'_> {
     }
 
     /// Leaves the group.
-    fn close(self, prover: JoinHandle<()>) {
-        let Self { member, fetcher, noted, questions, .. } = self;
+    fn close(self) {
+        let Self { member, fetcher, noted, provers, .. } = self;
         noted.close();
         // It may be that the group waits for an answer already.
         let_go(&member);
-        drop(questions);
         let (closed, closing) = mpsc::channel();
         let close = move || {
             drop(fetcher);
-            let _ = prover.join();
+            provers.end();
             drop(member);
             let _ = closed.send(());
         };

@@ -47,8 +47,6 @@ pub(super) struct Noted {
     failure: Mutex<Option<anyhow::Error>>,
     /// The last trouble with a connection: told with the news that no broker can be reached.
     trouble: Mutex<String>,
-    /// The text of the last end of a partition that was reached.
-    end: Mutex<String>,
     away: AtomicBool,
     /// Whether it has been told that no broker can be reached.
     told: AtomicBool,
@@ -89,13 +87,6 @@ impl Noted {
         self.closing.store(true, Ordering::Release);
     }
 
-    /// The offset of the end that was reached last: librdkafka tells it in the text of its event alone.
-    pub(super) fn end_offset(&self) -> Option<u64> {
-        let text = lock(&self.end);
-        let digits = text.split_once("at offset ")?.1;
-        digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-    }
-
     /// Says that no broker can be reached, once, and why: the cause may come before or after that news.
     fn tell_away(&self, brokers: &str) {
         let cause = lock(&self.trouble).clone();
@@ -123,12 +114,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The context of a consumer.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Context {
     pub(super) client: KafkaClient,
     pub(super) noted: Arc<Noted>,
     /// Whether it needs the group. Others look for the coordinator all the same, and do without.
     pub(super) member: bool,
+    /// The text of the last end of a partition that this client has reached.
+    end: Mutex<String>,
+}
+
+impl Context {
+    pub(super) fn new(client: KafkaClient, noted: Arc<Noted>, member: bool) -> Self {
+        Self { client, noted, member, end: Mutex::default() }
+    }
+
+    /// The offset of the end that was reached last: librdkafka tells it in the text of its event alone.
+    pub(super) fn end_offset(&self) -> Option<u64> {
+        let text = lock(&self.end);
+        let digits = text.split_once("at offset ")?.1;
+        digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    }
 }
 
 impl ClientContext for Context {
@@ -146,7 +152,7 @@ impl ClientContext for Context {
         let code = client::meaning(code, reason);
         let brokers = self.client.brokers.shown();
         match code {
-            RDKafkaErrorCode::PartitionEOF => reason.clone_into(&mut lock(&self.noted.end)),
+            RDKafkaErrorCode::PartitionEOF => reason.clone_into(&mut lock(&self.end)),
             RDKafkaErrorCode::AllBrokersDown => {
                 self.noted.away.store(true, Ordering::Relaxed);
                 self.noted.tell_away(brokers);
@@ -248,13 +254,17 @@ fn listed(list: &TopicPartitionList) -> Vec<TopicPartition> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::config::Text;
 
     #[test]
     fn the_end_of_a_partition_is_read_from_the_text_of_its_event() {
-        let noted = Noted::default();
-        assert_eq!(noted.end_offset(), None);
-        *lock(&noted.end) = "Fetch from broker 1 reached end of partition at offset 42 (HighwaterMark 43)".into();
-        assert_eq!(noted.end_offset(), Some(42));
+        let client = KafkaClient { brokers: Text::plain("a:9092"), tls: None, sasl: None, properties: BTreeMap::new() };
+        let context = Context::new(client, Arc::default(), false);
+        assert_eq!(context.end_offset(), None);
+        *lock(&context.end) = "Fetch from broker 1 reached end of partition at offset 42 (HighwaterMark 43)".into();
+        assert_eq!(context.end_offset(), Some(42));
     }
 }

@@ -1,19 +1,28 @@
 //! How far the topics of a pipeline reach, and whether anybody reads them in its group: for those that are no members.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 
 use super::KafkaSource;
+use super::client::remedy;
 use super::context::{Context, Noted};
+use super::metadata;
+use super::prove::{answered, code};
 use crate::source::topics::Topics;
 use crate::source::{TopicFacts, TopicPartition};
 
 /// How long the brokers may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a topic may have no answer: a broker that comes up, or a partition that gets another leader, takes seconds.
+const COMES_UP: Duration = Duration::from_secs(30);
+/// How soon it is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// A client that asks about the topics and the group of one pipeline.
 pub struct Extent {
@@ -21,6 +30,8 @@ pub struct Extent {
     topics: Topics,
     consumer: BaseConsumer<Context>,
     noted: Arc<Noted>,
+    /// The topics that were found before, with their partitions: they are there, whatever a broker says.
+    found: Mutex<BTreeMap<String, u32>>,
 }
 
 /// The topics that are there, and where each of their partitions ends.
@@ -41,31 +52,87 @@ impl KafkaSource {
         let noted = Arc::new(Noted::default());
         let consumer = self.create(&self.consumer(), &noted, false)?;
         let topics = Topics::new(&self.topics).map_err(|cause| anyhow!("`topics`: {cause}"))?;
-        Ok(Extent { source: self, topics, consumer, noted })
+        Ok(Extent { source: self, topics, consumer, noted, found: Mutex::default() })
     }
 }
 
 impl Extent {
-    /// Where the topics end now.
+    /// The client that asks.
+    pub(super) fn client(&self) -> &BaseConsumer<Context> {
+        &self.consumer
+    }
+
+    /// Where the topics end now. A topic that gives no answer is asked for again, for a while.
     ///
     /// # Errors
     /// When the brokers do not answer, or refuse this client.
     pub fn ends(&self) -> anyhow::Result<Ends> {
-        let mut found = Ends::default();
-        for topic in self.source.there(&self.consumer, &self.noted, &self.topics)? {
-            let metadata = self.consumer.fetch_metadata(Some(&topic), PATIENCE);
-            let metadata = metadata.with_context(|| format!("cannot ask how many partitions {topic} has"))?;
-            let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-            let partitions = u32::try_from(partitions)?;
-            let name: Arc<str> = topic.as_str().into();
-            for partition in 0..partitions {
-                let ends = self.consumer.fetch_watermarks(&topic, i32::try_from(partition)?, PATIENCE);
-                let (_, end) = ends.with_context(|| format!("cannot ask where {topic}-{partition} ends"))?;
-                found.ends.insert(TopicPartition { topic: name.clone(), partition }, u64::try_from(end)?);
+        let until = Instant::now() + COMES_UP;
+        let mut missing = 0;
+        loop {
+            let failure = match self.look(missing >= metadata::CONFIRMED)? {
+                Ok(found) => return Ok(found),
+                Err(failure) => failure,
+            };
+            let code = code(&failure);
+            if Instant::now() >= until || code.and_then(remedy).is_some() {
+                return Err(failure);
             }
-            found.topics.insert(topic, TopicFacts { partitions, id: None });
+            missing = if metadata::is_unknown(code) { missing + 1 } else { 0 };
+            thread::sleep(ASK_AGAIN);
         }
-        Ok(found)
+    }
+
+    /// Asks once: the inner error is of a topic that gives no answer now. `without` those that are not there.
+    fn look(&self, without: bool) -> anyhow::Result<anyhow::Result<Ends>> {
+        let names = if self.topics.has_patterns() {
+            self.source.there(&self.consumer, &self.noted, &self.topics)?
+        } else {
+            // Also says how the brokers are reached, if they are not.
+            self.source.there(&self.consumer, &self.noted, &self.topics)?;
+            self.topics.written().to_vec()
+        };
+        let mut known = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = Ends::default();
+        let names: BTreeSet<_> = names.into_iter().chain(known.keys().cloned()).collect();
+        for topic in names {
+            match self.ends_of(&topic, known.get(&topic).copied()) {
+                Ok((facts, ends)) => {
+                    found.ends.extend(ends);
+                    found.topics.insert(topic, facts);
+                }
+                Err(failure) => {
+                    let is_missing = metadata::is_unknown(code(&failure)) && !known.contains_key(&topic);
+                    if !(without && is_missing) {
+                        return Ok(Err(failure));
+                    }
+                }
+            }
+        }
+        if found.topics.is_empty() && !without {
+            return Ok(Err(anyhow::Error::new(RDKafkaErrorCode::UnknownTopicOrPartition)
+                .context("cannot find the pipeline's topics")));
+        }
+        known.extend(found.topics.iter().map(|(topic, facts)| (topic.clone(), facts.partitions)));
+        Ok(Ok(found))
+    }
+
+    /// Where a topic ends, which had at least so many partitions before.
+    fn ends_of(&self, topic: &str, before: Option<u32>) -> anyhow::Result<(TopicFacts, Vec<(TopicPartition, u64)>)> {
+        let what = || format!("cannot ask how many partitions {topic} has");
+        let metadata = answered(self.consumer.fetch_metadata(Some(topic), PATIENCE), what)?;
+        let partitions = answered(metadata::partitions(&metadata, topic), what)?;
+        let partitions = u32::try_from(partitions.len())?;
+        if before.is_some_and(|before| partitions < before) {
+            bail!("{topic} has {partitions} partitions, and had more");
+        }
+        let mut ends = Vec::new();
+        for partition in 0..partitions {
+            let found = self.consumer.fetch_watermarks(topic, i32::try_from(partition)?, PATIENCE);
+            let (_, end) = answered(found, || format!("cannot ask where {topic}-{partition} ends"))?;
+            ends.push((TopicPartition { topic: topic.into(), partition }, u64::try_from(end)?));
+        }
+        Ok((TopicFacts { partitions, id: None }, ends))
     }
 
     /// How many processes read as members of the pipeline's group.

@@ -1,11 +1,15 @@
 //! Fetches partitions from given offsets on. The client that fetches is no member of the group, so that starting,
 //! setting back and stopping a partition disturb neither the membership nor another partition; and each partition has
 //! a queue of its own there, so that one whose lane is full holds up no other.
+//!
+//! Each queue holds what was fetched ahead. The client takes the size of its queues when it is made, so that another one
+//! takes its place when the partitions become many more, or many fewer: all queues together stay within [`AHEAD`].
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
@@ -19,9 +23,37 @@ use super::context::Context;
 use crate::source::queue::Bell;
 use crate::source::{Bounds, Claim, Header, Record, TopicPartition};
 
+/// How much the queues of all partitions may hold together. A fetch that is under way brings as much again.
+const AHEAD: usize = 64 << 20;
+/// What the queue of a partition holds at the most, which is a few requests, and at the least.
+const SHARES: std::ops::RangeInclusive<usize> = (16 << 10)..=(2 << 20);
+
+/// A client of a source as others share it: another one may take its place.
+#[derive(Clone)]
+pub(super) struct Client(Arc<Mutex<Arc<BaseConsumer<Context>>>>);
+
+impl Client {
+    /// The client that serves now.
+    pub(super) fn get(&self) -> Arc<BaseConsumer<Context>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace(&self, by: Arc<BaseConsumer<Context>>) -> Arc<BaseConsumer<Context>> {
+        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), by)
+    }
+}
+
+/// How many bytes the queue of each of so many partitions may hold.
+pub(super) fn share(partitions: usize) -> usize {
+    (AHEAD / partitions.next_power_of_two()).clamp(*SHARES.start(), *SHARES.end())
+}
+
 /// The client that fetches, and the partitions it fetches.
 pub(super) struct Fetcher {
     consumer: Arc<BaseConsumer<Context>>,
+    shared: Client,
+    /// What the queue of a partition may hold.
+    share: usize,
     bell: Arc<Bell>,
     /// Every partition that was ever fetched: dropping a queue would leave its partition without one.
     feeds: HashMap<TopicPartition, Feed>,
@@ -49,13 +81,37 @@ pub(super) struct Fetched {
 }
 
 impl Fetcher {
-    pub(super) fn new(consumer: BaseConsumer<Context>, bell: Arc<Bell>) -> Self {
-        Self { consumer: Arc::new(consumer), bell, feeds: HashMap::new() }
+    /// `consumer` was made for queues of this share.
+    pub(super) fn new(consumer: BaseConsumer<Context>, share: usize, bell: Arc<Bell>) -> Self {
+        let consumer = Arc::new(consumer);
+        let shared = Client(Arc::new(Mutex::new(consumer.clone())));
+        Self { consumer, shared, share, bell, feeds: HashMap::new() }
     }
 
     /// The client, for questions that belong to no partition's queue.
-    pub(super) fn client(&self) -> Arc<BaseConsumer<Context>> {
-        self.consumer.clone()
+    pub(super) fn client(&self) -> Client {
+        self.shared.clone()
+    }
+
+    /// Has the queues of so many partitions hold no more than they may together. `make` makes a client for a share.
+    pub(super) fn fetch_for(
+        &mut self,
+        partitions: usize,
+        make: impl FnOnce(usize) -> anyhow::Result<BaseConsumer<Context>>,
+    ) -> anyhow::Result<()> {
+        let share = share(partitions);
+        // Larger ones are worth another client when they are much larger.
+        if share >= self.share && share < self.share * 4 {
+            return Ok(());
+        }
+        self.share = share;
+        let consumer = Arc::new(make(share)?);
+        let running: Vec<_> =
+            self.feeds.drain().filter_map(|(partition, feed)| Some((partition, feed.running?))).collect();
+        let before = (self.shared.replace(consumer.clone()), std::mem::replace(&mut self.consumer, consumer));
+        // A client takes a moment to end.
+        thread::Builder::new().name("tidegate-close".into()).spawn(move || drop(before))?;
+        running.into_iter().try_for_each(|(partition, (next, claim))| self.begin(&partition, next, claim))
     }
 
     /// Fetches a partition from this offset on, under this claim. Whatever was fetched before is never given any more.
@@ -146,7 +202,7 @@ impl Fetcher {
                     }
                 }
                 Err(KafkaError::PartitionEOF(_)) => {
-                    if let Some(end) = self.consumer.context().noted.end_offset().filter(|end| *end > *next) {
+                    if let Some(end) = self.consumer.context().end_offset().filter(|end| *end > *next) {
                         *next = end;
                         fetched.reached = Some((end, *claim));
                     }
@@ -215,4 +271,19 @@ pub(super) fn record(
         value: message.payload().map(<[u8]>::to_vec),
         claim,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queues_of_any_number_of_partitions_stay_within_their_bound() {
+        assert_eq!([0, 1, 32].map(share), [2 << 20; 3]);
+        for partitions in [33, 100, 1_000, 4_096] {
+            let together = share(partitions) * partitions;
+            assert!(together <= AHEAD && together >= AHEAD / 2, "{partitions}: {together}");
+        }
+        assert_eq!(share(1_000_000), 16 << 10);
+    }
 }

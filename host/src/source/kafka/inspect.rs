@@ -7,10 +7,12 @@ use anyhow::{Context as _, anyhow};
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::metadata::MetadataTopic;
 
 use super::KafkaSource;
 use super::client::client_config;
 use super::context::{Context, Noted, hear};
+use super::metadata;
 use crate::inspection::Inspection;
 use crate::source::topics::Topics;
 
@@ -58,8 +60,12 @@ impl KafkaSource {
                 anyhow!("Kafka ({brokers}) does not answer: {error}; is it running, and reachable from here{tls}?")
             })
         })?;
-        let names = metadata.topics().iter().map(|topic| topic.name());
-        Ok(names.filter(|name| topics.contains(name)).map(str::to_owned).collect())
+        // One that brokers cannot tell more of now is there.
+        let is_there = |topic: &&MetadataTopic| {
+            metadata::of(topic).map_or_else(|error| !metadata::is_unknown(error.rdkafka_error_code()), |_| true)
+        };
+        let named = metadata.topics().iter().filter(|topic| topics.contains(topic.name()));
+        Ok(named.filter(is_there).map(|topic| topic.name().to_owned()).collect())
     }
 
     /// Which topics do not keep what a store that begins afresh would need.

@@ -12,11 +12,14 @@ mod context;
 mod ends;
 mod extent;
 mod fetch;
+mod follow;
 mod inspect;
+pub(crate) mod metadata;
 mod prove;
 mod read;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -33,8 +36,11 @@ use super::status::Status;
 use super::{Control, Counted, LaneQueue};
 use crate::config::{self, Assignment};
 
+/// What a request brings of a partition at the most, unless one record is larger: librdkafka's own default.
+const FETCH: usize = 1 << 20;
+
 /// What a pipeline reads from a cluster.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct KafkaSource {
     config: config::KafkaSource,
     group: String,
@@ -95,13 +101,19 @@ impl KafkaSource {
     }
 
     /// The client that fetches. It names the group too, since librdkafka asks for one, and never joins it.
-    fn fetcher(&self, noted: &Arc<Noted>) -> anyhow::Result<BaseConsumer<Context>> {
+    /// `share` is how many bytes it may hold of each partition.
+    fn fetcher(&self, noted: &Arc<Noted>, share: usize) -> anyhow::Result<BaseConsumer<Context>> {
         let mut config = self.consumer();
         config.set("enable.partition.eof", "true");
         // One request is under way to a broker at a time, and a partition that begins waits for it to come back.
         self.default(&mut config, "fetch.wait.max.ms", "100");
-        // Each partition has a buffer of its own; it is a few requests deep, and refilled without a pause.
-        self.default(&mut config, "queued.max.messages.kbytes", "2048");
+        // Each partition has a buffer of its own, which is refilled without a pause. Small messages take some hundreds of
+        // bytes more than they count there.
+        self.default(&mut config, "queued.max.messages.kbytes", &(share >> 10).to_string());
+        self.default(&mut config, "queued.min.messages", &(share / 256).to_string());
+        if !self.config.client.properties.contains_key("max.partition.fetch.bytes") {
+            self.default(&mut config, "fetch.message.max.bytes", &share.min(FETCH).to_string());
+        }
         self.default(&mut config, "fetch.queue.backoff.ms", "5");
         self.create(&config, noted, false)
     }
@@ -128,7 +140,7 @@ impl KafkaSource {
 
     fn create(&self, config: &ClientConfig, noted: &Arc<Noted>, member: bool) -> anyhow::Result<BaseConsumer<Context>> {
         check_token(&self.config.client)?;
-        let context = Context { client: self.config.client.clone(), noted: noted.clone(), member };
+        let context = Context::new(self.config.client.clone(), noted.clone(), member);
         config.create_with_context(context).map_err(|error| refused(&self.config.client, &error))
     }
 }

@@ -1,9 +1,14 @@
 //! Proves that this process is still a member of its group before a partition is claimed, and looks up what a lane
-//! has to know of the partition. It asks the broker, and so it runs on a thread of its own: whatever waits here, the
+//! has to know of the partition. It asks the broker, and so it runs on threads of its own: whatever waits here, the
 //! other partitions go on.
+//!
+//! There are two such threads. A broker that does not answer is waited for with little patience by the first, and what
+//! failed there is asked again by the second: so a partition whose broker is ill holds up no healthy one.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -12,23 +17,37 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::{Context, Noted};
 use super::fetch::number;
+use super::metadata;
 use crate::config::KafkaClient;
 use crate::source::queue::Bell;
 use crate::source::{Assigned, Committed, Counted, TopicFacts, TopicPartition};
 
+/// How long one question to the broker may take while others wait that may be answered at once.
+const SHORT: Duration = Duration::from_secs(2);
 /// How long one question to the broker may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is tried whether a broker that was away is there again.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// A partition to prove, the number of its assignment, so that an answer that comes too late is known, and what the
-/// commit counts.
-pub(super) type Question = (TopicPartition, u64, Option<Counted>);
+/// A partition to prove.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) partition: TopicPartition,
+    /// The number of its assignment, so that an answer that comes too late is known.
+    pub(super) number: u64,
+    /// The number of its assignment as it is now, so that nobody is asked about one that is no more.
+    pub(super) current: Arc<AtomicU64>,
+    /// What the commit counts.
+    pub(super) counted: Option<Counted>,
+    /// The commit of the partition where this process has the newest in hand, which the group may not have yet.
+    pub(super) newest: Option<Committed>,
+}
 
 /// What is known of the partition, or why nothing is.
 pub(super) type Answer = (TopicPartition, u64, anyhow::Result<Assigned>);
 
-/// The thread that proves.
+/// What proves.
+#[derive(Clone)]
 pub(super) struct Prover {
     pub(super) member: Arc<BaseConsumer<Context>>,
     pub(super) client: KafkaClient,
@@ -37,17 +56,56 @@ pub(super) struct Prover {
     pub(super) count: fn(&str, Counted) -> String,
 }
 
+/// The threads that prove.
+pub(super) struct Provers {
+    first: Sender<Question>,
+    second: Sender<Question>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Provers {
+    /// Starts them. What they find out comes by `answers`.
+    pub(super) fn start(prover: &Prover, answers: &Sender<Answer>) -> std::io::Result<Self> {
+        let mut threads = Vec::new();
+        let mut start = |name: &str, patience| {
+            let (questions, asked) = mpsc::channel();
+            let (prover, answers, span) = (prover.clone(), answers.clone(), tracing::Span::current());
+            let prove = move || span.in_scope(|| prover.run(patience, &asked, &answers));
+            threads.push(thread::Builder::new().name(name.into()).spawn(prove)?);
+            std::io::Result::Ok(questions)
+        };
+        let first = start("tidegate-prove", SHORT)?;
+        let second = start("tidegate-prove-again", PATIENCE)?;
+        Ok(Self { first, second, threads })
+    }
+
+    /// Has a partition proved; one that failed before holds up no other.
+    pub(super) fn ask(&self, question: Question, failed_before: bool) {
+        let to = if failed_before { &self.second } else { &self.first };
+        // The threads live as long as these senders.
+        let _ = to.send(question);
+    }
+
+    /// Waits until both have ended.
+    pub(super) fn end(self) {
+        let Self { first, second, threads } = self;
+        drop((first, second));
+        threads.into_iter().for_each(|thread| drop(thread.join()));
+    }
+}
+
 impl Prover {
     /// Answers questions until nobody asks any more.
-    pub(super) fn run(self, questions: &Receiver<Question>, answers: &Sender<Answer>) {
+    fn run(self, patience: Duration, questions: &Receiver<Question>, answers: &Sender<Answer>) {
         loop {
             match questions.recv_timeout(PROBE) {
-                Ok((partition, number, counted)) => {
-                    let proved = self.prove(&partition, counted);
+                Ok(question) if !question.is_current() => {}
+                Ok(question) => {
+                    let proved = self.prove(&question, patience);
                     if proved.is_ok() {
                         self.noted.answered(&self.client);
                     }
-                    let _ = answers.send((partition, number, proved));
+                    let _ = answers.send((question.partition, question.number, proved));
                     self.bell.ring();
                 }
                 Err(RecvTimeoutError::Timeout) => self.probe(),
@@ -62,34 +120,51 @@ impl Prover {
         }
     }
 
-    fn prove(&self, partition: &TopicPartition, counted: Option<Counted>) -> anyhow::Result<Assigned> {
-        let watermarks = self.member.fetch_watermarks(&partition.topic, number(partition)?, PATIENCE);
+    fn prove(&self, question: &Question, patience: Duration) -> anyhow::Result<Assigned> {
+        let Question { partition, counted, newest, .. } = question;
+        let partitions = self.partitions(partition, patience)?;
+        let watermarks = self.member.fetch_watermarks(&partition.topic, number(partition)?, patience);
         let (start, end) = answered(watermarks, || format!("cannot ask where {partition} begins and ends"))?;
-        let metadata = self.member.fetch_metadata(Some(&partition.topic), PATIENCE);
-        let metadata = answered(metadata, || format!("cannot ask how many partitions {} has", partition.topic))?;
-        let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-        let before = self.committed(partition)?;
-        let (offset, mut kept) = before.unwrap_or((start, String::new()));
+        let (offset, mut kept) = match newest {
+            Some(newest) => (i64::try_from(newest.offset)?, newest.metadata.clone()),
+            None => self.committed(partition, patience)?.unwrap_or((start, String::new())),
+        };
         if let Some(counted) = counted.filter(|_| offset < end) {
             kept = (self.count)(&kept, counted);
+        }
+        if !question.is_current() {
+            anyhow::bail!("{partition} was assigned otherwise in the meantime");
         }
         self.commit(partition, offset, &kept)?;
         Ok(Assigned {
             partition: partition.clone(),
             log_start: u64::try_from(start)?,
             log_end: Some(u64::try_from(end)?),
-            topic: Some(TopicFacts { partitions: u32::try_from(partitions)?, id: None }),
+            topic: Some(TopicFacts { partitions, id: None }),
             committed: (!kept.is_empty())
                 .then(|| u64::try_from(offset).map(|offset| Committed { offset, metadata: kept }))
                 .transpose()?,
         })
     }
 
+    /// How many partitions the topic has. That this one has no leader is found here at once; the question where it ends
+    /// would wait for one.
+    fn partitions(&self, partition: &TopicPartition, patience: Duration) -> anyhow::Result<u32> {
+        let what = || format!("cannot ask for {partition} and its topic");
+        let metadata = answered(self.member.fetch_metadata(Some(&partition.topic), patience), what)?;
+        let partitions = answered(metadata::partitions(&metadata, &partition.topic), what)?;
+        let number = number(partition)?;
+        if partitions.iter().any(|one| one.id() == number && one.leader() < 0) {
+            return Err(anyhow::Error::new(RDKafkaErrorCode::LeaderNotAvailable).context(what()));
+        }
+        Ok(u32::try_from(partitions.len())?)
+    }
+
     /// The group's last commit of a partition.
-    fn committed(&self, partition: &TopicPartition) -> anyhow::Result<Option<(i64, String)>> {
+    fn committed(&self, partition: &TopicPartition, patience: Duration) -> anyhow::Result<Option<(i64, String)>> {
         let mut list = TopicPartitionList::new();
         list.add_partition(&partition.topic, number(partition)?);
-        let list = self.member.committed_offsets(list, PATIENCE);
+        let list = self.member.committed_offsets(list, patience);
         let list = answered(list, || format!("cannot ask for the group's commit of {partition}"))?;
         let Some(element) = list.elements().into_iter().next() else { return Ok(None) };
         answered(element.error(), || format!("cannot read the group's commit of {partition}"))?;
@@ -107,6 +182,13 @@ impl Prover {
         element.set_metadata(metadata);
         let committed = self.member.commit(&list, CommitMode::Sync);
         answered(committed, || format!("the group does not take this process as the owner of {partition}"))
+    }
+}
+
+impl Question {
+    /// Whether the partition is still assigned as it was when this was asked.
+    fn is_current(&self) -> bool {
+        self.current.load(Ordering::Acquire) == self.number
     }
 }
 

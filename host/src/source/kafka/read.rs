@@ -14,6 +14,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::client::{check_token, client_config, refused, remedy};
 use super::context::{Context, Noted, hear};
 use super::fetch::record;
+use super::metadata;
 use crate::config::KafkaClient;
 use crate::source::{Claim, Record, TopicPartition};
 
@@ -82,7 +83,7 @@ fn consumer(client: &KafkaClient, noted: &Arc<Noted>) -> anyhow::Result<BaseCons
     config.set("auto.offset.reset", "error");
     config.set("enable.partition.eof", "true");
     config.set("isolation.level", "read_committed");
-    let context = Context { client: client.clone(), noted: noted.clone(), member: false };
+    let context = Context::new(client.clone(), noted.clone(), false);
     config.create_with_context(context).map_err(|error| refused(client, &error))
 }
 
@@ -103,10 +104,10 @@ fn assign(
     let _ = consumer.poll(Duration::ZERO);
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).map_err(place)?;
     let (mut list, mut ends) = (TopicPartitionList::new(), HashMap::new());
-    let partitions: Vec<_> = metadata.topics().iter().flat_map(|topic| topic.partitions()).collect();
-    if partitions.is_empty() {
-        bail!("there is no topic {topic:?}: create it, or correct its name");
-    }
+    let partitions = metadata::partitions(&metadata, topic).map_err(|error| {
+        let is_unknown = metadata::is_unknown(error.rdkafka_error_code());
+        if is_unknown { anyhow!("there is no topic {topic:?}: create it, or correct its name") } else { place(error) }
+    })?;
     for partition in partitions {
         let (start, end) = consumer.fetch_watermarks(topic, partition.id(), PATIENCE).map_err(place)?;
         let from = u32::try_from(partition.id()).ok().and_then(|number| from.get(&number));

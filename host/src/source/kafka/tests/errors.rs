@@ -18,17 +18,17 @@ use super::{KafkaSource, of};
 use crate::config::{Assignment, Text};
 use crate::source::{Assigned, Control, Item, TopicPartition};
 
-const TOPIC: &str = "t";
+pub(super) const TOPIC: &str = "t";
 const GROUP: &str = "g";
 
 /// The connection ends, and the request is not answered.
 const HANGS_UP: Answer = RD_KAFKA_RESP_ERR__TRANSPORT;
 
 /// Two brokers, and a topic of one partition that the first one leads.
-struct Brokers(MockCluster<'static, DefaultProducerContext>);
+pub(super) struct Brokers(pub(super) MockCluster<'static, DefaultProducerContext>);
 
 impl Brokers {
-    fn play() -> Self {
+    pub(super) fn play() -> Self {
         let cluster = MockCluster::new(2).unwrap();
         cluster.create_topic(TOPIC, 1, 2).unwrap();
         cluster.partition_leader(TOPIC, 0, Some(1)).unwrap();
@@ -41,12 +41,12 @@ impl Brokers {
         self.0.request_errors(request, answers);
     }
 
-    fn source(&self) -> KafkaSource {
+    pub(super) fn source(&self) -> KafkaSource {
         of(reached_at(self.0.bootstrap_servers()), GROUP, &[TOPIC], Assignment::Eager)
     }
 
     /// A source that has taken the first hundred records.
-    fn serve_a_hundred(&self) -> (Host, TopicPartition) {
+    pub(super) fn serve_a_hundred(&self) -> (Host, TopicPartition) {
         self.produce(0..100);
         let host = Host::start(self.source(), 1);
         let partition = host.assigned(0).partition;
@@ -55,7 +55,7 @@ impl Brokers {
         (host, partition)
     }
 
-    fn produce(&self, offsets: std::ops::Range<u32>) {
+    pub(super) fn produce(&self, offsets: std::ops::Range<u32>) {
         let producer: BaseProducer =
             ClientConfig::new().set("bootstrap.servers", self.0.bootstrap_servers()).create().unwrap();
         for offset in offsets {
@@ -76,7 +76,7 @@ fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, run: impl Fn(T) + Sync) 
 }
 
 /// Takes the records of these offsets: each once, in order.
-fn takes(host: &Host, offsets: std::ops::Range<u64>) {
+pub(super) fn takes(host: &Host, offsets: std::ops::Range<u64>) {
     let taken = host.records(0, usize::try_from(offsets.end - offsets.start).unwrap());
     let taken: Vec<_> = taken.iter().map(|record| (record.offset, record.value.clone().unwrap())).collect();
     let expected: Vec<_> = offsets.map(|offset| (offset, offset.to_string().into_bytes())).collect();
@@ -84,7 +84,7 @@ fn takes(host: &Host, offsets: std::ops::Range<u64>) {
 }
 
 /// Plays the lane until the partition is assigned anew, as the group does it: revoked, released, assigned.
-fn is_given_anew(host: &Host, partition: &TopicPartition) -> Assigned {
+pub(super) fn is_given_anew(host: &Host, partition: &TopicPartition) -> Assigned {
     let mut revoked = false;
     loop {
         match host.next(0) {
@@ -104,7 +104,7 @@ fn is_given_anew(host: &Host, partition: &TopicPartition) -> Assigned {
 }
 
 /// Commits, and waits until a new member would be told so.
-fn commits(brokers: &Brokers, host: &Host, partition: &TopicPartition, offset: u64, metadata: &str) {
+pub(super) fn commits(brokers: &Brokers, host: &Host, partition: &TopicPartition, offset: u64, metadata: &str) {
     let durable = Control::Durable { partition: partition.clone(), offset, metadata: metadata.into() };
     host.control.send(durable).unwrap();
     let until = std::time::Instant::now() + PATIENCE;

@@ -7,6 +7,9 @@ mod errors;
 mod fetch;
 mod group;
 mod host;
+mod memory;
+mod metadata;
+mod tenure;
 mod trouble;
 
 use self::cluster::{client, unique};
