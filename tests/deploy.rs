@@ -36,6 +36,7 @@ fn is_taken(configuration: &str) {
                 "warehouse-url" => "postgres://tidegate@postgres/warehouse",
                 "admin-token" => "0123456789abcdef0123456789abcdef",
                 "KAFKA_BROKERS" => "kafka:9092",
+                "INSTANCE" => "one-machine",
                 other => panic!("this test knows nothing of {other}"),
             };
             taken = taken.replace(&format!("${{{kind}:{name}}}"), value);

@@ -51,9 +51,8 @@ settings = { do = "nothing" }
     .replace("EVENTS", &corpus("torture/misc.public.truncated.jsonl").display().to_string())
 }
 
-#[test]
-fn a_pipeline_that_stops_says_so_while_another_goes_on() {
-    let waiting = r#"
+/// A pipeline that waits for its store, and keeps the program running.
+const WAITING: &str = r#"
 [sinks.away.redis]
 url = "redis://127.0.0.1:1"
 [[pipelines]]
@@ -65,7 +64,10 @@ name = "hostile"
 module = "{guests}/hostile.wasm"
 settings = { do = "nothing" }
 "#;
-    let site = Site::new(&(truncated() + waiting));
+
+#[test]
+fn a_pipeline_that_stops_says_so_while_another_goes_on() {
+    let site = Site::new(&(truncated() + WAITING));
     let mut run = site.start(&["run", "tidegate.toml"]);
     let mut said = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
     let told = said.find(|line| line.contains("ERROR")).expect("the run ended without a word");
@@ -180,4 +182,42 @@ fn a_topic_that_no_file_has_is_told() {
     assert!(output.status.success(), "{}", text(&output));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("no file has a record of this topic") && said.contains("dbserver1.public.order"), "{said}");
+}
+
+#[test]
+fn stopped_pipeline_starts_again_in_the_running_program() {
+    let site = Site::new(&(ORDERS.to_owned() + WAITING + "[admin]\nlisten = \"unix:tidegate.sock\"\n"));
+    let lines = orders();
+    let broken: Vec<String> = [&lines[..5], &["no event".to_owned()]].concat();
+    site.write("events.jsonl", broken.join("\n").as_bytes());
+    let mut run = site.start(&["run", "tidegate.toml"]);
+    let mut said = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let told = said.find(|line| line.contains("ERROR")).expect("the run ended without a word");
+    assert!(told.contains("events.jsonl") && told.contains("tidegate pipelines resume"), "{told}");
+    let reading = std::thread::spawn(move || said.collect::<Vec<_>>());
+    let ask = |what: &str| {
+        let output = site.start(&["pipelines", what, "tidegate.toml", "orders"]).wait_with_output().unwrap();
+        (output.status.code(), text(&output))
+    };
+    let refused = ask("pause");
+    assert!(refused.0 == Some(1) && refused.1.contains("has stopped") && refused.1.contains("resume"), "{refused:?}");
+    site.write("events.jsonl", lines.join("\n").as_bytes());
+    let started = ask("resume");
+    assert!(started.0 == Some(0) && !started.1.contains("stopped"), "{started:?}");
+    let list = || text(&site.start(&["pipelines", "list", "tidegate.toml"]).wait_with_output().unwrap());
+    let begun = std::time::Instant::now();
+    while !list().contains("orders ended") {
+        assert!(begun.elapsed().as_secs() < 60 && run.try_wait().unwrap().is_none(), "{}", list());
+    }
+    let refused = ask("resume");
+    assert!(refused.0 == Some(1) && refused.1.contains("has ended"), "{refused:?}");
+    let signalled = std::process::Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap();
+    assert!(signalled.success());
+    // The failure is over.
+    assert_eq!(run.wait().unwrap().code(), Some(0), "{:#?}", reading.join().unwrap());
+    let entries = "SELECT key, value FROM tidegate_cache ORDER BY key";
+    let whole = Site::new(ORDERS);
+    whole.write("events.jsonl", lines.join("\n").as_bytes());
+    whole.run_well();
+    assert_eq!(site.query("store.db", entries), whole.query("store.db", entries));
 }

@@ -197,6 +197,18 @@ fn a_broker_that_is_away_is_waited_for() {
 }
 
 #[test]
+fn null_sink_begins_anew_at_each_start() {
+    let mut case = Orders::on(&Broker::shared());
+    let store = format!("[sinks.cache.sqlite]\npath = \"{}\"", case.store());
+    case.stream.program.change(&store, "[sinks.cache.null]");
+    for _ in 0..2 {
+        assert_eq!(case.stream.running().stop(), [""; 0]);
+        case.stream.produce(&orders());
+    }
+    assert_eq!(case.stream.running().stop(), [""; 0]);
+}
+
+#[test]
 fn a_missing_topic_of_dead_letters_ends_the_start() {
     let (case, letters) = with_dead_letters(&Broker::shared());
     letters.delete();

@@ -3,6 +3,7 @@
 //! stores each row rises from state to state, without a gap that stays, without a step back, and nothing is written
 //! twice.
 
+mod killed;
 mod monitor;
 
 use std::net::SocketAddr;

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::State;
 use crate::pipeline::{Histogram, Observed, ObservedPipeline, ObservedTransform, State as Doing, Tally};
-use crate::source::status::Lag;
+use crate::source::status::{Lag, TopicStatus};
 
 pub(super) async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
     let text = written(&state.observed);
@@ -63,6 +63,7 @@ pub(super) fn written(observed: &Observed) -> String {
         }
     }
     write_transforms(&mut page, pipelines);
+    write_topics(&mut page, pipelines);
     write_partitions(&mut page, pipelines);
     page.0
 }
@@ -109,6 +110,24 @@ fn write_transforms(page: &mut Page, pipelines: &[Arc<ObservedPipeline>]) {
 
 fn labels<'a>(pipeline: &'a ObservedPipeline, transform: &'a ObservedTransform) -> [(&'static str, &'a str); 2] {
     [("pipeline", &pipeline.name), ("transform", &transform.name)]
+}
+
+/// Whether somebody has each partition: what is assigned, summed over the processes, against what there is.
+fn write_topics(page: &mut Page, pipelines: &[Arc<ObservedPipeline>]) {
+    let topics: Vec<_> = pipelines.iter().map(|pipeline| (pipeline, pipeline.source.topics())).collect();
+    let mut write = |name: &str, help: &str, value: fn(&TopicStatus) -> Option<u32>| {
+        page.family(name, "gauge", help);
+        for (pipeline, topics) in &topics {
+            for (topic, status) in topics {
+                if let Some(value) = value(status) {
+                    page.sample(name, &[("pipeline", pipeline.name.as_str()), ("topic", topic)], value);
+                }
+            }
+        }
+    };
+    write("topic_partitions", "Partitions that the topic has.", |status| status.partitions);
+    let help = "Partitions of the topic that the consumer group has assigned to this process.";
+    write("assigned_partitions", help, |status| Some(status.assigned));
 }
 
 fn write_partitions(page: &mut Page, pipelines: &[Arc<ObservedPipeline>]) {

@@ -20,8 +20,9 @@ pub(super) async fn pause(state: Shared<Arc<State>>, name: Path<String>) -> Answ
     set_paused(&state.0, &name.0, true)
 }
 
-/// Has it go on.
+/// Has it go on, or start again where it has stopped.
 pub(super) async fn resume(state: Shared<Arc<State>>, name: Path<String>) -> Answer {
+    find(&state.0, &name.0)?.start_again();
     set_paused(&state.0, &name.0, false)
 }
 
@@ -41,7 +42,16 @@ pub(super) fn unknown() -> Refused {
 }
 
 fn set_paused(state: &State, name: &str, paused: bool) -> Answer {
-    find(state, name)?.pause(paused);
+    let pipeline = find(state, name)?;
+    match pipeline.state() {
+        Doing::Ended => return Err(Refused::conflict("the pipeline has ended", "start the program again")),
+        Doing::Stopped(reason) => {
+            let error = format!("the pipeline has stopped: {}", state.config.redact(&reason));
+            return Err(Refused::conflict(error, "when the cause is gone, `resume` starts it again"));
+        }
+        _ => {}
+    }
+    pipeline.pause(paused);
     show(state, name)
 }
 

@@ -1,4 +1,4 @@
-//! `tidegate pipelines`: what the running program does, and pausing it.
+//! `tidegate pipelines`: what the running program does, pausing it, and starting a pipeline again that has stopped.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ pub(super) enum Command {
     /// until it is resumed, or until the program ends.
     #[command(after_help = super::exit::HELP)]
     Pause(Named),
-    /// Have a pipeline go on that was paused.
+    /// Have a pipeline go on that was paused, or start again that has stopped while others go on.
     #[command(after_help = super::exit::HELP)]
     Resume(Named),
 }

@@ -33,7 +33,7 @@ pub(super) struct Arguments {
 pub(super) fn rewind(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = Config::load(&arguments.config)?;
     let stops = Arc::new(Stops::default());
-    super::signals::listen(stops.clone(), config.engine.shutdown).context("cannot listen for signals")?;
+    super::signals::listen(stops.clone(), config.engine.shutdown, || {}).context("cannot listen for signals")?;
     let dead_letters = arguments.dead_letters.clone().unwrap_or_else(|| {
         let file = format!("rewind-{}-{}.dead-letters.jsonl", arguments.pipeline, std::process::id());
         config.file.with_file_name(file)

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use tidegate::admin;
 use tidegate::config::Config;
-use tidegate::pipeline::{Observed, Pipelines, Stops};
+use tidegate::pipeline::{Observed, Pipelines, Stops, Summary};
 use tidegate::registry::Registry;
 
 use super::exit::{Exit, message};
@@ -34,8 +34,17 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         config = config.into_preview(file, &format!("{run:08x}"));
     }
     let stops = Arc::new(Stops::default());
-    super::signals::listen(stops.clone(), config.engine.shutdown).context("cannot listen for signals")?;
     let observed = Observed::new(&config);
+    let last_words = {
+        let (observed, file) = (observed.clone(), arguments.summary.clone());
+        move || {
+            if let Err(error) = tell(&observed.summary(), file.as_deref()) {
+                tracing::error!("{error:#}");
+            }
+        }
+    };
+    let listening = super::signals::listen(stops.clone(), config.engine.shutdown, last_words);
+    listening.context("cannot listen for signals")?;
     // It answers before the modules are compiled, and until the run has ended.
     let server = admin::start(&config, observed.clone())?;
     // What a store or a module says may quote what came from a reference.
@@ -48,11 +57,20 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let watching = registry.watch()?;
     let outcome = pipelines.run();
     watching.end();
-    if let Some(file) = &arguments.summary {
-        let summary = serde_json::to_vec(&outcome.summary)?;
-        fs::write(file, summary).with_context(|| format!("cannot write the summary to {}", file.display()))?;
+    tell(&outcome.summary, arguments.summary.as_deref())?;
+    for failure in &outcome.failures {
+        writeln!(io::stderr().lock(), "error: {}", config.redact(&message(failure)))?;
     }
-    for pipeline in &outcome.summary.pipelines {
+    Ok(if outcome.failures.is_empty() { Exit::Done } else { Exit::Failed })
+}
+
+/// Says what the run has made durable, also in the file for that.
+fn tell(summary: &Summary, file: Option<&Path>) -> anyhow::Result<()> {
+    if let Some(file) = file {
+        let text = serde_json::to_vec(summary)?;
+        fs::write(file, text).with_context(|| format!("cannot write the summary to {}", file.display()))?;
+    }
+    for pipeline in &summary.pipelines {
         tracing::info!(
             pipeline = pipeline.name,
             events = pipeline.events.values().sum::<u64>(),
@@ -61,8 +79,5 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             "ended"
         );
     }
-    for failure in &outcome.failures {
-        writeln!(io::stderr().lock(), "error: {}", config.redact(&message(failure)))?;
-    }
-    Ok(if outcome.failures.is_empty() { Exit::Done } else { Exit::Failed })
+    Ok(())
 }

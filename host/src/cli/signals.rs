@@ -1,10 +1,13 @@
 //! SIGINT and SIGTERM: the first asks the pipelines to finish what is in flight, for which they have so long; the second
 //! ends the program at once.
+//!
+//! One that comes with the first is no second one: `timeout` sends its signal to the program and to its process group, of
+//! which the program is a part, so that it comes twice within a moment.
 
 use std::io;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidegate::pipeline::Stops;
 use tokio::runtime::Builder;
@@ -12,11 +15,19 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::Exit;
 
-/// Listens from now on, on a thread of its own, until the program ends.
+/// Within this time after the first signal another one is the same wish.
+const SAME: Duration = Duration::from_secs(1);
+
+/// Listens from now on, on a thread of its own, until the program ends. `last_words` is what is still to be said where the
+/// program ends without waiting for its pipelines.
 ///
 /// # Errors
 /// When the system refuses the handlers.
-pub(super) fn listen(stops: Arc<Stops>, deadline: Duration) -> io::Result<()> {
+pub(super) fn listen(
+    stops: Arc<Stops>,
+    deadline: Duration,
+    last_words: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (mut interrupt, mut terminate) = {
         let _inside = runtime.enter();
@@ -35,17 +46,31 @@ pub(super) fn listen(stops: Arc<Stops>, deadline: Duration) -> io::Result<()> {
                 "stopping: what is in flight is finished within {deadline:?}; a second signal ends the program at once"
             );
             stops.set();
+            let first = Instant::now();
+            let second = async {
+                signalled().await;
+                while first.elapsed() < SAME {
+                    signalled().await;
+                }
+            };
             // Either way what is being written is rolled back by its store; the next start goes on from there.
-            match tokio::time::timeout(deadline, signalled()).await {
-                Ok(()) => std::process::exit(1),
+            let exit = match tokio::time::timeout(deadline, second).await {
+                Ok(()) => {
+                    tracing::warn!(
+                        "a second signal: ending at once with what is durable; the next start goes on from there"
+                    );
+                    Exit::Failed
+                }
                 Err(_) => {
                     tracing::error!(
                         "what is in flight was not finished within {deadline:?}: ending with what is durable; the next \
                          start goes on from there"
                     );
-                    std::process::exit(Exit::Late.code());
+                    Exit::Late
                 }
-            }
+            };
+            last_words();
+            std::process::exit(exit.code());
         });
     })?;
     Ok(())

@@ -41,6 +41,11 @@ impl Breaker {
         Self { bounds, window: (WINDOW / lanes).max(1), state: Mutex::default() }
     }
 
+    /// Counts from zero again.
+    pub(super) fn begin_again(&self) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::default();
+    }
+
     /// Why a batch must not be filed: with these of its `events` rejected, by their places, too much is.
     pub(super) fn trips(&self, events: usize, rejected: &HashSet<usize>) -> Option<String> {
         if rejected.is_empty() {

@@ -5,6 +5,7 @@
 //! fate; the pipelines of a configuration do not wait for each other, so what needs a store or a cluster is part of its
 //! run.
 
+mod again;
 mod breaker;
 mod claim;
 mod commit;
@@ -141,22 +142,11 @@ impl<'a> Pipelines<'a> {
         let Self { config, stops, .. } = *self;
         let prepared = std::mem::take(&mut self.prepared);
         let mut outcome = Outcome { summary: Summary::default(), failures: Vec::new() };
-        let others = AtomicUsize::new(prepared.len());
-        let run_one = |pipeline: Pipeline| {
-            let observed = pipeline.stores.observed.clone();
-            let (summary, failure) = pipeline.run();
-            observed.ends(failure.as_ref().map(|failure| config.redact(&format!("{failure:#}"))));
-            // The outcome may be days away, as long as the others go on.
-            if others.fetch_sub(1, Ordering::Relaxed) > 1
-                && !stops.are_set()
-                && let Some(failure) = &failure
-            {
-                tracing::error!("{}; the other pipelines go on", config.redact(&format!("{failure:#}")));
-            }
-            (summary, failure)
-        };
+        let running = AtomicUsize::new(prepared.len());
+        let run_one = |pipeline: Pipeline, of: &'a config::Pipeline| again::run(pipeline, of, config, stops, &running);
         thread::scope(|scope| {
-            let running: Vec<_> = prepared.into_iter().map(|pipeline| scope.spawn(|| run_one(pipeline))).collect();
+            let both = prepared.into_iter().zip(&config.pipelines);
+            let running: Vec<_> = both.map(|(pipeline, of)| scope.spawn(|| run_one(pipeline, of))).collect();
             for pipeline in running {
                 match pipeline.join() {
                     Ok((summary, failure)) => {
@@ -230,22 +220,7 @@ impl Pipeline {
             beginning_afresh: tokio::sync::Mutex::default(),
             entering_topics: tokio::sync::Mutex::default(),
         });
-        let batch = Bounds { records: pipeline.batch.max_events, bytes: pipeline.batch.max_bytes };
-        let (to_source, control) = mpsc::channel();
-        let lanes = (0..pipeline.lanes)
-            .map(|_| {
-                let stage = Stage::new(pipeline, observed.clone(), slot.clone())?;
-                Ok(Lane {
-                    queue: Arc::new(LaneQueue::new(batch)),
-                    control: to_source.clone(),
-                    prepare: Box::new(stage),
-                    serving: slot.serving(),
-                    stores: stores.clone(),
-                    runtime: shared.runtime.clone(),
-                    batch,
-                })
-            })
-            .collect::<anyhow::Result<_>>()?;
+        let (lanes, control) = lanes(pipeline, &stores, &shared.runtime)?;
         let runtime = shared.runtime.clone();
         let exchange = Exchange::new(
             pipeline.clone(),
@@ -261,6 +236,10 @@ impl Pipeline {
     fn make_ready(&self) -> anyhow::Result<()> {
         let commits = self.source_span().in_scope(|| self.source.committed(self.stores.stop.flag()));
         let commits = commits.with_context(|| format!("pipeline `{}`", self.name))?;
+        // What could not be read says nothing: a store that has lost its ledger would pass for a new one.
+        if self.stores.stop.is_set() {
+            return Ok(());
+        }
         let commits: Vec<_> = commits.iter().map(|commit| CommitMetadata::read(commit)).collect();
         self.stores.sinks.iter().try_for_each(|bound| self.runtime.block_on(self.stores.prepare(bound, &commits)))
     }
@@ -276,10 +255,11 @@ impl Pipeline {
         let stop = self.stores.stop.clone();
         let observed = self.stores.observed.clone();
         observed.prepares();
-        if !stop.is_set()
-            && let Err(failure) = self.make_ready()
-        {
-            return (summary, Some(failure));
+        if !stop.is_set() {
+            stop.fail_with(self.make_ready());
+        }
+        if stop.is_set() {
+            return (summary, stop.take_failure());
         }
         self.stores.is_ready.store(true, Ordering::Release);
         let span = self.source_span();
@@ -302,6 +282,30 @@ impl Pipeline {
         });
         (summary, stop.take_failure())
     }
+}
+
+/// The lanes of one run of a pipeline, and what they tell the source.
+fn lanes(
+    pipeline: &config::Pipeline,
+    stores: &Arc<Stores>,
+    runtime: &Handle,
+) -> anyhow::Result<(Vec<Lane>, mpsc::Receiver<crate::source::Control>)> {
+    let batch = Bounds { records: pipeline.batch.max_events, bytes: pipeline.batch.max_bytes };
+    let (to_source, control) = mpsc::channel();
+    let lane = |_| {
+        let stage = Stage::new(pipeline, stores.observed.clone(), stores.slot.clone())?;
+        Ok(Lane {
+            queue: Arc::new(LaneQueue::new(batch)),
+            control: to_source.clone(),
+            prepare: Box::new(stage),
+            serving: stores.slot.serving(),
+            stores: stores.clone(),
+            runtime: runtime.clone(),
+            batch,
+        })
+    };
+    let lanes = (0..pipeline.lanes).map(lane).collect::<anyhow::Result<_>>()?;
+    Ok((lanes, control))
 }
 
 /// Closes the queues of the lanes.

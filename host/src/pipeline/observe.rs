@@ -4,19 +4,22 @@
 //! It is made before the run and outlives it, so that probes answer while modules are being compiled. Lanes and sinks
 //! raise counters; whoever reads them takes no lock that a batch waits for.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::count::{Histogram, Tally};
-use super::progress::PipelineSummary;
+use super::progress::{PipelineSummary, Summary};
 use super::retry::Waiting;
 use crate::command::{Command, Port};
 use crate::config::{self, Config};
 use crate::contract::Fault;
 use crate::source::status::Status;
 use crate::source::{Fate, LaneQueue, Record, Replay};
+
+/// How often a pipeline that has stopped looks whether the others have ended.
+const LOOK_UP: Duration = Duration::from_millis(200);
 
 /// What records mean, as the counts of a run name it.
 pub(super) const EVENTS: [&str; 11] = [
@@ -51,6 +54,11 @@ impl Observed {
     /// The pipelines, in the order of the configuration.
     pub fn pipelines(&self) -> &[Arc<ObservedPipeline>] {
         &self.pipelines
+    }
+
+    /// What the pipelines have made durable so far.
+    pub fn summary(&self) -> Summary {
+        Summary { pipelines: self.pipelines.iter().map(|pipeline| pipeline.summary()).collect() }
     }
 
     /// The pipeline of this name.
@@ -135,10 +143,11 @@ pub struct ObservedPipeline {
     pub sinks: Vec<(String, Histogram)>,
     pub(super) waiting: Arc<Waiting>,
     phase: Mutex<Phase>,
-    /// It was ready once.
-    was_ready: AtomicBool,
     paused: Mutex<bool>,
-    queues: OnceLock<Vec<Arc<LaneQueue>>>,
+    queues: Mutex<Vec<Arc<LaneQueue>>>,
+    /// Somebody has asked that it starts again.
+    start: Mutex<bool>,
+    started: Condvar,
 }
 
 /// One transform of a pipeline.
@@ -198,9 +207,10 @@ impl ObservedPipeline {
             sinks: sinks.into_iter().map(|name| (name, Histogram::of_times())).collect(),
             waiting: Arc::default(),
             phase: Mutex::new(Phase::Loading),
-            was_ready: AtomicBool::new(false),
             paused: Mutex::default(),
-            queues: OnceLock::new(),
+            queues: Mutex::default(),
+            start: Mutex::default(),
+            started: Condvar::new(),
         }
     }
 
@@ -230,28 +240,19 @@ impl ObservedPipeline {
     }
 
     /// Why it is not ready; none when it is. It is ready once its modules are loaded, its stores were reached and its
-    /// partitions are known. From then on a store that is away does not change that, but a pipeline that has stopped
-    /// is not ready.
+    /// partitions are known. From then on a store that is away does not change that, whoever has asked before, but a
+    /// pipeline that has stopped is not ready.
     pub fn not_ready(&self) -> Option<String> {
-        if let Phase::Stopped(reason) = &*lock(&self.phase) {
-            return Some(format!("it has stopped: {reason}"));
-        }
-        if self.was_ready.load(Ordering::Relaxed) {
-            return None;
-        }
-        if let Some((store, cause)) = self.waiting_for().first() {
-            return Some(format!("it waits for {store}: {cause}"));
-        }
         let reason = match &*lock(&self.phase) {
+            Phase::Stopped(reason) => return Some(format!("it has stopped: {reason}")),
+            Phase::Ended => return None,
+            Phase::Running if self.source.is_settled() => return None,
+            Phase::Running => "its partitions are not assigned yet",
             Phase::Loading => "its modules are being loaded",
             Phase::Preparing => "its stores are being looked at",
-            Phase::Running if !self.source.is_settled() => "its partitions are not assigned yet",
-            Phase::Running | Phase::Ended | Phase::Stopped(_) => {
-                self.was_ready.store(true, Ordering::Relaxed);
-                return None;
-            }
         };
-        Some(reason.into())
+        let waiting = self.waiting_for();
+        Some(waiting.first().map_or_else(|| reason.into(), |(store, cause)| format!("it waits for {store}: {cause}")))
     }
 
     /// Whether it was paused.
@@ -264,14 +265,46 @@ impl ObservedPipeline {
     pub fn pause(&self, paused: bool) -> bool {
         let mut state = lock(&self.paused);
         let new = std::mem::replace(&mut *state, paused) != paused;
-        self.queues.get().into_iter().flatten().for_each(|queue| queue.pause(paused));
+        lock(&self.queues).iter().for_each(|queue| queue.pause(paused));
         new
+    }
+
+    /// Has it start again, if it has stopped. Answers whether it had.
+    pub fn start_again(&self) -> bool {
+        let mut phase = lock(&self.phase);
+        if !matches!(*phase, Phase::Stopped(_)) {
+            return false;
+        }
+        *phase = Phase::Loading;
+        *lock(&self.start) = true;
+        self.started.notify_all();
+        true
+    }
+
+    /// Waits until somebody has it start again, or it is over. Answers whether it is to start.
+    pub(super) fn waits_for_start(&self, is_over: impl Fn() -> bool) -> bool {
+        let mut start = lock(&self.start);
+        loop {
+            if std::mem::take(&mut *start) {
+                return true;
+            }
+            if is_over() {
+                return false;
+            }
+            start = self.started.wait_timeout(start, LOOK_UP).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// It is as before its first run, but for what was counted.
+    pub(super) fn begins_again(&self) {
+        self.waiting.forget();
+        self.source.begin_again();
     }
 
     /// Has the lane that owns its partition handle a dead letter again, and waits for this long at most. None where no
     /// lane of this process owns it.
     pub fn replay(&self, record: Record, patience: Duration) -> Option<Fate> {
-        let queue = self.queues.get()?.iter().find(|queue| queue.owns(&record.partition))?;
+        let queue = lock(&self.queues).iter().find(|queue| queue.owns(&record.partition)).cloned()?;
         let (answer, fate) = mpsc::channel();
         if !queue.replay(Replay { record, answer }) {
             return Some(Fate::NotNow("the lane has not come to the one before it yet".into()));
@@ -288,7 +321,7 @@ impl ObservedPipeline {
     /// Through these queues its records come.
     pub(super) fn reads_through(&self, queues: &[Arc<LaneQueue>]) {
         let paused = lock(&self.paused);
-        let _ = self.queues.set(queues.to_vec());
+        *lock(&self.queues) = queues.to_vec();
         queues.iter().for_each(|queue| queue.pause(*paused));
     }
 
@@ -326,6 +359,17 @@ impl ObservedPipeline {
             counts.iter().for_each(|(name, number)| tally.add(name, *number));
         }
         self.batches.add(batch.events.values().sum());
+    }
+
+    fn summary(&self) -> PipelineSummary {
+        let counted = |tally: &Tally| tally.counts().filter(|(_, count)| *count > 0).collect();
+        PipelineSummary {
+            name: self.name.clone(),
+            events: counted(&self.events),
+            commands: counted(&self.commands),
+            left_out: counted(&self.left_out),
+            rejected: counted(&self.dead_letters),
+        }
     }
 
     /// Measures a write into a sink.
@@ -367,6 +411,16 @@ mod tests {
         assert_eq!((pipeline.not_ready(), pipeline.state().name()), (None, "waiting"));
         pipeline.ends(Some("no way".into()));
         assert!(says("it has stopped: no way") && pipeline.state() == State::Stopped("no way".into()));
+    }
+
+    #[test]
+    fn pipeline_that_nobody_asked_before_a_store_went_away_is_ready() {
+        let pipeline = ObservedPipeline::new("p", vec![], []);
+        pipeline.prepares();
+        pipeline.runs();
+        pipeline.source.settle();
+        pipeline.waiting.is_news("sink `a`", "refused");
+        assert_eq!((pipeline.not_ready(), pipeline.state().name()), (None, "waiting"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::source::status::Status;
 use crate::source::{Control, FileSource, KafkaSource, LaneQueue};
 
 /// Where a pipeline's records come from.
+#[derive(Clone)]
 pub(super) enum Source {
     /// Recorded events.
     File(FileSource),
@@ -28,6 +29,14 @@ impl Source {
         match self {
             Self::File(_) => Ok(Vec::new()),
             Self::Kafka(source) => source.committed(stop),
+        }
+    }
+
+    /// What has the lag seen of a pipeline that has stopped.
+    pub(super) fn follower(&self) -> Option<KafkaSource> {
+        match self {
+            Self::File(_) => None,
+            Self::Kafka(source) => Some(source.clone()),
         }
     }
 

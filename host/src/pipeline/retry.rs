@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 
+use super::stop::Interrupted;
 use super::write::{BoundSink, Stores};
 use crate::sink::SinkError;
 
@@ -44,6 +45,11 @@ impl Waiting {
         let mut current: Vec<_> = told.iter().map(|(store, (_, cause))| (store.clone(), cause.clone())).collect();
         current.sort();
         current
+    }
+
+    /// Nothing is waited for.
+    pub(super) fn forget(&self) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// The store has answered. Whether it was told that it is waited for.
@@ -109,7 +115,8 @@ impl Stores {
             }
             again = true;
             if self.stop.wait(backoff.next()).await {
-                return Err(anyhow!("pipeline `{}`: {store}: stopped while waiting: {cause}", self.pipeline));
+                let waited = format!("pipeline `{}`: {store}: stopped while waiting: {cause}", self.pipeline);
+                return Err(Interrupted(waited).into());
             }
         }
     }

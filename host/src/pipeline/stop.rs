@@ -6,6 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+/// The end was asked for while something was waited for. What was not done is done by the next start: that is no failure.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Interrupted(pub(super) String);
+
 /// Whether a pipeline shall end.
 #[derive(Debug, Default)]
 pub(super) struct Stop {
@@ -28,8 +33,12 @@ impl Stop {
     }
 
     /// Asks for the end because of a failure. The first one is why the pipeline failed; later ones follow from it, or
-    /// are the same seen by another lane, and are told to the log alone.
+    /// are the same seen by another lane, and are told to the log alone. What was interrupted has not failed.
     pub(super) fn fail(&self, failure: anyhow::Error) {
+        if failure.is::<Interrupted>() {
+            tracing::info!("{failure:#}; the next start goes on from there");
+            return self.set();
+        }
         let mut first = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         match &*first {
             None => *first = Some(failure),
@@ -77,6 +86,15 @@ impl Stops {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.0 = true;
         state.1.iter().for_each(|stop| stop.set());
+    }
+
+    /// Takes the wish of one pipeline back, which has stopped. Not where all are to end: then it answers false.
+    pub(super) fn begin_again(&self, stop: &Stop) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.0 {
+            stop.set.store(false, Ordering::Release);
+        }
+        !state.0
     }
 
     /// Whether every pipeline was asked to end.

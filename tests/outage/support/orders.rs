@@ -36,6 +36,11 @@ impl Orders {
         (self.stream.pipeline, self.store) = (pipeline, store);
     }
 
+    /// The file of the store.
+    pub(crate) fn store(&self) -> &str {
+        &self.store
+    }
+
     /// The store is what it should be.
     pub(crate) fn check(&self) {
         assert_eq!(self.stream.program.cache(&self.store), cache_of(&self.stream.produced, ORDER_CACHE));

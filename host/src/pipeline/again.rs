@@ -1,0 +1,76 @@
+//! A pipeline that has stopped while others go on: it waits until somebody has it start again, and does so with the modules
+//! that serve. What is asked of the stores and of the group at a start is asked again.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::progress::PipelineSummary;
+use super::write::Stores;
+use super::{Pipeline, Stops, lanes};
+use crate::config::{self, Config};
+
+/// Runs a pipeline until its source ends, it is asked to end, or it has stopped and nobody can start it any more.
+/// `running` counts the pipelines that run: without another one there is no program to be asked.
+pub(super) fn run(
+    mut pipeline: Pipeline,
+    of: &config::Pipeline,
+    config: &Config,
+    stops: &Stops,
+    running: &AtomicUsize,
+) -> (PipelineSummary, Option<anyhow::Error>) {
+    let (name, runtime) = (pipeline.name.clone(), pipeline.runtime.clone());
+    let (source, stores) = (pipeline.source.clone(), pipeline.stores.clone());
+    let observed = &stores.observed;
+    let mut summary = PipelineSummary { name: name.clone(), ..PipelineSummary::default() };
+    loop {
+        let span = pipeline.source_span();
+        let (done, failure) = pipeline.run();
+        summary.add(&done);
+        observed.ends(failure.as_ref().map(|failure| config.redact(&format!("{failure:#}"))));
+        running.fetch_sub(1, Ordering::AcqRel);
+        let Some(failure) = failure else { return (summary, None) };
+        let is_over = || running.load(Ordering::Acquire) == 0 || stops.are_set();
+        if is_over() {
+            return (summary, Some(failure));
+        }
+        // The outcome may be days away, as long as the others go on.
+        tracing::error!(
+            "{}; the other pipelines go on. When the cause is gone, `tidegate pipelines resume` starts it again",
+            config.redact(&format!("{failure:#}"))
+        );
+        let following = source.follower().map(|source| span.in_scope(|| source.follow()));
+        if let Some(Err(error)) = &following {
+            tracing::warn!(pipeline = name, "the lag of the stopped pipeline will not be seen: {error:#}");
+        }
+        if !observed.waits_for_start(is_over) || !stops.begin_again(&stores.stop) {
+            return (summary, Some(failure));
+        }
+        drop(following);
+        running.fetch_add(1, Ordering::AcqRel);
+        stores.begin_again();
+        tracing::info!(pipeline = name, "starting again");
+        pipeline = match lanes(of, &stores, &runtime) {
+            Ok((lanes, control)) => Pipeline {
+                name: name.clone(),
+                lanes,
+                control,
+                source: source.clone(),
+                stores: stores.clone(),
+                runtime: runtime.clone(),
+            },
+            Err(failure) => {
+                running.fetch_sub(1, Ordering::AcqRel);
+                observed.ends(Some(config.redact(&format!("{failure:#}"))));
+                return (summary, Some(failure));
+            }
+        };
+    }
+}
+
+impl Stores {
+    /// As before the first run.
+    fn begin_again(&self) {
+        self.is_ready.store(false, Ordering::Release);
+        self.breaker.begin_again();
+        self.observed.begins_again();
+    }
+}
