@@ -6,7 +6,7 @@
 //!
 //! - `TIDEGATE_FAULT_SCHEDULES`: how many schedules, instead of the few of a usual run.
 //! - `TIDEGATE_FAULT_SEED`: the seed of the first world.
-//! - `TIDEGATE_FAULT_REFUSED_DOCUMENTS`: how many documents of a hundred are such as their mapping refuses, instead of none.
+//! - `TIDEGATE_FAULT_REFUSED_DOCUMENTS`: how many documents of a hundred are such as their mapping refuses, instead of five.
 //! - `TIDEGATE_FAULT_AT_REST`: after every schedule what has this place in `AtRest::ALL` happens, and nothing else does.
 
 mod fault;

@@ -37,7 +37,7 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(topic: Topic, pipeline: String, names: Names, ports: &[Port], strays: bool) -> Self {
         let states = ports.iter().map(|port| (*port, States::default())).collect();
-        let refused = number("TIDEGATE_FAULT_REFUSED_DOCUMENTS").unwrap_or_default();
+        let refused = number("TIDEGATE_FAULT_REFUSED_DOCUMENTS").unwrap_or(5);
         let refused_documents = usize::try_from(refused).unwrap();
         let events = [vec![], vec![], vec![]];
         Self {
