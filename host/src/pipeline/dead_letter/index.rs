@@ -132,7 +132,7 @@ mod tests {
         const LETTERS: u64 = 20_000;
         let letter = |offset: u64, timestamp: i64, then: &mut dyn FnMut(&DeadLetter<'_>)| {
             let record = Record {
-                partition: TopicPartition { topic: "t".into(), partition: u32::from(offset % 2 == 0) },
+                partition: TopicPartition { topic: "t".into(), partition: u32::from(offset.is_multiple_of(2)) },
                 offset,
                 timestamp: Some(timestamp),
                 headers: vec![],

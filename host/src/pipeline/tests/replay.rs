@@ -120,7 +120,7 @@ fn refilled_sink_takes_what_was_replayed_into_an_earlier_one() {
 #[test]
 fn replay_that_a_sink_refuses_goes_no_further_also_when_a_later_one_is_refilled() {
     let [tables, documents, cache] = [0; 3].map(|_| Arc::new(Store::default()));
-    let site = Site::new(vec![(TABLES, tables.clone()), (DOCUMENTS, documents.clone()), (CACHE, cache.clone())]);
+    let site = Site::new(vec![(TABLES, tables), (DOCUMENTS, documents.clone()), (CACHE, cache.clone())]);
     let mut played = Replaying::new(&site);
     let records = [(10, "k", "bad row and document"), (11, "m", "row 404")];
     played.give(&records);
