@@ -227,3 +227,19 @@ fn a_server_that_refuses_the_password_or_is_away_is_told_and_gone_on_with() {
     let troubles = run.stop();
     assert_eq!(troubles.len(), 2, "{troubles:#?}");
 }
+
+#[test]
+fn silent_server_is_told_and_does_not_keep_the_end() {
+    let mut case = Case::new();
+    // The kernel takes the connections, and nobody answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = case.database.url.clone();
+    case.stream.program.change(&url, &format!("postgres://u@{}/d", silent.local_addr().unwrap()));
+    let mut run = case.stream.program.start();
+    run.complains(&[&case.stream.pipeline, "sink `warehouse`", "waiting for the store", "no session within 10 s"]);
+    let asked = std::time::Instant::now();
+    run.signal("TERM");
+    // By the deadline of 30 seconds it would be 4.
+    let (code, troubles) = run.ended();
+    assert!(matches!(code, Some(0 | 1)) && asked.elapsed().as_secs() < 15, "{code:?} {troubles:#?}");
+}

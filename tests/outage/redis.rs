@@ -210,3 +210,24 @@ fn a_cache_that_is_emptied_stops_the_pipeline_where_that_is_configured() {
     case.check();
     run.stop();
 }
+
+#[test]
+fn hung_server_is_told_while_nothing_comes() {
+    let mut case = Case::new(&[]);
+    let mut run = case.stream.program.start();
+    case.stream.settled(&mut run);
+    let pid = case.server.pid().unwrap().to_string();
+    let signal = |name: &str| {
+        let sent = std::process::Command::new("kill").args([name, &pid]).status().unwrap();
+        assert!(sent.success());
+    };
+    signal("-STOP");
+    run.complains(&[&case.stream.pipeline, "sink `cache`", "waiting for the store"]);
+    signal("-CONT");
+    run.says(&[&case.stream.pipeline, "sink `cache`", "the store answers again"]);
+    case.stream.produce(&orders());
+    case.stream.settled(&mut run);
+    case.check();
+    let troubles = run.stop();
+    assert_eq!(troubles.len(), 1, "{troubles:#?}");
+}

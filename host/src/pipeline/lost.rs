@@ -1,20 +1,13 @@
 //! What to do when a ledger is gone. That stops the pipeline, for the rows and documents may still be there and nobody knows
 //! of when. A cache alone is cleared and filled again.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use anyhow::anyhow;
 
-use super::claim::Standing;
 use super::commit::CommitMetadata;
 use super::write::{BoundSink, Stores};
 use crate::config::OnLostCache;
 use crate::sink::LedgerKey;
-use crate::source::{Assigned, TopicPartition};
-
-/// How long a look at a ledger may take that nobody waits for.
-const LOOK: Duration = Duration::from_millis(500);
+use crate::source::Assigned;
 
 impl Stores {
     /// What a sink needs before its first claim: its tables and indexes held against the declaration, its head in the
@@ -45,31 +38,6 @@ impl Stores {
             self.begin_afresh(bound, &what).await?;
         }
         Ok(format!("the ledger of sink `{}` does not know it any more", bound.name))
-    }
-
-    /// Those of these partitions that a sink has elsewhere than they were left, and why to claim them again: the store
-    /// was emptied, or set back. Where nothing comes to be written, nobody else would find out. A sink that does not
-    /// answer at once is asked another time.
-    ///
-    /// # Errors
-    /// When that stops the pipeline.
-    pub(super) async fn moved(&self, left: &[&Standing]) -> anyhow::Result<BTreeMap<TopicPartition, String>> {
-        let keys: Vec<LedgerKey> = left.iter().map(|standing| standing.key.clone()).collect();
-        let mut moved = BTreeMap::new();
-        for (place, bound) in self.sinks.iter().enumerate().filter(|(_, bound)| bound.sink.keeps_ledger()) {
-            let look = tokio::time::timeout(LOOK, bound.sink.positions(&keys)).await;
-            let Ok(Ok(positions)) = look else { continue };
-            for (standing, position) in left.iter().zip(positions) {
-                let why = match position {
-                    Some((token, next)) if token == standing.token && next == standing.next[place] => continue,
-                    Some((token, next)) if token == standing.token => bound.stands_at(next, standing.next[place]),
-                    Some(_) => bound.is_fenced(),
-                    None => self.ledger_missing(bound, &standing.key).await?,
-                };
-                moved.entry(standing.key.partition.clone()).or_insert(why);
-            }
-        }
-        Ok(moved)
     }
 
     /// Whether a sink may be cleared and filled again: one that holds a cache and nothing else.

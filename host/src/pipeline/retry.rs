@@ -17,6 +17,12 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 /// A try that takes so long is told when it fails, also the first one.
 const LONG: Duration = Duration::from_secs(1);
+/// A try that has not been answered for so long is told while it lasts.
+const QUIET: Duration = Duration::from_secs(15);
+/// So long after the end was asked for, a store that does not answer is waited for no more.
+const LAST_WORD: Duration = Duration::from_secs(5);
+/// What begins later yet has this long.
+const SHORT: Duration = Duration::from_secs(1);
 /// Another cause of the same trouble is told after this: a server that comes up again passes through several.
 const ANOTHER_CAUSE_AFTER: Duration = Duration::from_secs(30);
 
@@ -97,9 +103,9 @@ impl Stores {
         let mut again = false;
         loop {
             let begun = Instant::now();
-            let cause = match attempt().await {
+            let cause = match self.answer(store, attempt()).await {
                 Ok(answer) => {
-                    if again && self.observed.waiting.is_over(store) {
+                    if (again || begun.elapsed() >= QUIET) && self.observed.waiting.is_over(store) {
                         tracing::info!(pipeline = self.pipeline, store, "the store answers again");
                     }
                     return Ok(answer);
@@ -118,6 +124,34 @@ impl Stores {
                 let waited = format!("pipeline `{}`: {store}: stopped while waiting: {cause}", self.pipeline);
                 return Err(Interrupted(waited).into());
             }
+        }
+    }
+
+    /// The answer to one try. It is given up for the end of the pipeline alone: whatever a store does is bounded by its
+    /// sink, and cut off in the middle nobody would know what came of it.
+    async fn answer<T>(
+        &self,
+        store: &str,
+        attempt: impl Future<Output = Result<T, SinkError>>,
+    ) -> Result<T, SinkError> {
+        let unanswered = async {
+            tokio::time::sleep(QUIET).await;
+            let cause = format!("no answer for {} s", QUIET.as_secs());
+            if self.observed.waiting.is_news(store, &cause) {
+                tracing::warn!(pipeline = self.pipeline, store, cause, "waiting for the store");
+            }
+            std::future::pending::<()>().await;
+        };
+        let end = async {
+            let short = tokio::time::sleep(SHORT);
+            self.stop.overdue(LAST_WORD).await;
+            short.await;
+        };
+        tokio::select! {
+            biased;
+            answer = attempt => answer,
+            () = end => Err(SinkError::Retry("it gave no answer".into())),
+            () = unanswered => Err(SinkError::Retry("it gave no answer".into())),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The wish to stop: set once by a signal or by a failure, seen by every part of a pipeline.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -16,6 +16,8 @@ pub(super) struct Interrupted(pub(super) String);
 pub(super) struct Stop {
     set: AtomicBool,
     changed: Notify,
+    /// When it was first asked for.
+    since: OnceLock<Instant>,
     failure: Mutex<Option<anyhow::Error>>,
 }
 
@@ -28,6 +30,7 @@ pub struct Stops {
 impl Stop {
     /// Asks for the end.
     pub(super) fn set(&self) {
+        self.since.get_or_init(Instant::now);
         self.set.store(true, Ordering::Release);
         self.changed.notify_waiters();
     }
@@ -68,6 +71,16 @@ impl Stop {
     /// The flag itself, for code that only looks.
     pub(super) fn flag(&self) -> &AtomicBool {
         &self.set
+    }
+
+    /// Comes back when the end has been asked for this long ago.
+    pub(super) async fn overdue(&self, by: Duration) {
+        let notified = self.changed.notified();
+        if !self.is_set() {
+            notified.await;
+        }
+        let since = self.since.get().map_or(Duration::ZERO, Instant::elapsed);
+        tokio::time::sleep(by.saturating_sub(since)).await;
     }
 
     /// Waits this long, or until the end is asked for; says whether it was.

@@ -204,19 +204,6 @@ impl Running {
         }
     }
 
-    /// Claims the partitions again that a store has elsewhere than this lane left them: what is missing there is written
-    /// once more.
-    ///
-    /// # Errors
-    /// When that stops the pipeline.
-    pub(super) fn look_after_ledgers(&mut self) -> anyhow::Result<()> {
-        let left: Vec<_> = self.held.values().filter(|held| !held.lost).map(|held| &held.standing).collect();
-        let moved = self.lane.runtime.block_on(self.lane.stores.moved(&left))?;
-        moved.iter().for_each(|(partition, why)| self.claim_again(partition, why));
-        self.looked = Instant::now();
-        Ok(())
-    }
-
     /// Lets a partition wait for another one, while the others go on.
     pub(super) fn rest(&mut self, partition: &TopicPartition, standing: Standing, why: &str) {
         let Some(held) = self.held.get_mut(partition) else { return };

@@ -4,6 +4,7 @@
 //! is being written. Never more than two batches are in memory: one being written, one being transformed.
 
 mod held;
+mod look;
 mod replay;
 mod suspect;
 
@@ -17,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use self::held::Held;
+use self::look::Looks;
 use self::suspect::Suspicion;
 use super::claim::Standing;
 use super::progress::PipelineSummary;
@@ -42,9 +44,6 @@ pub(super) trait Prepare: Send {
     /// When an instance of one cannot be made.
     fn renew(&mut self) -> anyhow::Result<Arc<Serving>>;
 }
-
-/// How often a lane looks whether the stores are as it left them.
-const LOOK_AFTER: Duration = Duration::from_secs(5);
 
 /// A lane before it runs.
 pub(super) struct Lane {
@@ -75,8 +74,8 @@ struct Running {
     summary: PipelineSummary,
     /// When the ledgers of all partitions were last moved along.
     advanced: Instant,
-    /// When the ledgers were last looked at.
-    looked: Instant,
+    /// Whether the ledgers are as they were left.
+    looks: Looks,
 }
 
 /// A batch that has been written, or not.
@@ -129,7 +128,7 @@ impl Lane {
             in_flight: None,
             summary,
             advanced: Instant::now(),
-            looked: Instant::now(),
+            looks: Looks::new(),
         };
         let served = running.serve();
         let failed = served.is_err();
@@ -186,10 +185,7 @@ impl Running {
                 self.settle()?;
                 self.advance()?;
             }
-            if self.looked.elapsed() >= LOOK_AFTER {
-                self.settle()?;
-                self.look_after_ledgers()?;
-            }
+            self.look_after_ledgers()?;
         }
         Ok(())
     }

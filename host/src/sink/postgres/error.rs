@@ -40,6 +40,13 @@ impl Problem {
         }
     }
 
+    /// What is told of it.
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::Bad(text) | Self::Clash(text) | Self::NoTable(text) | Self::Retry(text) | Self::Stop(text) => text,
+        }
+    }
+
     /// The same, with something put before its text.
     pub(super) fn map(self, change: impl FnOnce(String) -> String) -> Self {
         match self {
@@ -93,6 +100,11 @@ fn classify(error: &Error) -> Problem {
     }
 }
 
+/// What to do about a server that takes no writes.
+pub(super) const READ_ONLY: &str = "the server takes no writes: give the addresses of all servers with \
+                                    `target_session_attrs=read-write` in the url, which picks the primary, or end its \
+                                    read-only mode";
+
 /// What the server says, on one line.
 fn told(error: &DbError) -> String {
     let mut text = error.message().to_owned();
@@ -120,10 +132,8 @@ fn class(code: &str, message: &str, text: String) -> Problem {
         "42703" => stop("add the column by ALTER TABLE … ADD COLUMN, or have the transform leave it out"),
         "42P10" => stop("the key columns must have a unique index: CREATE UNIQUE INDEX on just these columns"),
         "42501" => stop("GRANT the user what it lacks"),
-        "25006" => stop(
-            "the server takes no writes: give the address of the primary (`target_session_attrs=read-write` in the url \
-             picks it), or end its read-only mode",
-        ),
+        // What was the primary, in the middle of a failover; or a server that was never one, which is told all the same.
+        "25006" => Problem::Retry(format!("{text}: {READ_ONLY}")),
         "28000" if message.contains("no encryption") || message.contains("SSL off") => {
             stop("where the server wants TLS, write sslmode=require in the url; else correct pg_hba.conf on the server")
         }
@@ -139,6 +149,10 @@ fn class(code: &str, message: &str, text: String) -> Problem {
         )),
         "53300" => Problem::Retry(format!("{text}: raise max_connections, or run fewer lanes")),
         "XX000" => Problem::Retry(text),
+        "26000" => Problem::Retry(format!(
+            "{text}: does a pooler between give each transaction another connection? Have it keep a session to its \
+             connection (PgBouncer: pool_mode = session), or give the address of the server itself"
+        )),
         _ => match code.get(..2).unwrap_or_default() {
             "22" | "54" | "P0" => Problem::Bad(text),
             "08" | "25" | "26" | "40" | "53" | "55" | "57" | "58" if code != "55000" => Problem::Retry(text),
@@ -160,12 +174,13 @@ mod tests {
         for code in ["23503", "23505", "23P01"] {
             assert!(matches!(class(code), Problem::Clash(_)), "{code}");
         }
-        for code in ["40001", "40P01", "53100", "53300", "55P03", "57014", "57P01", "57P03", "08006", "58030", "25P03"]
-        {
+        for code in [
+            "40001", "40P01", "53100", "53300", "55P03", "57014", "57P01", "57P03", "08006", "58030", "25P03", "25006",
+            "26000",
+        ] {
             assert!(matches!(class(code), Problem::Retry(_)), "{code}");
         }
-        for code in ["28P01", "28000", "3D000", "3F000", "42703", "42501", "42P10", "25006", "55000", "42883", "0A000"]
-        {
+        for code in ["28P01", "28000", "3D000", "3F000", "42703", "42501", "42P10", "55000", "42883", "0A000"] {
             assert!(matches!(class(code), Problem::Stop(_)), "{code}");
         }
         assert!(matches!(class("42P01"), Problem::NoTable(_)));

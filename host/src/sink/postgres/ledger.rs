@@ -1,12 +1,12 @@
-//! The ledger's tables and rows, compared and set, and their history.
+//! The ledger's tables and rows, compared and set.
 
 use tokio_postgres::Row;
 
 use super::error::Problem;
 use super::name::quoted;
 use super::session::Session;
-use crate::sink::{HISTORY_ROWS, HistoryRow, LedgerKey, Standing, Step, Token, TopicHead, Written};
-use crate::source::{TopicFacts, TopicPartition};
+use crate::sink::{LedgerKey, Standing, Step, Token, TopicHead, Written};
+use crate::source::TopicFacts;
 
 /// The version of these tables.
 const VERSION: i32 = 2;
@@ -20,7 +20,7 @@ pub(super) struct Ledger {
     /// Quoted.
     pub(super) schema: String,
     /// As it was configured.
-    schema_name: String,
+    pub(super) schema_name: String,
 }
 
 impl Ledger {
@@ -253,46 +253,6 @@ impl Ledger {
         }
     }
 
-    async fn enter_change(&self, session: &mut Session, step: &Step<'_>) -> Result<(), Problem> {
-        let sql = format!(
-            "INSERT INTO {0}.history (pipeline, sink, topic, partition, from_offset, digests, changed_at)
-             SELECT $1, $2, $3, $4, $5, $6, greatest(now(), max(changed_at)) FROM {0}.history
-             WHERE pipeline = $1 AND sink = $2 AND topic = $3 AND partition = $4
-             ON CONFLICT (pipeline, sink, topic, partition, from_offset)
-             DO UPDATE SET digests = excluded.digests, changed_at = excluded.changed_at",
-            self.schema
-        );
-        let LedgerKey { pipeline, partition } = step.key;
-        let (topic, number, from) = (&*partition.topic, i64::from(partition.partition), signed(step.from)?);
-        session.execute(&sql, &[pipeline, &self.sink, &topic, &number, &from, &step.digest]).await?;
-        Ok(())
-    }
-
-    /// The history of a pipeline's rows.
-    pub(super) async fn history(&self, session: &mut Session, pipeline: &str) -> Result<Vec<HistoryRow>, Problem> {
-        let sql = format!(
-            "SELECT topic, partition, from_offset, digests, floor(extract(epoch FROM changed_at) * 1000)::bigint
-             FROM {}.history WHERE pipeline = $1 AND sink = $2
-             ORDER BY changed_at DESC, from_offset DESC LIMIT {HISTORY_ROWS}",
-            self.schema
-        );
-        let rows = match session.query(&sql, &[&pipeline, &self.sink]).await {
-            // No tables yet: no one has started.
-            Err(Problem::NoTable(_)) => return Ok(Vec::new()),
-            answered => answered?,
-        };
-        let tampered =
-            |_| Problem::Stop(format!("{}.history holds numbers that are none: restore it", self.schema_name));
-        let rows = rows.iter().map(|row| {
-            let (topic, digests): (&str, &str) = (row.try_get(0)?, row.try_get(3)?);
-            let partition = u32::try_from(row.try_get::<_, i64>(1)?).map_err(tampered)?;
-            let offset = u64::try_from(row.try_get::<_, i64>(2)?).map_err(tampered)?;
-            let partition = TopicPartition { topic: topic.into(), partition };
-            Ok(HistoryRow::new(partition, offset, digests, row.try_get(4)?))
-        });
-        Ok(HistoryRow::ordered(rows.collect::<Result<_, Problem>>()?))
-    }
-
     /// As [`Ledger::advance`], and whether the digests are others than before.
     async fn try_advance(
         &self,
@@ -347,21 +307,31 @@ impl Ledger {
         Ok(Err(step.refused(step.token, self.offset(step.key, row, 1)?)))
     }
 
-    /// Whose the partition is, and where it stands. What is no token is nobody's.
-    pub(super) async fn position(
+    /// Whose each partition is, and where it stands, in one request. What is no token is nobody's.
+    pub(super) async fn positions(
         &self,
         session: &mut Session,
-        key: &LedgerKey,
-    ) -> Result<Option<(Token, u64)>, Problem> {
-        let rows = session
-            .query(
-                &self.row(),
-                &[&key.pipeline, &self.sink, &&*key.partition.topic, &i64::from(key.partition.partition)],
-            )
-            .await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let token = u128::from_str_radix(row.try_get(0)?, 16).unwrap_or_default();
-        Ok(Some((Token(token), self.offset(key, row, 1)?)))
+        keys: &[LedgerKey],
+    ) -> Result<Vec<Option<(Token, u64)>>, Problem> {
+        let sql = format!(
+            "SELECT asked.place, held.token, held.next_offset
+             FROM unnest($2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS asked (pipeline, topic, partition, place)
+             JOIN {}.ledger held USING (pipeline, topic, partition) WHERE held.sink = $1",
+            self.schema
+        );
+        let pipelines: Vec<&str> = keys.iter().map(|key| key.pipeline.as_str()).collect();
+        let topics: Vec<&str> = keys.iter().map(|key| &*key.partition.topic).collect();
+        let numbers: Vec<i64> = keys.iter().map(|key| i64::from(key.partition.partition)).collect();
+        let rows = session.query(&sql, &[&self.sink, &pipelines, &topics, &numbers]).await?;
+        let mut positions = vec![None; keys.len()];
+        for row in &rows {
+            let place = usize::try_from(row.try_get::<_, i64>(0)? - 1).unwrap_or(usize::MAX);
+            if let (Some(key), Some(position)) = (keys.get(place), positions.get_mut(place)) {
+                let token = u128::from_str_radix(row.try_get(1)?, 16).unwrap_or_default();
+                *position = Some((Token(token), self.offset(key, row, 2)?));
+            }
+        }
+        Ok(positions)
     }
 
     /// Reads the token and the next offset of a partition.
@@ -388,6 +358,6 @@ pub(super) fn text(token: Token) -> String {
     format!("{:032x}", token.0)
 }
 
-fn signed(offset: u64) -> Result<i64, Problem> {
+pub(super) fn signed(offset: u64) -> Result<i64, Problem> {
     i64::try_from(offset).map_err(|_| Problem::Stop(format!("offset {offset} is beyond what Kafka can have")))
 }

@@ -28,12 +28,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::connect::{Address, TlsFiles};
+use self::connect::Address;
 use self::copies::Copies;
-use self::error::Problem;
+use self::error::{Problem, READ_ONLY};
 use self::ledger::Ledger;
 pub use self::replace::Rewind;
 use self::session::{Pool, Session};
+use self::tls::TlsFiles;
 use self::write::Writer;
 use super::{Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
 use crate::inspection::Inspection;
@@ -43,6 +44,7 @@ mod catalog;
 mod connect;
 mod copies;
 mod error;
+mod history;
 mod ledger;
 mod name;
 mod replace;
@@ -52,6 +54,7 @@ mod session;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod write;
 
 /// How to open the sink.
@@ -167,14 +170,10 @@ impl Sink for Postgres {
     }
 
     async fn positions(&self, keys: &[LedgerKey]) -> Result<Vec<Option<(Token, u64)>>, SinkError> {
-        let look = async |session: &mut Session| {
-            let mut positions = Vec::with_capacity(keys.len());
-            for key in keys {
-                positions.push(self.ledger.position(session, key).await?);
-            }
-            Ok(positions)
-        };
-        self.run(None, look).await
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.run(None, async |session| self.ledger.positions(session, keys).await).await
     }
 
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
@@ -209,6 +208,10 @@ impl Sink for Postgres {
                 inspection.extend(catalog::look(session, table, &self.schema).await?);
             }
             inspection.faults.extend(self.ledger.inspect(session).await?);
+            let rows = session.query("SELECT current_setting('transaction_read_only') = 'on'", &[]).await?;
+            if rows.first().map(|row| row.try_get(0)).transpose()? == Some(true) {
+                inspection.faults.push(READ_ONLY.to_owned());
+            }
             Ok(inspection)
         })
         .await

@@ -14,12 +14,13 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::connect::{Address, TlsFiles};
+use super::connect::Address;
 use super::copies::{Copied, Copies};
 use super::error::Problem;
 use super::ledger::{Ledger, text};
 use super::name::{TableName, quoted};
 use super::session::Session;
+use super::tls::TlsFiles;
 use super::{Options, Postgres};
 use crate::sink::replace::{Replacement, Stand, Stands, beside, next_head};
 use crate::sink::{Sink, SinkError, Token, TopicHead};
@@ -65,7 +66,8 @@ impl Rewind {
     pub fn open(options: Options, pipeline: &str) -> Result<Self, SinkError> {
         let files =
             TlsFiles { ca: options.ca.clone(), certificate: options.certificate.clone(), key: options.key.clone() };
-        let address = Address::new(&options.url, &files, STATEMENT).map_err(|problem| problem.at("PostgreSQL"))?;
+        let address = Address::new(&options.url, &files, options.statement_timeout)
+            .map_err(|problem| problem.at("PostgreSQL"))?;
         let name = beside(&options.name);
         let digest = Sha256::digest(format!("{pipeline}/{}/{}", options.name, options.ledger_schema));
         let digest: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
@@ -380,7 +382,11 @@ impl Replacement for Rewind {
     async fn put_in_place(&self) -> Result<Vec<String>, SinkError> {
         let mut switching = self.switching.lock().await;
         let Switching::Held(mut session) = std::mem::take(&mut *switching) else { return Err(self.lost()) };
-        let told = self.replace(&mut session).await.map_err(|problem| self.placed(problem))?;
+        let replaced = async {
+            session.give_time(STATEMENT).await?;
+            self.replace(&mut session).await
+        };
+        let told = replaced.await.map_err(|problem| self.placed(problem))?;
         if let Err(problem) = session.run("COMMIT").await {
             drop(session);
             // The answer was lost, or the commit.

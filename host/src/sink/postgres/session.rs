@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
-use super::connect::Address;
+use super::connect::{Address, GRACE};
 use super::error::Problem;
 use crate::source::TopicPartition;
 
@@ -29,11 +29,28 @@ pub(super) struct Session {
     pub(super) binary: HashMap<String, HashSet<String>>,
     /// How long to wait for an answer.
     patience: Duration,
+    /// How long the server is to wait, for each transaction by itself.
+    limits: String,
 }
 
 impl Session {
-    pub(super) fn new(client: Client, patience: Duration) -> Self {
-        Self { client, statements: HashMap::new(), binary: HashMap::new(), patience }
+    pub(super) fn new(client: Client, patience: Duration, limits: &[(&str, u128)]) -> Self {
+        let limits: Vec<_> = limits.iter().map(|(name, ms)| format!("SET LOCAL {name} = {ms}")).collect();
+        let (statements, binary, limits) = (HashMap::new(), HashMap::new(), limits.join("; "));
+        Self { client, statements, binary, patience, limits }
+    }
+
+    /// Begins a transaction. What the session was set to is set once more: behind a pooler that gives each transaction
+    /// another connection, the session's settings are somewhere else.
+    pub(super) async fn begin(&self) -> Result<(), Problem> {
+        self.run(&format!("BEGIN ISOLATION LEVEL READ COMMITTED; {}", self.limits)).await
+    }
+
+    /// Lets the statements of a transaction that has begun take so long.
+    pub(super) async fn give_time(&mut self, time: Duration) -> Result<(), Problem> {
+        self.run(&format!("SET LOCAL statement_timeout = {}", time.as_millis())).await?;
+        self.patience = time + GRACE;
+        Ok(())
     }
 
     /// Runs statements without parameters.

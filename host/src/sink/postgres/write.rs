@@ -8,7 +8,6 @@ use super::rows::{Binary, Change, Group, Kind, conversions, group, single};
 use super::session::Session;
 use crate::sink::{BadWrite, Step, Write, Written};
 
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 /// Constraints that wait for the end of the transaction are to speak before it, while there still is one.
 const COMMIT: &str = "SET CONSTRAINTS ALL IMMEDIATE; COMMIT";
 
@@ -30,7 +29,7 @@ impl Writer<'_> {
         writes: &[Write<'_>],
     ) -> Result<(Written, Option<String>), Problem> {
         let changes = writes.iter().map(Change::new).collect::<Result<Vec<_>, _>>()?;
-        session.run(BEGIN).await?;
+        session.begin().await?;
         let ctid = match self.ledger.advance(session, step, ctid).await? {
             Ok(ctid) => ctid,
             Err(refused) => return self.rolled_back(session, refused).await,
@@ -116,7 +115,7 @@ impl Writer<'_> {
         changes: &[Change<'_>],
         binary: &Binary,
     ) -> Result<(Written, Option<String>), Problem> {
-        session.run(BEGIN).await?;
+        session.begin().await?;
         let ctid = match self.ledger.advance(session, step, None).await? {
             Ok(ctid) => ctid,
             Err(refused) => return self.rolled_back(session, refused).await,
@@ -149,7 +148,7 @@ impl Writer<'_> {
         changes: &[Change<'_>],
         binary: &Binary,
     ) -> Result<(Written, Option<String>), Problem> {
-        session.run(BEGIN).await?;
+        session.begin().await?;
         if let Err(refused) = self.ledger.advance(session, step, None).await? {
             return self.rolled_back(session, refused).await;
         }

@@ -4,6 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Where a connection is cut: behind a word that the server got, or before it gets it.
@@ -17,21 +18,27 @@ enum Cut {
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     cut: Arc<Mutex<Option<Cut>>>,
+    requests: Arc<AtomicUsize>,
 }
 
 impl Proxy {
     pub(crate) fn start(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let proxy = Self { address: listener.local_addr().unwrap(), cut: Arc::default() };
-        let cut = Arc::clone(&proxy.cut);
+        let proxy = Self { address: listener.local_addr().unwrap(), cut: Arc::default(), requests: Arc::default() };
+        let (cut, requests) = (Arc::clone(&proxy.cut), Arc::clone(&proxy.requests));
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let (client, server) = (client.unwrap(), TcpStream::connect(server).unwrap());
-                let cut = Arc::clone(&cut);
-                std::thread::spawn(move || pass(client, server, &cut));
+                let (cut, requests) = (Arc::clone(&cut), Arc::clone(&requests));
+                std::thread::spawn(move || pass(client, server, &cut, &requests));
             }
         });
         proxy
+    }
+
+    /// How many requests have come, each in one piece.
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// The next request with this word reaches the server; the answers from then on get lost, and the connection with
@@ -47,7 +54,7 @@ impl Proxy {
 }
 
 /// Requests and answers take turns, and are small enough to come in one piece.
-fn pass(mut client: TcpStream, mut server: TcpStream, cut: &Mutex<Option<Cut>>) {
+fn pass(mut client: TcpStream, mut server: TcpStream, cut: &Mutex<Option<Cut>>, requests: &AtomicUsize) {
     let awaited: Arc<Mutex<Option<&'static str>>> = Arc::default();
     let answers = {
         let (server, client, awaited) = (server.try_clone().unwrap(), client.try_clone().unwrap(), awaited.clone());
@@ -55,6 +62,7 @@ fn pass(mut client: TcpStream, mut server: TcpStream, cut: &Mutex<Option<Cut>>) 
     };
     let mut buffer = vec![0; 1 << 20];
     while let Ok(size @ 1..) = client.read(&mut buffer) {
+        requests.fetch_add(1, Ordering::Relaxed);
         let here = cut.lock().unwrap().take_if(|cut| match cut {
             Cut::Behind { request: word, .. } | Cut::Before(word) => has(&buffer[..size], word),
         });

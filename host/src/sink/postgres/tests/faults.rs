@@ -1,10 +1,22 @@
 //! Clashes, locks, lost connections and what an operator does while a pipeline runs.
 
+use std::net::TcpListener;
 use std::time::Duration;
 
-use super::super::connect::{Address, TlsFiles};
+use super::super::connect::Address;
+use super::super::tls::TlsFiles;
 use super::*;
 use crate::sink::testing::proxy::Proxy;
+
+/// The options of the sink with a proxy before the server.
+fn behind_proxy(bench: &PostgresBench) -> (super::super::Options, Proxy) {
+    let url = bench.url();
+    let (before, server) = url.split_once("@").unwrap();
+    let (server, database) = server.split_once('/').unwrap();
+    let proxy = Proxy::start(server.parse().unwrap());
+    let url = format!("{before}@{}/{database}", proxy.address);
+    (super::super::Options { url, ..bench.options() }, proxy)
+}
 
 #[tokio::test]
 async fn what_another_partition_may_clear_clashes() {
@@ -85,19 +97,37 @@ async fn a_column_or_table_that_goes_stops_and_coming_back_goes_on() {
     assert!(stopped(run.try_write(&batch).await).contains("unique index"));
     bench.sql("ALTER TABLE t ADD PRIMARY KEY (id)");
     run.applied(&batch).await;
-    bench.sql(&format!("ALTER DATABASE {} SET default_transaction_read_only = on", bench.database));
-    bench.sql(
-        "SET default_transaction_read_only = off; SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-               WHERE application_name = 'tidegate' AND datname = current_database()",
-    );
+}
+
+#[tokio::test]
+async fn read_only_server_is_waited_for_and_told() {
+    let bench = PostgresBench::new();
+    let mut run = Run::new(&bench, &table("t", &["id"])).await;
+    let batch = [upsert("t", r#"{"id":"1"}"#, r#"{"a":1}"#)];
+    run.applied(&batch).await;
+    let switch = |mode: &str| {
+        let database = &bench.database;
+        bench.sql(&format!(
+            "SET TRANSACTION READ WRITE; ALTER DATABASE {database} SET default_transaction_read_only = {mode}"
+        ));
+        bench.sql(
+            "SET default_transaction_read_only = off; SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE application_name = 'tidegate' AND datname = current_database()",
+        );
+    };
+    switch("on");
     let told = loop {
-        match run.try_write(&batch).await {
-            Err(SinkError::Stop(told)) => break told,
-            Err(SinkError::Retry(_)) => {}
-            Ok(written) => panic!("{written:?}"),
+        let told = passing(run.try_write(&batch).await);
+        if told.contains("25006") {
+            break told;
         }
     };
-    assert!(told.contains("primary"), "{told}");
+    assert!(told.contains("target_session_attrs=read-write") && told.contains("primary"), "{told}");
+    let found = run.sink.inspect(&table("t", &["id"])).await.unwrap();
+    assert!(found.faults.iter().any(|fault| fault.contains("takes no writes")), "{found:?}");
+    switch("off");
+    while run.try_write(&batch).await.is_err() {}
+    assert_eq!(texts(&one(&bench, "SELECT a FROM t")), ["1"]);
 }
 
 #[tokio::test]
@@ -132,11 +162,7 @@ async fn a_commit_whose_answer_is_lost_is_known_to_be_done_and_one_that_was_lost
              AS 'BEGIN INSERT INTO states VALUES (NEW.id); RETURN NULL; END';
          CREATE TRIGGER note AFTER INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION note()",
     );
-    let url = bench.url();
-    let (before, server) = url.split_once("@").unwrap();
-    let (server, database) = server.split_once('/').unwrap();
-    let proxy = Proxy::start(server.parse().unwrap());
-    let options = super::super::Options { url: format!("{before}@{}/{database}", proxy.address), ..bench.options() };
+    let (options, proxy) = behind_proxy(&bench);
     let mut run = Run::with(Postgres::open(options).unwrap(), &table("t", &["id"])).await;
 
     // A batch that goes out in one piece, and one that has to look at what its merge found.
@@ -225,6 +251,30 @@ async fn a_connection_gives_up_sooner_than_a_group_gives_a_silent_members_partit
 }
 
 #[tokio::test]
+async fn transaction_on_reset_session_keeps_its_time_limits() {
+    let bench = PostgresBench::new();
+    bench.sql(
+        "CREATE TABLE limits (name text, value text);
+         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql
+             AS 'BEGIN INSERT INTO limits SELECT name, setting FROM pg_settings WHERE name IN
+                 (''idle_in_transaction_session_timeout'', ''lock_timeout'', ''statement_timeout''); RETURN NULL; END';
+         CREATE TRIGGER note AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION note()",
+    );
+    let mut run = Run::new(&bench, &table("t", &["id"])).await;
+    // What a pooler does that gives each transaction another connection.
+    let address = Address::new(&bench.url(), &TlsFiles::default(), Duration::from_secs(20));
+    let address = address.unwrap_or_else(|problem| panic!("{problem:?}"));
+    let wanted = Some(&run.key.partition);
+    let session = run.sink.pool.take(&address, wanted).await.unwrap_or_else(|problem| panic!("{problem:?}"));
+    session.run("RESET ALL").await.unwrap();
+    run.sink.pool.give_back(wanted, session);
+    run.applied(&[upsert("t", r#"{"id":"1"}"#, "{}")]).await;
+    let limits = bench.sql("SELECT value FROM limits ORDER BY name");
+    let limits: Vec<_> = limits.iter().map(|row| texts(row).join("")).collect();
+    assert_eq!(limits, ["10000", "5000", "20000"]);
+}
+
+#[tokio::test]
 async fn a_ledger_that_goes_away_is_told_and_not_made_anew() {
     let bench = PostgresBench::new();
     let declared = table("t", &["id"]);
@@ -280,4 +330,45 @@ async fn an_owner_that_stands_still_in_mid_write_does_not_keep_its_successor_out
     };
     assert_eq!((standing.next, standing.note.as_str()), (0, ""));
     assert!(stuck.run("COMMIT").await.is_err());
+}
+
+/// An address that takes connections and says nothing: the kernel takes them, and nobody asks for them.
+fn silent() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+#[tokio::test]
+async fn silent_server_is_given_up_within_fifteen_seconds() {
+    let (bench, silent) = (PostgresBench::new(), silent());
+    let url = format!("postgres://u:secret@{}/db", silent.local_addr().unwrap());
+    let sink = Postgres::open(super::super::Options { url, ..bench.options() }).unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(15), sink.knows("p")).await;
+    let told = passing(told.expect("the attempt has an end"));
+    assert!(told.contains("no session within 10 s") && !told.contains("secret"), "{told}");
+}
+
+#[tokio::test]
+async fn silent_host_does_not_keep_from_the_next_one() {
+    let (bench, silent) = (PostgresBench::new(), silent());
+    let url = bench.url().replace('@', &format!("@{},", silent.local_addr().unwrap()));
+    let sink = Postgres::open(super::super::Options { url, ..bench.options() }).unwrap();
+    let known = tokio::time::timeout(Duration::from_secs(15), sink.knows("p")).await;
+    assert!(!known.expect("the second host answers").unwrap());
+}
+
+#[tokio::test]
+async fn positions_of_many_partitions_are_one_request() {
+    let bench = PostgresBench::new();
+    let (options, proxy) = behind_proxy(&bench);
+    let run = Run::with(Postgres::open(options).unwrap(), &table("t", &["id"])).await;
+    let key =
+        |partition| LedgerKey { pipeline: "p".into(), partition: TopicPartition { topic: "t".into(), partition } };
+    let keys: Vec<_> = (0..250).map(key).collect();
+    let before = proxy.requests();
+    let positions = run.sink.positions(&keys).await.unwrap();
+    assert_eq!(positions[0], Some((Token(1), 0)));
+    assert!(positions.len() == 250 && positions[1..].iter().all(Option::is_none));
+    // The statement is described, and then asked.
+    let requests = proxy.requests() - before;
+    assert!(requests <= 5, "{requests}");
 }
