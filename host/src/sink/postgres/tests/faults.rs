@@ -123,7 +123,7 @@ async fn read_only_server_is_waited_for_and_told() {
         }
     };
     assert!(told.contains("target_session_attrs=read-write") && told.contains("primary"), "{told}");
-    let found = run.sink.inspect(&table("t", &["id"])).await.unwrap();
+    let found = run.sink.inspect("p", &table("t", &["id"])).await.unwrap();
     assert!(found.faults.iter().any(|fault| fault.contains("takes no writes")), "{found:?}");
     switch("off");
     while run.try_write(&batch).await.is_err() {}
