@@ -4,3 +4,4 @@
 mod elasticsearch;
 mod postgres;
 mod redis;
+mod refused;

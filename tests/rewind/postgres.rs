@@ -19,16 +19,16 @@ const TABLES: &str = "
     CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON mirrored FOR EACH ROW EXECUTE FUNCTION note()";
 
 /// A pipeline into tables of its own, and a reader that looks at them the whole time, through the view.
-struct Case {
-    database: Database,
-    program: Program,
-    stream: Stream,
+pub(super) struct Case {
+    pub(super) database: Database,
+    pub(super) program: Program,
+    pub(super) stream: Stream,
     random: Random,
     watcher: Watcher,
 }
 
 impl Case {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let broker = Broker::shared();
         let database = Database::new(&service("postgres"));
         database.run(TABLES);
@@ -42,21 +42,21 @@ impl Case {
         Self { database, program: Program::new(&broker, &config), stream, random: Random::new(11), watcher }
     }
 
-    fn produce(&mut self, rounds: u32) {
+    pub(super) fn produce(&mut self, rounds: u32) {
         self.stream.produce(rounds, &mut self.random);
     }
 
-    fn settle(&self, run: &mut Run) {
+    pub(super) fn settle(&self, run: &mut Run) {
         settled(run, &self.stream.topic, &self.stream.pipeline);
     }
 
-    fn rewind(&self) -> Run {
+    pub(super) fn rewind(&self) -> Run {
         self.program.rewind(&["--pipeline", &self.stream.pipeline])
     }
 
     /// The table holds the last state of each row and no other row; nobody saw an older state than before; and nothing is
     /// left of a rewind.
-    fn check(&self) {
+    pub(super) fn check(&self) {
         let states = self.stream.states.lock().unwrap();
         let expected: Vec<_> = states
             .iter()

@@ -24,8 +24,14 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// With these arguments of the server.
+    fn with(arguments: &[&str]) -> Self {
         let (broker, folder) = (Broker::shared(), Folder::new());
-        let server = Redis::default().start(folder.path()).unwrap();
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let server = Redis { arguments, ..Redis::default() }.start(folder.path()).unwrap();
         let stream = Stream::new(broker.topic("orders", 3, &[]), unique("cache"), &orders(), "status");
         let config = format!(
             "[sinks.cache.redis]\nurl = \"{}\"\n[[pipelines]]\nname = \"{}\"\ntopics = [\"{}\"]\nformat = \"auto\"\n\
@@ -123,6 +129,24 @@ fn a_rewind_that_is_killed_has_changed_nothing_and_the_next_one_cleans_up() {
     }
     let said = case.rewind().ends_well();
     assert!(said.iter().any(|line| line.starts_with("removed the keys tidegate:")), "{said:#?}");
+    case.produce(5);
+    case.settle(&mut run);
+    case.check();
+    run.stop();
+}
+
+#[test]
+fn cache_among_three_million_other_keys_is_put_in_place_at_the_first_try() {
+    let mut case = Case::with(&["--enable-debug-command", "yes", "--save", ""]);
+    let mut run = case.program.start();
+    case.produce(20);
+    case.settle(&mut run);
+    let () = ::redis::cmd("DEBUG").arg(&["POPULATE", "3000000", "foreign"]).query(&mut case.connection).unwrap();
+    let () = case.connection.set("order:ghost", "round-000000").unwrap();
+    let said = case.rewind().ends_well();
+    assert!(said.iter().any(|line| line.contains("entries took the place of")), "{said:#?}");
+    let lines = |what: &str| said.iter().filter(|line| line.contains(what)).count();
+    assert_eq!((lines("holding the pipeline"), lines("did not come up in time")), (1, 0), "{said:#?}");
     case.produce(5);
     case.settle(&mut run);
     case.check();

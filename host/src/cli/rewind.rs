@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tidegate::config::Config;
@@ -25,6 +26,14 @@ pub(super) struct Arguments {
     /// beside the configuration, which is named at the end.
     #[arg(long, value_name = "FILE")]
     dead_letters: Option<PathBuf>,
+    /// Go on past truncates. The rows from before a truncate come back, and are yours to delete. Without it, a topic that
+    /// holds a truncate is refused.
+    #[arg(long)]
+    ignore_truncates: bool,
+    /// How long to wait for the pipeline's processes to be stopped, where they serve by other modules than this
+    /// configuration names.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    wait_seconds: u64,
     /// Remove what a rewind has left that was killed, and do nothing else. The next rewind does that too.
     #[arg(long)]
     abort: bool,
@@ -38,7 +47,13 @@ pub(super) fn rewind(arguments: &Arguments) -> anyhow::Result<Exit> {
         let file = format!("rewind-{}-{}.dead-letters.jsonl", arguments.pipeline, std::process::id());
         config.file.with_file_name(file)
     });
-    let wish = Wish { pipeline: arguments.pipeline.clone(), sink: arguments.sink.clone(), dead_letters };
+    let wish = Wish {
+        pipeline: arguments.pipeline.clone(),
+        sink: arguments.sink.clone(),
+        dead_letters,
+        ignore_truncates: arguments.ignore_truncates,
+        patience: Duration::from_secs(arguments.wait_seconds),
+    };
     let told =
         if arguments.abort { rewind::abort(&config, &wish, &stops) } else { rewind::rewind(&config, &wish, &stops) };
     // What a store or a module says may quote what came from a reference.

@@ -68,6 +68,8 @@ pub enum OnTruncate {
     Stop,
     /// Go on; the stores keep the rows.
     Ignore,
+    /// Stop a fill, whose rows from before would come back. No configuration says so: `tidegate rewind` does.
+    RefuseFill,
 }
 
 /// What to do when something of the source is not there any more.

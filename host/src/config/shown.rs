@@ -117,6 +117,7 @@ fn pipeline(pipeline: &Pipeline) -> Value {
         "on_truncate": match pipeline.on_truncate {
             OnTruncate::Stop => "stop",
             OnTruncate::Ignore => "ignore",
+            OnTruncate::RefuseFill => "refuse",
         },
         "on_lost_records": on_lost(pipeline.on_lost_records),
         "on_changed_topic": on_lost(pipeline.on_changed_topic),

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 
-use super::commit::{Claims, CommitMetadata};
+use super::commit::{Claims, CommitMetadata, shortened};
 use super::letters::Letters;
 use super::memo::{LastRecord, Memo};
 use super::write::{BoundSink, Stores};
@@ -155,7 +155,8 @@ impl Stores {
         let stands = standing.claims.at == Some(standing.lowest());
         let claims = if stands && standing.claims.count > 0 { standing.claims } else { Claims::default() };
         let (filed, positions) = (standing.letters.stretches().clone(), self.positions(standing));
-        let mut metadata = CommitMetadata { filed, positions, claims, ..CommitMetadata::default() };
+        let modules = shortened(self.slot.serving().digests());
+        let mut metadata = CommitMetadata { filed, positions, claims, modules, ..CommitMetadata::default() };
         for (place, bound) in self.sinks.iter().enumerate() {
             if bound.sink.ledger_outlives_the_process() {
                 metadata.sinks.insert(bound.name.clone(), standing.epochs[place]);

@@ -34,6 +34,24 @@ pub(super) struct CommitMetadata {
     /// How many claims in a row have found something to handle, and have brought nothing to its end.
     #[serde(default, skip_serializing_if = "Claims::is_none")]
     pub(super) claims: Claims,
+    /// The modules that serve the process which commits, as [`shortened`]. A ledger says what wrote last, which in a
+    /// partition without events is what served long ago.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) modules: String,
+}
+
+/// How much of a digest tells modules apart, and leaves room for many of them in a commit.
+const DIGEST: usize = 16;
+
+/// Digests joined by a comma, the beginning of each.
+pub(crate) fn shortened(digests: &str) -> String {
+    let short = |digest| str::get(digest, ..DIGEST).unwrap_or(digest);
+    digests.split(',').map(short).collect::<Vec<_>>().join(",")
+}
+
+/// Which modules serve the process that made a commit; none where it does not say.
+pub(crate) fn serving(metadata: &str) -> Option<String> {
+    Some(CommitMetadata::read(metadata).modules).filter(|modules| !modules.is_empty())
 }
 
 /// How many claims may come to nothing before the records are suspected, and how many trials before they are given up.
@@ -108,13 +126,14 @@ impl CommitMetadata {
     }
 
     /// The text for a commit. Where dozens of transforms make it too large, what is filed is left out: then a letter
-    /// comes again where its record is read again.
+    /// comes again where its record is read again. After that the modules are left out.
     pub(super) fn write(&self) -> String {
         let text = serde_json::to_string(self).unwrap_or_default();
-        if text.len() < MOST || self.filed.is_empty() {
+        if text.len() < MOST || (self.filed.is_empty() && self.modules.is_empty()) {
             return text;
         }
-        Self { filed: Stretches::new(), ..self.clone() }.write()
+        let modules = if self.filed.is_empty() { String::new() } else { self.modules.clone() };
+        Self { filed: Stretches::new(), modules, ..self.clone() }.write()
     }
 }
 
@@ -129,9 +148,13 @@ mod tests {
         let metadata = CommitMetadata {
             sinks: [("cache".to_owned(), 3)].into(),
             positions: [("events".to_owned(), u64::MAX)].into(),
+            modules: shortened("0123456789abcdef01,b"),
             ..CommitMetadata::default()
         };
-        assert_eq!(metadata.write(), r#"{"sinks":{"cache":3},"positions":{"events":18446744073709551615}}"#);
+        assert_eq!(
+            metadata.write(),
+            r#"{"sinks":{"cache":3},"positions":{"events":18446744073709551615},"modules":"0123456789abcdef,b"}"#
+        );
         assert_eq!(CommitMetadata::read(&metadata.write()), metadata);
         for foreign in ["", "leader epoch 3", "[1]", "{\"sinks\":3}"] {
             assert_eq!(CommitMetadata::read(foreign), CommitMetadata::default(), "{foreign}");

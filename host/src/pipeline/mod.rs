@@ -8,7 +8,7 @@
 mod again;
 mod breaker;
 mod claim;
-mod commit;
+pub(crate) mod commit;
 mod count;
 pub mod dead_letter;
 mod exchange;

@@ -165,14 +165,20 @@ impl Work {
                     source = change.source;
                     run.push((place, change));
                 }
-                Event::Truncate if self.on_truncate == OnTruncate::Stop => {
+                Event::Truncate if self.on_truncate != OnTruncate::Ignore => {
+                    let what = match self.on_truncate {
+                        OnTruncate::RefuseFill => {
+                            "truncates its table: a fill from the start of the topic would bring back the rows from \
+                             before. Have the connector take a new snapshot into an empty topic; or rewind with \
+                             --ignore-truncates, and delete those rows afterwards"
+                        }
+                        OnTruncate::Stop | OnTruncate::Ignore => {
+                            "truncates its table, which has no order against the changes of rows. Bring the stores in \
+                             line, then go on past it with `on_truncate = \"ignore\"`"
+                        }
+                    };
                     made.to = record.offset;
-                    made.stop = Some(anyhow!(
-                        "pipeline `{}`: {} truncates its table, which has no order against the changes of rows. Bring \
-                         the stores in line, then go on past it with `on_truncate = \"ignore\"`",
-                        self.pipeline,
-                        record.position()
-                    ));
+                    made.stop = Some(anyhow!("pipeline `{}`: {} {what}", self.pipeline, record.position()));
                     break;
                 }
                 Event::Truncate | Event::Control(_) => {}

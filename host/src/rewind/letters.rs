@@ -29,7 +29,7 @@ pub(super) fn tell(file: &Path, before: &[Stands]) -> anyhow::Result<Vec<String>
         .collect::<Result<_, _>>()
         .with_context(|| format!("cannot read {shown}"))?;
     if letters.is_empty() {
-        fs::remove_file(file).with_context(|| format!("cannot remove {shown}"))?;
+        remove(file)?;
         return Ok(Vec::new());
     }
     let is_ahead = |letter: &&Letter| {
@@ -46,4 +46,20 @@ pub(super) fn tell(file: &Path, before: &[Stands]) -> anyhow::Result<Vec<String>
         ));
     }
     Ok(told)
+}
+
+/// After a fill that came to nothing: removes a file without letters, or says where they are.
+pub(super) fn left(file: &Path) -> anyhow::Result<Option<String>> {
+    match fs::metadata(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Ok(found) if found.len() == 0 => remove(file).map(|()| None),
+        read => {
+            read.with_context(|| format!("cannot read {}", file.display()))?;
+            Ok(Some(format!("records that could not be handled are in {}", file.display())))
+        }
+    }
+}
+
+fn remove(file: &Path) -> anyhow::Result<()> {
+    fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))
 }

@@ -7,7 +7,11 @@
 //! anything than they saw.
 //!
 //! Modules that differ from those that the pipeline runs by would go on writing what the fresh target is not made for. So
-//! where the ledgers name different ones, the switch waits until nobody runs the pipeline.
+//! where the group's commits name different ones, the switch waits until nobody runs the pipeline, for a while. (A ledger
+//! names what wrote last, which in an idle partition is what served before.)
+//!
+//! A truncate has no order against the changes of rows, and no module sees it: a fill that passed one would bring back
+//! the rows from before it. So it ends there, unless it was told to go on.
 
 mod letters;
 mod reach;
@@ -22,9 +26,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 use tokio::runtime::{Builder, Runtime};
 
-use self::reach::Reach;
+use self::reach::{Differs, Reach, as_held, has_another_owner, other_modules};
 use self::target::Target;
-use crate::config::{self, Config};
+use crate::config::{self, Config, OnTruncate};
 use crate::pipeline::{Observed, Outcome, Pipelines, Stops};
 use crate::sink::replace::{Stands, beside};
 use crate::sink::{Sink, SinkError};
@@ -33,6 +37,8 @@ use crate::sink::{Sink, SinkError};
 const LOOK: Duration = Duration::from_millis(250);
 /// How often it is told.
 const TELL: Duration = Duration::from_secs(10);
+/// So long after the end was asked for, a store that does not answer is waited for no more.
+const LAST_WORD: Duration = Duration::from_secs(2);
 /// Owners are held when the fill is so few offsets behind.
 const NEAR: u64 = 1000;
 /// How long owners are held for the fill to come up to them, before they may go on and it is tried once more.
@@ -47,6 +53,10 @@ pub struct Wish {
     pub sink: Option<String>,
     /// The file for the dead letters of the fill.
     pub dead_letters: PathBuf,
+    /// Whether to go on past truncates, which brings back the rows from before them.
+    pub ignore_truncates: bool,
+    /// How long to wait for the processes of the pipeline to be stopped, where they serve by other modules.
+    pub patience: Duration,
 }
 
 /// What was done, a line each.
@@ -58,7 +68,7 @@ pub type Told = Vec<String>;
 /// When the store cannot be reached, or another rewind is just putting its target in place.
 pub fn abort(config: &Config, wish: &Wish, stops: &Stops) -> anyhow::Result<Told> {
     let (pipeline, sink) = choose(config, wish)?;
-    let rewind = Rewind::open(config, pipeline, sink, stops)?;
+    let rewind = Rewind::open(config, pipeline, sink, stops, wish)?;
     let left = rewind.patiently("removing what was left", || rewind.target.discard())?;
     Ok(if left.is_empty() { vec!["nothing was left".into()] } else { removed(&left) })
 }
@@ -70,19 +80,24 @@ pub fn abort(config: &Config, wish: &Wish, stops: &Stops) -> anyhow::Result<Told
 pub fn rewind(config: &Config, wish: &Wish, stops: &Stops) -> anyhow::Result<Told> {
     let begun = Instant::now();
     let (pipeline, sink) = choose(config, wish)?;
-    let rewind = Rewind::open(config, pipeline, sink, stops)?;
+    let rewind = Rewind::open(config, pipeline, sink, stops, wish)?;
     let left = rewind.patiently("removing what an earlier rewind left", || rewind.target.discard())?;
     let topics: Vec<_> = rewind.reach.look()?.topics.into_iter().collect();
     rewind.patiently("beginning", || rewind.target.begin(&topics))?;
 
     let run = getrandom::u32().context("the system gives no random number to name the group by")?;
-    let fill =
+    let mut fill =
         config.clone().into_rewind(&pipeline.name, sink, &beside(sink), &format!("{run:08x}"), &wish.dead_letters);
-    let filled = rewind.fill_and_switch(&fill);
+    let truncates = if wish.ignore_truncates { OnTruncate::Ignore } else { OnTruncate::RefuseFill };
+    fill.pipelines.iter_mut().for_each(|one| one.on_truncate = truncates);
+    let mut filled = rewind.fill_and_switch(&fill);
     if filled.is_err() {
         // What cannot be removed now is by the next rewind.
         if let Err(error) = rewind.runtime.block_on(rewind.target.discard()) {
             tracing::warn!("the fresh target could not be removed: {error}");
+        }
+        if let Some(letters) = letters::left(&wish.dead_letters)? {
+            filled = filled.context(letters);
         }
     }
     let Filled { outcome, before, told: done } = filled?;
@@ -96,6 +111,11 @@ pub fn rewind(config: &Config, wish: &Wish, stops: &Stops) -> anyhow::Result<Tol
         begun.elapsed().as_secs()
     ));
     told.extend(done);
+    if let Some(truncates) = summary.events.get("truncate") {
+        told.push(format!(
+            "{truncates} truncates were passed: rows from before them are back, where the source has them no more"
+        ));
+    }
     told.extend(letters::tell(&wish.dead_letters, &before)?);
     Ok(told)
 }
@@ -112,6 +132,7 @@ struct Rewind<'a> {
     pipeline: &'a config::Pipeline,
     sink: &'a str,
     stops: &'a Stops,
+    patience: Duration,
     reach: Reach,
     target: Target,
     runtime: Runtime,
@@ -121,10 +142,17 @@ struct Rewind<'a> {
 type Fill<'scope> = ScopedJoinHandle<'scope, Outcome>;
 
 impl<'a> Rewind<'a> {
-    fn open(config: &Config, pipeline: &'a config::Pipeline, sink: &'a str, stops: &'a Stops) -> anyhow::Result<Self> {
+    fn open(
+        config: &Config,
+        pipeline: &'a config::Pipeline,
+        sink: &'a str,
+        stops: &'a Stops,
+        wish: &Wish,
+    ) -> anyhow::Result<Self> {
         let target = target::open(config, pipeline, sink)?;
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        Ok(Self { pipeline, sink, stops, reach: Reach::of(config, pipeline)?, target, runtime })
+        let (reach, patience) = (Reach::of(config, pipeline)?, wish.patience);
+        Ok(Self { pipeline, sink, stops, patience, reach, target, runtime })
     }
 
     fn fill_and_switch(&self, fill: &Config) -> anyhow::Result<Filled> {
@@ -157,7 +185,9 @@ impl<'a> Rewind<'a> {
             if let Some(before) = self.hold_and_come_up(filling)? {
                 let outcome = self.end(fill, stops)?;
                 tracing::info!("putting the fresh target in place");
-                let told = self.patiently("putting the fresh target in place", || self.target.put_in_place())?;
+                // It is not cut off: what came of it would be told by nobody.
+                let put = || self.runtime.block_on(self.target.put_in_place());
+                let told = self.retry("putting the fresh target in place", put)?;
                 return Ok(Filled { outcome, before, told });
             }
             tracing::info!("the fill did not come up in time: the pipeline goes on, and is held again later");
@@ -182,9 +212,9 @@ impl<'a> Rewind<'a> {
         }
     }
 
-    /// Waits until nobody runs the pipeline, where it runs by other modules.
+    /// Waits until nobody runs the pipeline, where it is served by other modules than the fill was made by.
     fn wait_for_other_modules(&self, filling: &Fill<'_>) -> anyhow::Result<()> {
-        let mut told = false;
+        let (mut told, mut since) = (false, None);
         loop {
             let has_ended = filling.is_finished();
             let stands = self.stands()?;
@@ -193,25 +223,30 @@ impl<'a> Rewind<'a> {
                 self.rest(has_ended)?;
                 continue;
             }
-            let differs = |stands: &Stands| match (&stands.real, &stands.fresh) {
-                (Some(real), Some(fresh)) => {
-                    !real.digest.is_empty() && !fresh.digest.is_empty() && real.digest != fresh.digest
-                }
-                _ => false,
-            };
-            if !stands.iter().any(differs) {
-                return Ok(());
-            }
+            let Some(differs) = other_modules(&stands, &self.reach.serving(&stands)?) else { return Ok(()) };
             let members = self.reach.members()?;
             if members == 0 {
                 return Ok(());
+            }
+            let Differs { partition, serving, filled } = differs;
+            let patience = self.patience.as_secs();
+            if since.get_or_insert_with(Instant::now).elapsed() > self.patience {
+                bail!(
+                    "{partition} is served by the modules {serving}, and the fill was made by {filled}: {members} processes \
+                     have not been stopped within {patience} s, and nothing was replaced. Have the pipeline serve by the \
+                     modules that this configuration names, or name here those that serve, and rewind again; or stop the \
+                     processes when the next rewind says that it waits for that (`--wait-seconds`)"
+                );
             }
             if !std::mem::replace(&mut told, true) {
                 tracing::warn!(
                     pipeline = self.pipeline.name,
                     sink = self.sink,
+                    %partition,
+                    serving,
+                    filled,
                     "the fill was made by other modules than the pipeline runs by: stop the {members} processes that run \
-                     it, and the fresh target is put in place; then start them with these modules"
+                     it within {patience} s, and the fresh target is put in place; then start them with these modules"
                 );
             }
             self.rest(has_ended)?;
@@ -228,10 +263,12 @@ impl<'a> Rewind<'a> {
         let ends = self.reach.look()?;
         loop {
             let has_ended = filling.is_finished();
-            let mut stands = self.stands()?;
-            for (now, then) in stands.iter_mut().zip(&before) {
-                now.real.clone_from(&then.real);
+            let now = self.stands()?;
+            if has_another_owner(&now, &before) {
+                self.patiently("letting the pipeline go on", || self.target.release())?;
+                return Ok(None);
             }
+            let stands = as_held(now, &before);
             if ends.behind(&stands, |real| real.sent) == Some(0) {
                 return Ok(Some(before));
             }
@@ -278,14 +315,32 @@ impl<'a> Rewind<'a> {
         Ok(())
     }
 
-    /// Tries until the store answers.
+    /// Tries until the store answers. One that stands still is waited for no more when the end was asked for.
     fn patiently<T, F>(&self, what: &str, attempt: impl Fn() -> F) -> anyhow::Result<T>
     where
         F: Future<Output = Result<T, SinkError>>,
     {
+        let asked_to_end = async || {
+            while !self.stops.are_set() {
+                tokio::time::sleep(LOOK).await;
+            }
+            tokio::time::sleep(LAST_WORD).await;
+            Err(SinkError::Retry("it gave no answer".into()))
+        };
+        self.retry(what, || {
+            self.runtime.block_on(async {
+                tokio::select! {
+                    answer = attempt() => answer,
+                    ended = asked_to_end() => ended,
+                }
+            })
+        })
+    }
+
+    fn retry<T>(&self, what: &str, attempt: impl Fn() -> Result<T, SinkError>) -> anyhow::Result<T> {
         let mut told = false;
         loop {
-            match self.runtime.block_on(attempt()) {
+            match attempt() {
                 Ok(answer) => return Ok(answer),
                 Err(SinkError::Stop(cause)) => bail!("sink `{}`: {cause}", self.sink),
                 Err(SinkError::Retry(cause)) if self.stops.are_set() => {
@@ -310,18 +365,22 @@ fn choose<'a>(config: &'a Config, wish: &Wish) -> anyhow::Result<(&'a config::Pi
     let mut bound: Vec<&str> = pipeline.sinks.values().map(String::as_str).collect();
     bound.sort_unstable();
     bound.dedup();
-    let list = bound.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let named = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let list = named(&bound);
     if let Some(sink) = &wish.sink {
         let chosen = bound.into_iter().find(|name| name == sink);
         let chosen =
             chosen.ok_or_else(|| anyhow!("pipeline `{}` has no sink `{sink}`; it has {list}", pipeline.name))?;
         return Ok((pipeline, chosen));
     }
-    let mut can = bound.into_iter().filter(|name| config.sinks.get(*name).is_some_and(target::can_be_replaced));
-    match (can.next(), can.next()) {
-        (Some(sink), None) => Ok((pipeline, sink)),
-        (None, _) => bail!("pipeline `{}` has no sink that can be filled anew; it has {list}", pipeline.name),
-        (Some(_), Some(_)) => bail!("pipeline `{}` has several sinks: name one of {list} by --sink", pipeline.name),
+    let can: Vec<&str> =
+        bound.into_iter().filter(|name| config.sinks.get(*name).is_some_and(target::can_be_replaced)).collect();
+    match can.as_slice() {
+        [sink] => Ok((pipeline, sink)),
+        [] => bail!("pipeline `{}` has no sink that can be filled anew; it has {list}", pipeline.name),
+        several => {
+            bail!("pipeline `{}` has several sinks: name one of {} by --sink", pipeline.name, named(several))
+        }
     }
 }
 

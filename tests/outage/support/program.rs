@@ -107,6 +107,12 @@ impl Program {
         entries(self.site.query(file, ENTRIES))
     }
 
+    /// The names in its folder.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let found = std::fs::read_dir(self.site.path("")).unwrap();
+        found.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
     pub(crate) fn dead_letters(&self) -> usize {
         self.letters().len()
     }

@@ -42,9 +42,12 @@ impl Copies {
         for table in tables {
             if table.name.contains('.') {
                 return Err(Problem::Stop(format!(
-                    "the transform names the table {} together with its schema, so that it cannot be filled beside the one \
-                     in use: fill it through a pipeline of another name and a table of another name",
-                    table.name
+                    "the transform names the table {0} together with its schema, so that it cannot be filled beside the \
+                     one in use: write `schema = \"{1}\"` on the sink, and have the transform and its grants name the \
+                     table {2}; then rewind",
+                    table.name,
+                    table.name.split_once('.').map_or("", |(schema, _)| schema),
+                    table.name.split_once('.').map_or("", |(_, name)| name),
                 )));
             }
             let (copy, real) = (TableName::new(&table.name, schema), TableName::new(&table.name, &self.of));

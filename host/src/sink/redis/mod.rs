@@ -30,6 +30,7 @@
 //! What Redis acknowledged it may lose, with a crash or a failover: the ledger is lost with the entries, the next write
 //! is told where it stands, and goes on from there. A server that keeps nothing over a restart is filled afresh.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -43,6 +44,7 @@ use self::ledger::Names;
 pub use self::replace::Rewind;
 use super::{Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written, now};
 use crate::inspection::Inspection;
+use crate::source::TopicPartition;
 
 mod cache;
 mod clear;
@@ -85,6 +87,8 @@ pub struct Redis {
     user: String,
     /// The keys that the transforms declared last.
     declared: Mutex<Vec<String>>,
+    /// The partitions claimed through this, where it fills entries beside others.
+    claimed: Mutex<BTreeSet<TopicPartition>>,
     idle: Pool,
 }
 
@@ -119,8 +123,8 @@ impl Redis {
         };
         let client = client.map_err(|e| stop(format!("{e}: correct `url`, `ca`, `certificate` and `key`")))?;
         let names = Names { prefix: options.prefix, sink: options.name, entries: String::new() };
-        let (declared, idle) = (Mutex::default(), Pool::default());
-        Ok(Self { client, names, timeout: options.timeout, place, user, declared, idle })
+        let (declared, claimed, idle) = (Mutex::default(), Mutex::default(), Pool::default());
+        Ok(Self { client, names, timeout: options.timeout, place, user, declared, claimed, idle })
     }
 
     /// A connection for a transaction on this row.
@@ -319,6 +323,9 @@ impl Sink for Redis {
     }
 
     async fn claim(&self, key: &LedgerKey, token: Token, start: u64) -> Result<Standing, SinkError> {
+        if !self.names.entries.is_empty() {
+            self.claimed.lock().unwrap_or_else(PoisonError::into_inner).insert(key.partition.clone());
+        }
         let mut connection = self.connection(&self.names.row(key)).await?;
         let answer = self.claim_on(&mut connection, key, token, start).await;
         self.finish(connection, answer)

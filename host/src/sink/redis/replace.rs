@@ -3,11 +3,15 @@
 //! The switch is one transaction, in which Redis serves nobody else: every entry under the declared keys goes, every fresh
 //! one takes its name, and the ledger becomes the fresh one. While a key is there that says so, and goes by itself, no
 //! partition is claimed.
+//!
+//! What is found by pattern is found in the whole keyspace, whoever else is in it. So rows and topics are looked for in
+//! that way once, before anything is filled: later ones are the fill's own. The entries must be looked for while the
+//! owners are held, and the hold is renewed between two steps of that.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::redis::{Pipeline, Value};
 use async_trait::async_trait;
@@ -22,8 +26,12 @@ use crate::source::{TopicFacts, TopicPartition};
 
 /// How long a hold lasts unless it is renewed. So long the pipeline waits for one whose process was killed.
 const HOLD_MS: u64 = 15_000;
+/// How often it is renewed while something is looked for.
+const RENEW: Duration = Duration::from_secs(3);
 /// How long the switch may take.
 const SWITCH: Duration = Duration::from_secs(120);
+/// So many commands of the switch are sent and queued in a millisecond, at the least: the hold lasts for that too.
+const QUEUED_PER_MS: u64 = 20;
 /// Keys that one command deletes.
 const TOGETHER: usize = 1000;
 
@@ -47,8 +55,17 @@ pub struct Rewind {
     real: Redis,
     /// For the fill alone: its connections end with the fill's runtime.
     fresh: Arc<Redis>,
+    /// What there was before the fill, and the topics that it began with.
+    known: Mutex<Known>,
     /// What the hold says whose it is, once it was taken.
     hold: Mutex<Option<String>>,
+}
+
+/// Rows and topics of a ledger.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    rows: BTreeSet<TopicPartition>,
+    topics: BTreeSet<String>,
 }
 
 impl Rewind {
@@ -61,7 +78,8 @@ impl Rewind {
         let mut fresh = Redis::open(Options { name: beside(&options.name), ..options.clone() })?;
         fresh.names.entries = entries;
         let real = Redis::open(Options { timeout: SWITCH, ..options })?;
-        Ok(Self { pipeline: pipeline.to_owned(), real, fresh: Arc::new(fresh), hold: Mutex::default() })
+        let (known, hold) = (Mutex::default(), Mutex::default());
+        Ok(Self { pipeline: pipeline.to_owned(), real, fresh: Arc::new(fresh), known, hold })
     }
 
     async fn on<T>(&self, work: impl AsyncFnOnce(&mut Connection) -> Result<T, SinkError>) -> Result<T, SinkError> {
@@ -70,30 +88,94 @@ impl Rewind {
         self.real.finish(connection, answer)
     }
 
-    async fn rows(&self, connection: &mut Connection, names: &Names) -> Result<Vec<TopicPartition>, SinkError> {
+    /// Looks through the whole keyspace for the rows and topics of the ledger in use.
+    async fn look_around(&self, connection: &mut Connection) -> Result<Known, SinkError> {
+        let names = &self.real.names;
+        let mut known = Known::default();
         let start = names.rows(&self.pipeline);
-        let keys: BTreeSet<_> = clear::found(connection, &start, None).await?.into_iter().collect();
-        let each = keys.into_iter().map(|key| {
+        for key in self.found(connection, &start, None).await? {
             let key = String::from_utf8(key).map_err(|_| ledger::broken(&start))?;
             let (topic, number) = key[start.len()..].rsplit_once(':').ok_or_else(|| ledger::broken(&key))?;
             let partition = number.parse().map_err(|_| ledger::broken(&key))?;
-            Ok(TopicPartition { topic: topic.into(), partition })
-        });
-        each.collect()
+            known.rows.insert(TopicPartition { topic: topic.into(), partition });
+        }
+        let start = names.topics(&self.pipeline);
+        for key in self.found(connection, &start, None).await? {
+            let key = String::from_utf8(key).map_err(|_| ledger::broken(&start))?;
+            known.topics.insert(key[start.len()..].to_owned());
+        }
+        Ok(known)
+    }
+
+    /// The keys that begin so. Where the owners are held, they stay so meanwhile.
+    async fn found(
+        &self,
+        connection: &mut Connection,
+        start: &str,
+        spare: Option<&str>,
+    ) -> Result<BTreeSet<Vec<u8>>, SinkError> {
+        let mut found = BTreeSet::new();
+        let mut renewed = Instant::now();
+        let mut scan = clear::Scan::new(start, spare);
+        while let Some(keys) = scan.next(connection).await? {
+            found.extend(keys);
+            if self.held().is_some() && renewed.elapsed() >= RENEW {
+                self.renew(connection, HOLD_MS).await?;
+                renewed = Instant::now();
+            }
+        }
+        Ok(found)
+    }
+
+    /// The rows and topics that either ledger may have: nobody but the fill makes a row that was not there before it,
+    /// unless the fill makes its own too.
+    fn known(&self) -> Known {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        known.rows.extend(self.fresh.claimed.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
+        known.topics.extend(known.rows.iter().map(|partition| partition.topic.to_string()));
+        known
+    }
+
+    /// The rows that a ledger has.
+    async fn rows(
+        &self,
+        connection: &mut Connection,
+        names: &Names,
+    ) -> Result<Vec<(TopicPartition, ledger::Row)>, SinkError> {
+        let asked: Vec<_> = self.known().rows.into_iter().map(|one| (self.row(names, &one), one)).collect();
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut commands = Pipeline::new();
+        asked.iter().for_each(|(key, _)| ledger::read(&mut commands, key));
+        let answers = connection.demand(&commands).await?;
+        let row = |((key, partition), answer): ((String, TopicPartition), &Value)| {
+            Ok(ledger::row(answer, &key)?.map(|row| (partition, row)))
+        };
+        asked.into_iter().zip(&answers).filter_map(|one| row(one).transpose()).collect()
+    }
+
+    /// The topics that a ledger has.
+    async fn topics(&self, connection: &mut Connection, names: &Names) -> Result<Vec<String>, SinkError> {
+        let asked = self.known().topics;
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut commands = Pipeline::new();
+        for topic in &asked {
+            commands.cmd("EXISTS").arg(names.topic(&self.pipeline, topic));
+        }
+        let answers = connection.demand(&commands).await?;
+        Ok(asked
+            .into_iter()
+            .zip(&answers)
+            .filter(|(_, there)| **there == Value::Int(1))
+            .map(|(topic, _)| topic)
+            .collect())
     }
 
     fn row(&self, names: &Names, partition: &TopicPartition) -> String {
         format!("{}{}:{}", names.rows(&self.pipeline), partition.topic, partition.partition)
-    }
-
-    async fn topics(&self, connection: &mut Connection, names: &Names) -> Result<Vec<String>, SinkError> {
-        let start = names.topics(&self.pipeline);
-        let keys: BTreeSet<_> = clear::found(connection, &start, None).await?.into_iter().collect();
-        let each = keys.into_iter().map(|key| {
-            let key = String::from_utf8(key).map_err(|_| ledger::broken(&start))?;
-            Ok(key[start.len()..].to_owned())
-        });
-        each.collect()
     }
 
     async fn exists(&self, connection: &mut Connection, key: &str) -> Result<bool, SinkError> {
@@ -120,12 +202,7 @@ impl Rewind {
     async fn stands_on(&self, connection: &mut Connection) -> Result<Vec<Stands>, SinkError> {
         let mut stands: BTreeMap<TopicPartition, Stands> = BTreeMap::new();
         for (names, is_fresh) in [(&self.real.names, false), (&self.fresh.names, true)] {
-            for partition in self.rows(connection, names).await? {
-                let key = self.row(names, &partition);
-                let mut commands = Pipeline::new();
-                ledger::read(&mut commands, &key);
-                let answer = connection.demand(&commands).await?.pop().unwrap_or_default();
-                let Some(row) = ledger::row(&answer, &key)? else { continue };
+            for (partition, row) in self.rows(connection, names).await? {
                 let stand = Stand { next: row.next, sent: row.next, digest: row.digest };
                 let both = stands.entry(partition.clone()).or_insert(Stands { partition, real: None, fresh: None });
                 *(if is_fresh { &mut both.fresh } else { &mut both.real }) = Some(stand);
@@ -138,14 +215,21 @@ impl Rewind {
         self.hold.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn hold_on(&self, connection: &mut Connection) -> Result<(), SinkError> {
+    /// Makes the hold last so long from now on.
+    async fn renew(&self, connection: &mut Connection, ms: u64) -> Result<(), SinkError> {
         let key = self.real.names.hold(&self.pipeline);
-        if let Some(mine) = self.held() {
-            let mut commands = Pipeline::new();
-            commands.cmd("GET").arg(&key).cmd("PEXPIRE").arg(&key).arg(HOLD_MS);
-            let answers = connection.demand(&commands).await?;
-            return if answers.first() == Some(&Value::BulkString(mine.into_bytes())) { Ok(()) } else { Err(lost()) };
+        let mut commands = Pipeline::new();
+        commands.cmd("GET").arg(&key).cmd("PEXPIRE").arg(&key).arg(ms);
+        let answers = connection.demand(&commands).await?;
+        let mine = self.held().map(|mine| Value::BulkString(mine.into_bytes()));
+        if mine.is_some() && answers.first() == mine.as_ref() { Ok(()) } else { Err(lost()) }
+    }
+
+    async fn hold_on(&self, connection: &mut Connection) -> Result<(), SinkError> {
+        if self.held().is_some() {
+            return self.renew(connection, HOLD_MS).await;
         }
+        let key = self.real.names.hold(&self.pipeline);
         let mine = text(random()?);
         let mut commands = Pipeline::new();
         commands.cmd("SET").arg(&key).arg(&mine).arg("NX").arg("PX").arg(HOLD_MS);
@@ -153,7 +237,7 @@ impl Rewind {
             return Err(SinkError::Retry("another rewind of the pipeline is putting its entries in place".into()));
         }
         *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = Some(mine);
-        for partition in self.rows(connection, &self.real.names).await? {
+        for (partition, _) in self.rows(connection, &self.real.names).await? {
             let mut commands = Pipeline::new();
             ledger::take_over(&mut commands, &self.row(&self.real.names, &partition), random()?, now());
             connection.demand(&commands).await?;
@@ -161,32 +245,37 @@ impl Rewind {
         Ok(())
     }
 
-    /// The keys in use that the transforms declare.
-    async fn in_use(&self, connection: &mut Connection) -> Result<BTreeSet<Vec<u8>>, SinkError> {
+    /// The keys in use that the transforms declare, and those of the fresh entries.
+    async fn entries(&self, connection: &mut Connection) -> Result<(BTreeSet<Vec<u8>>, BTreeSet<Vec<u8>>), SinkError> {
         let declared = self.fresh.declared.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut keys = BTreeSet::new();
+        let mut used = BTreeSet::new();
         for key in declared {
             match key.strip_suffix('*') {
-                Some(start) => keys.extend(clear::found(connection, start, Some(&self.real.names.prefix)).await?),
-                None => drop(keys.insert(key.into_bytes())),
+                Some(start) => {
+                    used.append(&mut self.found(connection, start, Some(&self.real.names.prefix)).await?);
+                }
+                None => drop(used.insert(key.into_bytes())),
             }
         }
-        Ok(keys)
+        let filled = self.found(connection, &self.fresh.names.entries, None).await?;
+        Ok((used, filled))
     }
 
     async fn replace_on(&self, connection: &mut Connection) -> Result<Vec<String>, SinkError> {
         let (real, fresh) = (&self.real.names, &self.fresh.names);
         let hold = real.hold(&self.pipeline);
+        self.renew(connection, HOLD_MS).await?;
         // No owner writes: what is found stays so, but for what expires.
-        let filled: BTreeSet<_> = clear::found(connection, &fresh.entries, None).await?.into_iter().collect();
-        let used = self.in_use(connection).await?;
+        let (used, filled) = self.entries(connection).await?;
         let rows = self.rows(connection, fresh).await?;
         let topics = self.topics(connection, fresh).await?;
         let histories = history::lists(connection, fresh, &self.pipeline).await?;
         let mut old: Vec<String> =
-            self.rows(connection, real).await?.iter().map(|partition| self.row(real, partition)).collect();
+            self.rows(connection, real).await?.iter().map(|(partition, _)| self.row(real, partition)).collect();
         old.extend(self.topics(connection, real).await?.iter().map(|topic| real.topic(&self.pipeline, topic)));
 
+        let queued = u64::try_from(used.len() + filled.len()).unwrap_or(u64::MAX) / QUEUED_PER_MS;
+        self.renew(connection, HOLD_MS + queued.min(HOLD_MS * 8)).await?;
         let mut commands = Pipeline::new();
         commands.cmd("UNWATCH").cmd("WATCH").arg(&hold).cmd("GET").arg(&hold);
         let answer = connection.demand(&commands).await?.pop();
@@ -204,7 +293,7 @@ impl Rewind {
         for some in old.chunks(TOGETHER) {
             change.cmd("UNLINK").arg(some);
         }
-        for partition in &rows {
+        for (partition, _) in &rows {
             let row = self.row(real, partition);
             change.cmd("RENAME").arg(self.row(fresh, partition)).arg(&row);
             ledger::take_over(&mut change, &row, random()?, now());
@@ -251,6 +340,9 @@ impl Replacement for Rewind {
                 self.real.names.head(&self.pipeline)
             )));
         }
+        let mut known = self.on(async |connection| self.look_around(connection).await).await?;
+        known.topics.extend(topics.iter().map(|(topic, _)| topic.clone()));
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
         for (topic, facts) in topics {
             let key = self.real.names.topic(&self.pipeline, topic);
             let held: Option<TopicHead> = self

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 
@@ -133,6 +134,31 @@ impl Extent {
             ends.push((TopicPartition { topic: topic.into(), partition }, u64::try_from(end)?));
         }
         Ok((TopicFacts { partitions, id: None }, ends))
+    }
+
+    /// What the pipeline's group has committed with the offsets of these partitions, where it has.
+    ///
+    /// # Errors
+    /// When the brokers do not answer, or refuse this client.
+    pub fn committed(
+        &self,
+        partitions: impl Iterator<Item = TopicPartition>,
+    ) -> anyhow::Result<BTreeMap<TopicPartition, String>> {
+        let mut list = TopicPartitionList::new();
+        for TopicPartition { topic, partition } in partitions {
+            list.add_partition(&topic, i32::try_from(partition)?);
+        }
+        let group = &self.source.group;
+        let list = self.consumer.committed_offsets(list, PATIENCE);
+        let list = list.with_context(|| format!("cannot ask for the commits of the group {group}"))?;
+        let mut committed = BTreeMap::new();
+        for element in list.elements() {
+            element.error().with_context(|| format!("cannot read the commits of the group {group}"))?;
+            let partition =
+                TopicPartition { topic: element.topic().into(), partition: u32::try_from(element.partition())? };
+            committed.insert(partition, element.metadata().to_owned());
+        }
+        Ok(committed)
     }
 
     /// How many processes read as members of the pipeline's group.
