@@ -282,7 +282,7 @@ mod tests {
         assert_eq!([0, 1, 32].map(share), [2 << 20; 3]);
         for partitions in [33, 100, 1_000, 4_096] {
             let together = share(partitions) * partitions;
-            assert!(together <= AHEAD && together >= AHEAD / 2, "{partitions}: {together}");
+            assert!((AHEAD / 2..=AHEAD).contains(&together), "{partitions}: {together}");
         }
         assert_eq!(share(1_000_000), 16 << 10);
     }

@@ -41,12 +41,12 @@ fn partitions_that_nobody_takes_share_the_memory_of_a_source() {
         .find_map(|line| line.split_once("grown by "))
         .unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&output.stderr)));
     let grown: usize = grown.1.trim().parse().unwrap();
-    println!("{PARTITIONS} partitions of {} MB: {} MB", RECORD * RECORDS / 1_000_000, grown / 1_000_000);
     assert!(grown < 150 << 20, "{grown} bytes");
 }
 
 /// Run by the test above. Says how much the process has grown when it grows no more.
 #[test]
+#[allow(clippy::print_stdout)]
 #[ignore = "a part of another test, which runs it in a process of its own"]
 fn source_whose_lanes_are_full() {
     let topic = std::env::var(NAME).unwrap();
