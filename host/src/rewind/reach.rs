@@ -39,8 +39,9 @@ impl Reach {
     /// Which modules the processes serve by that run the pipeline, by partition, where their commits say so.
     pub(super) fn serving(&self, stands: &[Stands]) -> anyhow::Result<BTreeMap<TopicPartition, String>> {
         let Some(extent) = &self.0 else { return Ok(BTreeMap::new()) };
-        let committed = extent.committed(stands.iter().map(|stands| stands.partition.clone()))?;
-        Ok(committed.into_iter().filter_map(|(partition, text)| Some((partition, commit::serving(&text)?))).collect())
+        let committed = extent.committed(stands.iter().map(|stands| &stands.partition))?;
+        let serving = committed.into_iter();
+        Ok(serving.filter_map(|(partition, commit)| Some((partition, commit::serving(&commit.metadata)?))).collect())
     }
 
     /// How many processes run the pipeline. From files, nobody knows.

@@ -6,17 +6,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::KafkaSource;
 use super::client::remedy;
 use super::context::{Context, Noted};
+use super::fetch::number;
 use super::metadata;
 use super::prove::{answered, code};
 use crate::source::topics::Topics;
-use crate::source::{TopicFacts, TopicPartition};
+use crate::source::{Committed, TopicFacts, TopicPartition};
 
 /// How long the brokers may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -136,27 +137,29 @@ impl Extent {
         Ok((TopicFacts { partitions, id: None }, ends))
     }
 
-    /// What the pipeline's group has committed with the offsets of these partitions, where it has.
+    /// What the pipeline's group has committed of these partitions, where it has.
     ///
     /// # Errors
     /// When the brokers do not answer, or refuse this client.
-    pub fn committed(
+    pub fn committed<'a>(
         &self,
-        partitions: impl Iterator<Item = TopicPartition>,
-    ) -> anyhow::Result<BTreeMap<TopicPartition, String>> {
+        partitions: impl Iterator<Item = &'a TopicPartition>,
+    ) -> anyhow::Result<BTreeMap<TopicPartition, Committed>> {
         let mut list = TopicPartitionList::new();
-        for TopicPartition { topic, partition } in partitions {
-            list.add_partition(&topic, i32::try_from(partition)?);
+        for partition in partitions {
+            list.add_partition(&partition.topic, number(partition)?);
         }
         let group = &self.source.group;
         let list = self.consumer.committed_offsets(list, PATIENCE);
-        let list = list.with_context(|| format!("cannot ask for the commits of the group {group}"))?;
+        let list = answered(list, || format!("cannot ask for the commits of the group {group}"))?;
         let mut committed = BTreeMap::new();
         for element in list.elements() {
-            element.error().with_context(|| format!("cannot read the commits of the group {group}"))?;
-            let partition =
-                TopicPartition { topic: element.topic().into(), partition: u32::try_from(element.partition())? };
-            committed.insert(partition, element.metadata().to_owned());
+            let (topic, number) = (element.topic(), element.partition());
+            answered(element.error(), || format!("cannot read the commit of {topic}-{number} of the group {group}"))?;
+            let Offset::Offset(offset) = element.offset() else { continue };
+            let partition = TopicPartition { topic: topic.into(), partition: u32::try_from(number)? };
+            let metadata = element.metadata().to_owned();
+            committed.insert(partition, Committed { offset: u64::try_from(offset)?, metadata });
         }
         Ok(committed)
     }

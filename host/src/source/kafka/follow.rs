@@ -6,7 +6,6 @@ use std::thread;
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
-use rdkafka::{Offset, TopicPartitionList};
 
 use super::extent::Extent;
 use super::fetch::number;
@@ -50,41 +49,20 @@ impl Extent {
     pub(super) fn show(&self, status: &Status) -> anyhow::Result<()> {
         let Ends { topics, ends } = self.ends()?;
         topics.iter().for_each(|(topic, facts)| status.has_partitions(topic, facts.partitions));
-        for (partition, next) in self.committed(ends.keys())? {
-            if let Some(end) = ends.get(&partition) {
-                status.followed(&partition, next, *end);
-            }
+        let committed = self.committed(ends.keys())?;
+        for (partition, end) in ends {
+            let next = match committed.get(&partition) {
+                Some(committed) => committed.offset,
+                None => self.log_start(&partition)?,
+            };
+            status.followed(&partition, next, end);
         }
         Ok(())
     }
 
-    /// Where the group stands in these partitions; at the start of the log where it has committed nothing.
-    fn committed<'a>(
-        &self,
-        partitions: impl Iterator<Item = &'a TopicPartition>,
-    ) -> anyhow::Result<Vec<(TopicPartition, u64)>> {
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition(&partition.topic, number(partition)?);
-        }
-        let committed = self.client().committed_offsets(list, PATIENCE);
-        let committed = answered(committed, || "cannot ask for the group's commits".into())?;
-        let mut found = Vec::new();
-        for element in committed.elements() {
-            let (topic, number) = (element.topic(), element.partition());
-            answered(element.error(), || format!("cannot read the group's commit of {topic}-{number}"))?;
-            let next = match element.offset() {
-                Offset::Offset(offset) => offset,
-                _ => {
-                    let start = self.client().fetch_watermarks(topic, number, PATIENCE);
-                    answered(start, || format!("cannot ask where {topic}-{number} begins"))?.0
-                }
-            };
-            found.push((
-                TopicPartition { topic: topic.into(), partition: u32::try_from(number)? },
-                u64::try_from(next)?,
-            ));
-        }
-        Ok(found)
+    /// Where the log of a partition begins.
+    fn log_start(&self, partition: &TopicPartition) -> anyhow::Result<u64> {
+        let start = self.client().fetch_watermarks(&partition.topic, number(partition)?, PATIENCE);
+        Ok(u64::try_from(answered(start, || format!("cannot ask where {partition} begins"))?.0)?)
     }
 }
