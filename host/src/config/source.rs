@@ -1,6 +1,7 @@
 //! The block `[source.…]`: where records come from.
 
 use std::path::{MAIN_SEPARATOR_STR, Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
@@ -8,6 +9,9 @@ use super::block::{Block, Placed};
 use super::kafka::{self, KafkaClient};
 use super::pipelines::choice;
 use super::text::Text;
+
+/// What librdkafka has for `session.timeout.ms`.
+const SESSION: Duration = Duration::from_secs(45);
 
 /// Where records come from.
 #[derive(Debug, Clone)]
@@ -28,6 +32,14 @@ pub struct KafkaSource {
     /// `group.instance.id`, for static membership: a restart within the session timeout moves no partition. Each
     /// replica needs its own.
     pub instance: Option<Text>,
+}
+
+impl KafkaSource {
+    /// How long the group waits for a member that is silent, before it gives its partitions to others.
+    pub fn session(&self) -> Duration {
+        let set = self.client.properties.get("session.timeout.ms").and_then(|set| set.as_str().parse().ok());
+        set.map_or(SESSION, Duration::from_millis)
+    }
 }
 
 /// How a consumer group shares partitions. All its members must agree.

@@ -14,7 +14,7 @@ use super::letters::Letters;
 use super::memo::{LastRecord, Memo};
 use super::write::{BoundSink, Stores};
 use crate::sink::{LedgerKey, Token};
-use crate::source::{Assigned, Claim};
+use crate::source::{Assigned, Claim, Lease};
 
 /// Where a lane stands in a partition.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub(super) struct Standing {
     pub(super) letters: Letters,
     /// The claims in a row that came to nothing.
     pub(super) claims: Claims,
+    /// As long as it holds, the partition is this process's.
+    pub(super) lease: Lease,
 }
 
 impl Standing {
@@ -78,6 +80,7 @@ impl Stores {
             last: None,
             letters: Letters::default(),
             claims: Claims::default(),
+            lease: assigned.lease.clone(),
         };
         for (place, bound) in self.sinks.iter().enumerate() {
             let (mut next, mut epoch, mut memo) = (assigned.log_start, 0, Memo::default());

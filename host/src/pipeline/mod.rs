@@ -12,6 +12,7 @@ pub(crate) mod commit;
 mod count;
 pub mod dead_letter;
 mod exchange;
+mod fence;
 #[cfg(test)]
 pub(crate) mod fuzz;
 mod inspect;

@@ -75,7 +75,14 @@ pub(super) fn source(config: &Config, pipeline: &config::Pipeline, seen_by: &Arc
 /// Opens the stores, each once. Those of the network are not connected yet.
 pub(super) fn sinks(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<dyn Sink>>> {
     let open = |(name, sink): (&String, &config::Sink)| {
-        let opened = self::sink(name, sink).with_context(|| format!("sink `{name}`"))?;
+        let opened = match (sink, &config.source) {
+            (config::Sink::Kafka(kafka), config::Source::Kafka(source)) => {
+                let client = sink::kafka::settled_within(source.session() / 2, &kafka.client);
+                self::sink(name, &config::Sink::Kafka(config::Kafka { client }))
+            }
+            _ => self::sink(name, sink),
+        };
+        let opened = opened.with_context(|| format!("sink `{name}`"))?;
         Ok((name.clone(), opened))
     };
     config.sinks.iter().map(open).collect()

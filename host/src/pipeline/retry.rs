@@ -9,6 +9,7 @@ use anyhow::anyhow;
 use super::stop::Interrupted;
 use super::write::{BoundSink, Stores};
 use crate::sink::SinkError;
+use crate::source::Lease;
 
 /// The first wait.
 const FIRST: Duration = Duration::from_millis(50);
@@ -94,8 +95,29 @@ impl Stores {
         self.retry(&format!("sink `{}`", bound.name), attempt).await
     }
 
+    /// The same as long as a partition is this process's; nothing where it was lost meanwhile.
+    pub(super) async fn patiently_under<T, F>(
+        &self,
+        lease: &Lease,
+        bound: &BoundSink,
+        attempt: impl Fn() -> F,
+    ) -> anyhow::Result<Option<T>>
+    where
+        F: Future<Output = Result<T, SinkError>>,
+    {
+        self.retry_under(lease, &format!("sink `{}`", bound.name), attempt).await
+    }
+
     /// The same for any store, under its name in messages.
     pub(super) async fn retry<T, F>(&self, store: &str, attempt: impl Fn() -> F) -> anyhow::Result<T>
+    where
+        F: Future<Output = Result<T, SinkError>>,
+    {
+        let answer = self.retry_under(&Lease::default(), store, attempt).await?;
+        answer.ok_or_else(|| anyhow!("pipeline `{}`: {store}: given up; please report this", self.pipeline))
+    }
+
+    async fn retry_under<T, F>(&self, lease: &Lease, store: &str, attempt: impl Fn() -> F) -> anyhow::Result<Option<T>>
     where
         F: Future<Output = Result<T, SinkError>>,
     {
@@ -108,7 +130,7 @@ impl Stores {
                     if (again || begun.elapsed() >= QUIET) && self.observed.waiting.is_over(store) {
                         tracing::info!(pipeline = self.pipeline, store, "the store answers again");
                     }
-                    return Ok(answer);
+                    return Ok(Some(answer));
                 }
                 Err(SinkError::Retry(cause)) => cause,
                 Err(SinkError::Stop(cause)) => {
@@ -120,7 +142,15 @@ impl Stores {
                 tracing::warn!(pipeline = self.pipeline, store, cause, "waiting for the store");
             }
             again = true;
-            if self.stop.wait(backoff.next()).await {
+            let stopped = tokio::select! {
+                stopped = self.stop.wait(backoff.next()) => stopped,
+                () = lease.lost() => {
+                    // Another lane that waits tells it once more.
+                    self.observed.waiting.is_over(store);
+                    return Ok(None);
+                }
+            };
+            if stopped {
                 let waited = format!("pipeline `{}`: {store}: stopped while waiting: {cause}", self.pipeline);
                 return Err(Interrupted(waited).into());
             }

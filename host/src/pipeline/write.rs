@@ -15,6 +15,7 @@ use anyhow::anyhow;
 use super::breaker::Breaker;
 use super::claim::Standing;
 use super::dead_letter::{DeadLetters, Stage};
+use super::fence::write_once;
 use super::letters::Refusers;
 use super::memo::{LastRecord, Memo};
 use super::observe::ObservedPipeline;
@@ -56,6 +57,11 @@ impl BoundSink {
     /// Why one has to be whose ledger has another token.
     pub(super) fn is_fenced(&self) -> String {
         format!("another claim owns it in sink `{}`", self.name)
+    }
+
+    /// Why one is given up that the group has taken back.
+    fn is_given_up(&self) -> String {
+        format!("the group has taken it back while sink `{}` was to be written", self.name)
     }
 }
 
@@ -208,6 +214,7 @@ impl Stores {
         standing.last = batch.last().or(standing.last);
         let mut omitted: HashSet<Origin> = HashSet::new();
         let parts = Parts::of(&batch.commands);
+        let mut is_fenced = false;
         for (place, bound) in self.sinks.iter().enumerate() {
             let from = standing.next[place];
             if from >= batch.to {
@@ -221,6 +228,12 @@ impl Stores {
                     refused.contains(origin) || omitted.contains(origin)
                 });
                 continue;
+            }
+            if !bound.sink.keeps_ledger() && !is_fenced {
+                match self.fence(standing, batch).await? {
+                    Ended::Durable => is_fenced = true,
+                    ended => return Ok(ended),
+                }
             }
             for command in &commands {
                 if let Some(two) = self.one_writer.look(&command.command, &standing.key.partition) {
@@ -265,6 +278,7 @@ impl Stores {
                 self.file(batch, letters, &refused, &places, &mut summary.rejected).await?;
             };
             (standing.next[place], standing.memos[place]) = (batch.to, memo);
+            is_fenced |= bound.sink.keeps_ledger();
             if let Some(ended) = self.mark_at_keeper(standing, place, batch, &left_out).await? {
                 return Ok(ended);
             }
@@ -331,7 +345,11 @@ impl Stores {
         let (key, token, epoch) = (&standing.key, standing.token, standing.epochs[place]);
         let note = memo.write();
         let step = Step { key, token, from, to, epoch, digest: serving.digests(), note: &note };
-        Ok(match self.patiently(bound, || self.observed.timed(&bound.name, bound.sink.write(&step, writes))).await? {
+        let write = || self.observed.timed(&bound.name, write_once(bound, &step, writes, &standing.lease));
+        let Some(written) = self.patiently_under(&standing.lease, bound, write).await? else {
+            return Ok(Answer::Not(Ended::ClaimAgain(bound.is_given_up())));
+        };
+        Ok(match written {
             Written::Applied | Written::AlreadyApplied => Answer::Durable,
             Written::Clashes(bad) if patient => {
                 let first = bad.first().map_or("", |bad| bad.reason.as_str());

@@ -29,7 +29,7 @@ use crate::command::collapse::Origin;
 use crate::command::{Command, Port};
 use crate::contract::{Index, Table};
 use crate::inspection::Inspection;
-use crate::source::{TopicFacts, TopicPartition};
+use crate::source::{Lease, TopicFacts, TopicPartition};
 
 #[cfg(test)]
 mod contract_tests;
@@ -232,7 +232,7 @@ pub enum SinkError {
 #[async_trait]
 pub trait Sink: Send + Sync {
     /// Whether this sink keeps a ledger. One that does not is told where to begin by the source's commits; of its
-    /// methods [`Sink::prepare`], [`Sink::inspect`] and [`Sink::write`] alone are called, and a write is done when
+    /// methods [`Sink::prepare`], [`Sink::inspect`] and [`Sink::publish`] alone are called, and a write is done when
     /// every command of it is acknowledged.
     fn keeps_ledger(&self) -> bool {
         true
@@ -290,6 +290,15 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// As [`SinkError`] says. After `Retry` the write may or may not have been applied; the same call again tells.
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError>;
+
+    /// [`Sink::write`] for a sink that keeps no ledger, and so knows no owner but by this lease: once that does not hold,
+    /// it hands on nothing more.
+    ///
+    /// # Errors
+    /// As [`SinkError`] says.
+    async fn publish(&self, step: &Step<'_>, writes: &[Write<'_>], _lease: &Lease) -> Result<Written, SinkError> {
+        self.write(step, writes).await
+    }
 
     /// Which modules made what the sink holds of the pipeline: a row a partition at its first write, and at each write
     /// under other digests than the one before. By time, then by offset; of more than [`HISTORY_ROWS`] the newest. A

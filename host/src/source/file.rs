@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::recorded;
-use super::{Assigned, Claim, Control, LaneQueue, Record, TopicPartition};
+use super::{Assigned, Claim, Control, LaneQueue, Lease, Record, TopicPartition};
 
 /// How often it looks whether it shall stop while it waits for the lanes.
 const LOOK_UP: Duration = Duration::from_millis(100);
@@ -161,6 +161,7 @@ impl Reading<'_> {
             log_end: None,
             topic: None,
             committed: None,
+            lease: Lease::default(),
         };
         position.claiming = self.lanes[position.lane].assign(assigned).is_ok();
     }

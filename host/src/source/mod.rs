@@ -4,6 +4,7 @@ mod file;
 #[cfg(test)]
 pub(crate) mod fuzz;
 pub mod kafka;
+pub(crate) mod lease;
 mod queue;
 pub mod recorded;
 mod replay;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 pub use file::FileSource;
 pub use kafka::KafkaSource;
+pub use lease::{Holds, Lease, Publishing};
 pub use queue::{Bounds, Closed, Item, LaneQueue};
 pub use replay::{Fate, Replay};
 pub use topics::Topics;
@@ -53,6 +55,8 @@ pub struct Assigned {
     pub topic: Option<TopicFacts>,
     /// The group's commit of this partition, in which this claim is counted; none where there is no group.
     pub committed: Option<Committed>,
+    /// As long as it holds, the partition is this process's.
+    pub lease: Lease,
 }
 
 /// What a group has committed of a partition.

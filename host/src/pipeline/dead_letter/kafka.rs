@@ -7,6 +7,7 @@ use super::headers::{Extent, Parts};
 use crate::config::KafkaClient;
 use crate::sink::SinkError;
 use crate::sink::kafka::producer::{Outgoing, Producer, headers_of};
+use crate::source::Lease;
 
 /// A topic of dead letters. Their timestamps are of when they were filed, so that the topic's retention counts from
 /// there; the record's own is in the header `tidegate.timestamp`.
@@ -47,7 +48,7 @@ impl DeadLetterTopic {
     /// come again under the same `tidegate.id`. What the topic does not take whole is filed with less.
     pub(in crate::pipeline) async fn file(&self, letters: &[DeadLetter<'_>]) -> Result<usize, SinkError> {
         let whole: Vec<_> = letters.iter().map(|letter| self.parts(letter, Extent::Whole)).collect();
-        let failed = self.producer.send(whole.iter().map(|parts| self.outgoing(parts))).await?;
+        let failed = self.producer.send(whole.iter().map(|parts| self.outgoing(parts)), &Lease::default()).await?;
         let mut again = Vec::new();
         for (place, failure) in failed {
             if !failure.is_of_message() {
@@ -65,7 +66,7 @@ impl DeadLetterTopic {
     async fn file_alone(&self, letter: &DeadLetter<'_>) -> Result<(), SinkError> {
         for extent in Extent::ALL {
             let parts = self.parts(letter, extent);
-            match self.producer.send_alone(self.outgoing(&parts)).await? {
+            match self.producer.send_alone(self.outgoing(&parts), &Lease::default()).await? {
                 Ok(()) => return Ok(()),
                 Err(failure) if failure.is_too_large() => {}
                 Err(failure) => return Err(failure.about(&self.topic)),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::store::Fault as Goes;
 use super::*;
-use crate::source::{Assigned, Claim, Control, TopicPartition};
+use crate::source::{Assigned, Claim, Control, Lease, TopicPartition};
 
 /// Six sets of one key: whatever happens, the last one stands at the end.
 fn six() -> Events {
@@ -212,7 +212,8 @@ fn busy_lane(site: &Site) -> (std::thread::JoinHandle<PipelineSummary>, Arc<Lane
     let running = std::thread::spawn(move || lane.run());
     for partition in 0..2 {
         let partition = TopicPartition { topic: "t".into(), partition };
-        let assigned = Assigned { partition, log_start: 0, log_end: None, topic: None, committed: None };
+        let assigned =
+            Assigned { partition, log_start: 0, log_end: None, topic: None, committed: None, lease: Lease::default() };
         queue.assign(assigned).unwrap();
         while !matches!(begins.recv().unwrap(), Control::Begin { .. }) {}
     }

@@ -6,6 +6,7 @@ mod dead_letter;
 mod dead_letter_topic;
 mod exchange;
 mod faults;
+mod fence;
 mod letters;
 mod order;
 mod played;

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use super::*;
 use crate::pipeline::commit::CommitMetadata;
-use crate::source::{Assigned, Claim, Committed, Control, TopicFacts, TopicPartition};
+use crate::source::{Assigned, Claim, Committed, Control, Lease, TopicFacts, TopicPartition};
 
 pub(super) const CACHE: &[Port] = &[Port::Cache];
 
@@ -27,7 +27,14 @@ pub(super) fn of(partition: u32) -> TopicPartition {
 
 pub(super) fn assigned(partition: u32) -> Assigned {
     let topic = Some(TopicFacts { partitions: 2, id: Some("a".into()) });
-    Assigned { partition: of(partition), log_start: 0, log_end: Some(100), topic, committed: None }
+    Assigned {
+        partition: of(partition),
+        log_start: 0,
+        log_end: Some(100),
+        topic,
+        committed: None,
+        lease: Lease::default(),
+    }
 }
 
 pub(super) fn committed(offset: u64, metadata: String) -> Option<Committed> {
@@ -67,6 +74,11 @@ impl Played {
     /// Waits until the lane wants to claim a partition again.
     pub(super) fn claims_again(&self) -> TopicPartition {
         self.says(|told| if let Control::ClaimAgain { partition } = told { Some(partition) } else { None })
+    }
+
+    /// Waits until it has released a partition.
+    pub(super) fn releases(&self) -> TopicPartition {
+        self.says(|told| if let Control::Released { partition } = told { Some(partition) } else { None })
     }
 
     /// Waits until it wants to try one.

@@ -5,7 +5,7 @@ use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 
 use super::*;
-use crate::source::{Assigned, Claim, Control, Fate, Replay, TopicPartition};
+use crate::source::{Assigned, Claim, Control, Fate, Lease, Replay, TopicPartition};
 
 /// The cache alone.
 pub(super) const CACHE: &[Port] = &[Port::Cache];
@@ -103,7 +103,14 @@ impl Replaying {
 
     /// Has the lane claim its partition, as the source does when that was lost. Answers where it begins.
     pub(super) fn assign(&mut self) -> u64 {
-        let assigned = Assigned { partition: partition(), log_start: 0, log_end: None, topic: None, committed: None };
+        let assigned = Assigned {
+            partition: partition(),
+            log_start: 0,
+            log_end: None,
+            topic: None,
+            committed: None,
+            lease: Lease::default(),
+        };
         self.queue.assign(assigned).unwrap();
         loop {
             if let Control::Begin { claim, offset, .. } = self.control.recv().unwrap() {

@@ -101,9 +101,22 @@ impl Store {
         Self { silent: true, ..Self::default() }
     }
 
+    /// A store without a ledger, which fails so, and in which this happens while each write is under way.
+    pub(super) fn silent_during(
+        faults: impl IntoIterator<Item = Fault>,
+        during: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        Self { silent: true, during: Some(Box::new(during)), ..Self::new(faults) }
+    }
+
     /// A store in which this happens while each write is under way.
     pub(super) fn during(during: impl Fn() + Send + Sync + 'static) -> Self {
         Self { during: Some(Box::new(during)), ..Self::default() }
+    }
+
+    /// The same store, with this while each write is under way.
+    pub(super) fn with_during(self, during: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { during: Some(Box::new(during)), ..self }
     }
 
     pub(super) fn model(&self) -> Model {
@@ -238,14 +251,14 @@ impl Sink for Store {
         }
         let letters = self.letters.as_deref().map(letters).unwrap_or_default();
         let mut state = self.state();
-        if self.silent {
+        let fault = state.faults.pop_front().unwrap_or(Fault::None);
+        if self.silent && fault != Fault::Away {
             let too_large = |write: &Write<'_>| matches!(&*write.command, Command::Publish { value: Some(value), .. } if value == b"too large");
             if let Some(index) = writes.iter().position(too_large) {
                 return Ok(Written::Rejected(vec![BadWrite { index, clash: false, reason: "it is too large".into() }]));
             }
             return Ok(state.model.write(writes));
         }
-        let fault = state.faults.pop_front().unwrap_or(Fault::None);
         match fault {
             Fault::Away => return Err(SinkError::Retry("away".into())),
             Fault::CrashBefore => return Err(SinkError::Stop("crashed".into())),

@@ -18,6 +18,7 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rdkafka::message::Header;
@@ -29,8 +30,9 @@ use super::{
 };
 use crate::command::Command;
 use crate::command::collapse::Origin;
-use crate::config::KafkaClient;
+use crate::config::{KafkaClient, Text};
 use crate::inspection::Inspection;
+use crate::source::Lease;
 
 /// The header that names a message.
 pub const ID: &str = "tidegate.id";
@@ -68,6 +70,21 @@ struct Message<'a> {
     headers: &'a [crate::source::Header],
 }
 
+/// These settings, and each message acknowledged or failed within so long, unless the operator says otherwise: so that
+/// none is under way any more when another process may have the partition.
+pub fn settled_within(bound: Duration, client: &KafkaClient) -> KafkaClient {
+    let mut client = client.clone();
+    if bound < producer::MESSAGE_TIMEOUT && !client.properties.contains_key(producer::MESSAGE_TIMEOUT_NAME) {
+        let mut set = |name: &str, value: Duration| {
+            client.properties.entry(name.to_owned()).or_insert_with(|| Text::plain(value.as_millis().to_string()));
+        };
+        set(producer::MESSAGE_TIMEOUT_NAME, bound);
+        // A topic that is missing is found before its messages have waited too long.
+        set("topic.metadata.propagation.max.ms", bound / 2);
+    }
+    client
+}
+
 impl Kafka {
     /// Opens the sink. It connects by itself, and shares its connection with whatever has the same settings.
     ///
@@ -102,8 +119,14 @@ impl Kafka {
 
     /// Sends messages of one run, each one that fails for its own sake by itself once more. Answers what was published
     /// and what is bad; the failure is of a topic or of the cluster.
-    async fn send(&self, step: &Step<'_>, run: &[Message<'_>], done: &mut Done) -> Result<(), SinkError> {
-        let failed = self.producer.send(run.iter().map(|message| message.outgoing(step))).await?;
+    async fn send(
+        &self,
+        step: &Step<'_>,
+        run: &[Message<'_>],
+        lease: &Lease,
+        done: &mut Done,
+    ) -> Result<(), SinkError> {
+        let failed = self.producer.send(run.iter().map(|message| message.outgoing(step)), lease).await?;
         let mut failures = failed.into_iter().peekable();
         // After a failed message those of its key have to come again, or an older one would be the last.
         let mut again: Vec<&Message<'_>> = Vec::new();
@@ -129,7 +152,7 @@ impl Kafka {
             return Err(error);
         }
         for message in again {
-            match self.producer.send_alone(message.outgoing(step)).await? {
+            match self.producer.send_alone(message.outgoing(step), lease).await? {
                 Ok(()) => {
                     done.published.insert(message.id);
                 }
@@ -241,11 +264,15 @@ impl Sink for Kafka {
     }
 
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
+        self.publish(step, writes, &Lease::default()).await
+    }
+
+    async fn publish(&self, step: &Step<'_>, writes: &[Write<'_>], lease: &Lease) -> Result<Written, SinkError> {
         step.check()?;
         let messages = self.messages(step, writes)?;
         let mut done = Done::default();
         for run in messages.chunk_by(|one, next| one.size() <= ALONE && next.size() <= ALONE) {
-            if let Err(error) = self.send(step, run, &mut done).await {
+            if let Err(error) = self.send(step, run, lease, &mut done).await {
                 self.keep(step, done.published);
                 return Err(error);
             }

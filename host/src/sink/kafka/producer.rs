@@ -16,8 +16,13 @@ use tokio::sync::Notify;
 use super::failure::Failure;
 use crate::config::KafkaClient;
 use crate::sink::{SinkError, blocking};
-use crate::source;
 use crate::source::kafka::{client, metadata};
+use crate::source::{self, Holds, Lease};
+
+/// How long a message may take, where nothing else is said.
+pub(super) const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The property that says it.
+pub(super) const MESSAGE_TIMEOUT_NAME: &str = "message.timeout.ms";
 
 /// What is set where the configuration does not say otherwise.
 const DEFAULTS: [(&str, &str); 6] = [
@@ -26,7 +31,7 @@ const DEFAULTS: [(&str, &str); 6] = [
     ("linger.ms", "0"),
     // After this a message has failed, and whoever sent it decides what to do. It bounds how late a message of an
     // owner that lost its partition can come.
-    ("message.timeout.ms", "20000"),
+    (MESSAGE_TIMEOUT_NAME, "20000"),
     // How long a topic may be unknown before its messages fail.
     ("topic.metadata.propagation.max.ms", "5000"),
     // The broker says what is too large for it; this is what fits into its largest request (socket.request.max.bytes).
@@ -101,23 +106,29 @@ impl Producer {
 
     /// Sends messages in order and waits until each is acknowledged or has failed. Answers those that failed, by their
     /// place, rising. Messages of one topic and key that come after a failed one may have been acknowledged. A failure
-    /// that is of the message may be of another one that went along with it; [`Producer::send_alone`] tells.
+    /// that is of the message may be of another one that went along with it; [`Producer::send_alone`] tells. From when
+    /// the lease does not hold, no message is handed on: those that are left have failed.
     ///
     /// # Errors
     /// When no producer can be made any more.
     pub(crate) async fn send<'a>(
         &self,
         messages: impl ExactSizeIterator<Item = Outgoing<'a>> + Send,
+        lease: &Lease,
     ) -> Result<Vec<(usize, Failure)>, SinkError> {
-        self.send_in(Batches::Together, messages).await
+        self.send_in(Batches::Together, messages, lease).await
     }
 
     /// Sends a message in a batch of its own.
     ///
     /// # Errors
     /// As [`Producer::send`].
-    pub(crate) async fn send_alone(&self, message: Outgoing<'_>) -> Result<Result<(), Failure>, SinkError> {
-        let failed = self.send_in(Batches::Alone, [message].into_iter()).await?.pop();
+    pub(crate) async fn send_alone(
+        &self,
+        message: Outgoing<'_>,
+        lease: &Lease,
+    ) -> Result<Result<(), Failure>, SinkError> {
+        let failed = self.send_in(Batches::Alone, [message].into_iter(), lease).await?.pop();
         Ok(failed.map_or(Ok(()), |(_, failure)| Err(failure)))
     }
 
@@ -125,6 +136,7 @@ impl Producer {
         &self,
         batches: Batches,
         messages: impl ExactSizeIterator<Item = Outgoing<'a>> + Send,
+        lease: &Lease,
     ) -> Result<Vec<(usize, Failure)>, SinkError> {
         let inner = self.inner(batches)?;
         let receipts = Arc::new(Receipts::new(messages.len()));
@@ -133,6 +145,10 @@ impl Producer {
             let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(message.topic, receipt);
             (record.key, record.payload, record.headers) = (message.key, message.value, Some(message.headers));
             loop {
+                if lease.holds() != Holds::Yes {
+                    receipts.enter(place, Some(RDKafkaErrorCode::PurgeQueue));
+                    break;
+                }
                 let (error, unsent) = match inner.send(record) {
                     Ok(()) => break,
                     Err(refused) => refused,

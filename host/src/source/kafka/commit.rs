@@ -63,8 +63,19 @@ impl Commits {
             // What has become durable in the meantime is newer.
             (Some(latest), Some(proved)) if latest.sent => proved.clone_into(&mut latest.commit),
             (Some(latest), None) => latest.sent = false,
+            (None, Some(proved)) => {
+                self.latest.insert(partition.clone(), Latest { commit: proved.clone(), sent: true });
+            }
             _ => {}
         }
+    }
+
+    /// Something that was sent already and may be committed once more, if nothing newer waits to be.
+    pub(super) fn standing(&self) -> Option<TopicPartitionList> {
+        let may_repeat =
+            |(partition, latest): &(&TopicPartition, &Latest)| latest.sent && !self.proving.contains(*partition);
+        let (partition, latest) = self.latest.iter().find(may_repeat)?;
+        Some(list(std::iter::once((partition, &latest.commit)))).filter(|list| list.count() > 0)
     }
 
     /// Commits what is new, without waiting for the answer, if it is time.

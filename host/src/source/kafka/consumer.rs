@@ -12,9 +12,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 
 use super::commit::Commits;
+use super::confirm::Confirmer;
 use super::context::{Context, Event, Noted, let_go};
 use super::fetch::{Fetcher, share};
 use super::prove::{Answer, Prover, Provers, Question, code};
+use super::revoking::Revoking;
 use super::{KafkaSource, client, watch};
 use crate::config::KafkaClient;
 use crate::source::queue::Bell;
@@ -38,7 +40,7 @@ pub(super) fn run(
     control: &Receiver<Control>,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
-    let noted = Arc::new(Noted::default());
+    let noted = Arc::new(Noted::lasting(source.config.session()));
     let bell = Arc::new(Bell::default());
     let member = Arc::new(source.member(&noted)?);
     let fetcher = Fetcher::new(source.fetcher(&noted, share(0))?, share(0), bell.clone());
@@ -59,6 +61,7 @@ pub(super) fn run(
         count: source.count,
     };
     let provers = Provers::start(&prover, &answer)?;
+    let confirmer = Confirmer::start(member.clone(), &noted, client.clone())?;
     let mut running = Running {
         source,
         lanes,
@@ -76,6 +79,7 @@ pub(super) fn run(
         again: Vec::new(),
         revoking: None,
         commits: Commits::new(),
+        confirmer,
         assignments: 0,
     };
     let mut ended = Ok(Flow::Goes);
@@ -107,14 +111,6 @@ struct Held {
     told: bool,
 }
 
-/// A revocation that the lanes have not agreed to yet.
-#[derive(Debug)]
-struct Revoking {
-    partitions: Vec<TopicPartition>,
-    lost: bool,
-    until: Instant,
-}
-
 struct Running<'a> {
     source: &'a KafkaSource,
     lanes: &'a [Arc<LaneQueue>],
@@ -136,6 +132,7 @@ struct Running<'a> {
     again: Vec<(Instant, TopicPartition)>,
     revoking: Option<Revoking>,
     commits: Commits,
+    confirmer: Confirmer,
     assignments: u64,
 }
 
@@ -150,7 +147,10 @@ impl Running<'_> {
         self.agree(false);
         self.take_answers()?;
         self.ask_again();
-        self.commits.send(&self.member);
+        self.confirmer.look(&self.commits);
+        if !self.confirmer.is_under_way() {
+            self.commits.send(&self.member);
+        }
         let busy = match self.deliver() {
             Ok(busy) => busy,
             Err(failure) if failure.is::<Closed>() => return Ok(Flow::Ended),
@@ -191,9 +191,10 @@ impl Running<'_> {
                 self.tell_held();
                 self.fetcher.fetch_for(self.held.len(), |share| self.source.fetcher(&self.noted, share))?;
             }
-            Event::Revoked { partitions, lost } => {
+            Event::Revoked { partitions, leases, lost } => {
                 self.revoke(&partitions)?;
-                self.revoking = Some(Revoking { partitions, lost, until: Instant::now() + RELEASE });
+                let session = self.noted.leases.membership.session();
+                self.revoking = Some(Revoking::new(partitions, leases, lost, (RELEASE, session)));
             }
             Event::CommitFailed(code) => match client::remedy(code) {
                 Some(remedy) => bail!("Kafka ({}) takes no commit: {code}; {remedy}", self.client.brokers.shown()),
@@ -366,7 +367,7 @@ impl Running<'_> {
     fn agree(&mut self, at_once: bool) {
         let released = |revoking: &mut Revoking| {
             let owed = |partition: &&TopicPartition| self.owed.contains_key(*partition);
-            at_once || revoking.until <= Instant::now() || !revoking.partitions.iter().any(|partition| owed(&partition))
+            at_once || revoking.is_late() || !revoking.partitions.iter().any(|partition| owed(&partition))
         };
         if let Some(revoking) = self.revoking.take_if(released) {
             self.finish(&revoking);
@@ -383,17 +384,25 @@ impl Running<'_> {
 
     /// Has every lane release what it holds, waits for that within bounds, and commits what is durable then.
     fn release_all(&mut self) -> anyhow::Result<()> {
+        let leases = &self.noted.leases;
+        let mut held = leases.held(self.held.keys());
+        let waits = self.revoking.take_if(|revoking| !revoking.lost && revoking.is_publishing());
         self.agree(true);
-        let partitions: Vec<_> = self.held.keys().cloned().collect();
+        let mut partitions: Vec<_> = self.held.keys().cloned().collect();
         let revoked = self.revoke(&partitions);
-        self.revoking = Some(Revoking { partitions, lost: false, until: Instant::now() + LAST_RELEASE });
+        if let Some(waits) = waits {
+            partitions.extend(waits.partitions);
+            held.extend(waits.leases);
+        }
+        let session = self.noted.leases.membership.session();
+        self.revoking = Some(Revoking::new(partitions, held, false, (LAST_RELEASE, session)));
         loop {
             let served = self.serve();
             let flow = self.obey();
             let lanes = self.lanes;
             self.owed.retain(|_, (lane, _)| lanes[*lane].room().is_ok());
-            let until = self.revoking.as_ref().map_or_else(Instant::now, |revoking| revoking.until);
-            if self.owed.is_empty() || until <= Instant::now() || served.is_err() || !matches!(flow, Ok(Flow::Goes)) {
+            let late = self.revoking.as_ref().is_none_or(Revoking::is_late);
+            if self.owed.is_empty() || late || served.is_err() || !matches!(flow, Ok(Flow::Goes)) {
                 break;
             }
             self.bell.wait(REST);
@@ -406,14 +415,16 @@ impl Running<'_> {
 
     /// Leaves the group.
     fn close(self) {
-        let Self { member, fetcher, noted, provers, .. } = self;
+        let Self { member, fetcher, noted, provers, confirmer, .. } = self;
         noted.close();
+        noted.leases.end_all();
         // It may be that the group waits for an answer already.
         let_go(&member);
         let (closed, closing) = mpsc::channel();
         let close = move || {
             drop(fetcher);
             provers.end();
+            confirmer.end();
             drop(member);
             let _ = closed.send(());
         };

@@ -18,6 +18,7 @@ use rdkafka::{ClientContext, TopicPartitionList};
 use super::client;
 use crate::config::KafkaClient;
 use crate::source::TopicPartition;
+use crate::source::lease::{Lease, Leases};
 
 /// How long to wait for a piece of news.
 const REST: Duration = Duration::from_millis(200);
@@ -33,6 +34,8 @@ pub(super) enum Event {
     Revoked {
         /// The partitions.
         partitions: Vec<TopicPartition>,
+        /// Under which something may be published for them.
+        leases: Vec<Lease>,
         /// The group has given them away already.
         lost: bool,
     },
@@ -51,9 +54,16 @@ pub(super) struct Noted {
     /// Whether it has been told that no broker can be reached.
     told: AtomicBool,
     closing: AtomicBool,
+    /// What the group has given to this process.
+    pub(super) leases: Leases,
 }
 
 impl Noted {
+    /// Nothing yet, of a group whose sessions last this long.
+    pub(super) fn lasting(session: Duration) -> Self {
+        Self { leases: Leases::lasting(session), ..Self::default() }
+    }
+
     /// The next event.
     pub(super) fn next(&self) -> Option<Event> {
         lock(&self.events).pop_front()
@@ -194,7 +204,9 @@ impl ConsumerContext for Context {
     /// fetches. So an assignment is agreed to at once, and a revocation when the lanes have let go.
     fn rebalance(&self, member: &BaseConsumer<Self>, kind: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         if kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            self.noted.note(Event::Assigned(listed(partitions)));
+            let partitions = listed(partitions);
+            self.noted.leases.begin(&partitions);
+            self.noted.note(Event::Assigned(partitions));
             let nothing = TopicPartitionList::new();
             let agreed = match member.rebalance_protocol() {
                 RebalanceProtocol::Cooperative => member.incremental_assign(&nothing),
@@ -204,7 +216,10 @@ impl ConsumerContext for Context {
                 self.noted.fail(anyhow!("the Kafka client does not take its assignment: {error}; please report this"));
             }
         } else {
-            self.noted.note(Event::Revoked { partitions: listed(partitions), lost: member.assignment_lost() });
+            let partitions = listed(partitions);
+            // The lanes see it at once, whatever the source's thread is at.
+            let leases = self.noted.leases.end(&partitions);
+            self.noted.note(Event::Revoked { partitions, leases, lost: member.assignment_lost() });
             if self.noted.closing.load(Ordering::Acquire) {
                 let_go(member);
             }

@@ -7,6 +7,7 @@
 pub(crate) mod client;
 mod commit;
 mod committed;
+mod confirm;
 mod consumer;
 mod context;
 mod ends;
@@ -17,6 +18,7 @@ mod inspect;
 pub(crate) mod metadata;
 mod prove;
 mod read;
+mod revoking;
 #[cfg(test)]
 mod tests;
 mod watch;

@@ -19,6 +19,7 @@ use super::context::{Context, Noted};
 use super::fetch::number;
 use super::metadata;
 use crate::config::KafkaClient;
+use crate::source::lease::Moment;
 use crate::source::queue::Bell;
 use crate::source::{Assigned, Committed, Counted, TopicFacts, TopicPartition};
 
@@ -141,6 +142,7 @@ impl Prover {
             log_start: u64::try_from(start)?,
             log_end: Some(u64::try_from(end)?),
             topic: Some(TopicFacts { partitions, id: None }),
+            lease: self.noted.leases.of(partition),
             committed: (!kept.is_empty())
                 .then(|| u64::try_from(offset).map(|offset| Committed { offset, metadata: kept }))
                 .transpose()?,
@@ -180,7 +182,11 @@ impl Prover {
         let mut element = list.add_partition(&partition.topic, number(partition)?);
         element.set_offset(Offset::Offset(offset))?;
         element.set_metadata(metadata);
+        let asked = Moment::now();
         let committed = self.member.commit(&list, CommitMode::Sync);
+        if committed.is_ok() {
+            self.noted.leases.membership.confirm(asked);
+        }
         answered(committed, || format!("the group does not take this process as the owner of {partition}"))
     }
 }

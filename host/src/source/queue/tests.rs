@@ -3,7 +3,7 @@
 use std::thread;
 
 use super::*;
-use crate::source::Claim;
+use crate::source::{Claim, Lease};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const SMALL: Bounds = Bounds { records: 4, bytes: 100 };
@@ -220,7 +220,14 @@ fn partition_is_owned_from_its_assignment_until_it_is_revoked() {
     let partition = record(3, 0, 1).partition;
     let owned = || queue.owns(&partition);
     assert!(!owned());
-    let assigned = Assigned { partition: partition.clone(), log_start: 0, log_end: None, topic: None, committed: None };
+    let assigned = Assigned {
+        partition: partition.clone(),
+        log_start: 0,
+        log_end: None,
+        topic: None,
+        committed: None,
+        lease: Lease::default(),
+    };
     queue.assign(assigned.clone()).unwrap();
     assert!(owned());
     queue.revoke(&partition).unwrap();

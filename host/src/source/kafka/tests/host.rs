@@ -92,6 +92,12 @@ impl Host {
         source.join().unwrap()
     }
 
+    /// Sets the wish to stop, and waits until the source has ended, with lanes that release nothing.
+    pub(super) fn end_without_release(mut self) -> anyhow::Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.source.take().unwrap().join().unwrap()
+    }
+
     /// Sets the wish to stop, and plays the lanes until the source has ended: they release what is revoked.
     pub(super) fn end(mut self) -> anyhow::Result<()> {
         self.stop.store(true, Ordering::Relaxed);

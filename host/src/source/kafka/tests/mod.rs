@@ -7,6 +7,7 @@ mod errors;
 mod fetch;
 mod group;
 mod host;
+mod lease;
 mod memory;
 mod metadata;
 mod tenure;

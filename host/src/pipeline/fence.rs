@@ -1,0 +1,59 @@
+//! What stands between an owner that has lost its partition and the sinks that keep no ledger.
+//!
+//! A ledger fences by itself: a write under an older token changes nothing. Messages have none. So before any of a batch
+//! is published, a ledger of the pipeline moves to the batch's end, which shows that no later claim was there; and a try
+//! begins only while the partition is surely this process's by what the group said last.
+
+use super::claim::Standing;
+use super::write::{Answer, BoundSink, Ended, Prepared, Stores};
+use crate::sink::{SinkError, Step, Write, Written};
+use crate::source::{Holds, Lease};
+
+impl Stores {
+    /// Moves a ledger to the end of a batch of which none has written anything. Where messages stand is in the group's
+    /// commits, so that a process which ends right after this leaves them to be published by the next one.
+    ///
+    /// # Errors
+    /// As [`Stores::write`].
+    pub(super) async fn fence(&self, standing: &mut Standing, batch: &Prepared) -> anyhow::Result<Ended> {
+        // The last of them is a cache, where there is one, which answers soonest.
+        let Some(place) = self.sinks.iter().rposition(|bound| bound.sink.keeps_ledger()) else {
+            return Ok(Ended::Durable);
+        };
+        let to = standing.next[place].max(batch.to);
+        let positions = self.positions(standing);
+        let memo = &mut standing.memos[place];
+        memo.positions = positions;
+        if standing.next[place] < to {
+            memo.last = standing.last;
+        }
+        match self.execute(standing, place, to, &[], (&batch.serving, &standing.memos[place]), true).await? {
+            Answer::Durable => {
+                standing.next[place] = to;
+                Ok(Ended::Durable)
+            }
+            Answer::Rejected(_) => Err(self.refused_nothing(&self.sinks[place])),
+            Answer::Not(ended) => Ok(ended),
+        }
+    }
+}
+
+/// One try of a write.
+pub(super) async fn write_once(
+    bound: &BoundSink,
+    step: &Step<'_>,
+    writes: &[Write<'_>],
+    lease: &Lease,
+) -> Result<Written, SinkError> {
+    if bound.sink.keeps_ledger() {
+        return bound.sink.write(step, writes).await;
+    }
+    match lease.publish() {
+        Ok(_publishing) => bound.sink.publish(step, writes, lease).await,
+        Err(Holds::Lost) => Ok(Written::Fenced),
+        Err(_) => Err(SinkError::Retry(format!(
+            "the source's group has not confirmed lately that {} is this process's, and so nothing is published for it",
+            step.key.partition
+        ))),
+    }
+}
