@@ -8,6 +8,7 @@ mod elasticsearch;
 mod fatal;
 mod kafka;
 mod login;
+mod lost_partition;
 mod messages;
 mod postgres;
 mod process;
