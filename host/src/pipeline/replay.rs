@@ -98,7 +98,11 @@ impl Stores {
                 memo.left_out.remove(name, origin.offset);
             }
             let mut answer = Answer::Durable;
-            if bound.sink.keeps_ledger() || !writes.is_empty() {
+            if keeper != place && !writes.is_empty() {
+                // Nothing is published under a claim that another one has followed.
+                answer = self.replay_into(standing, keeper, &[], batch, &standing.memos[keeper]).await?;
+            }
+            if matches!(answer, Answer::Durable) && (bound.sink.keeps_ledger() || !writes.is_empty()) {
                 answer = self.replay_into(standing, place, &writes, batch, &memo).await?;
             }
             if matches!(answer, Answer::Durable) && keeper != place {

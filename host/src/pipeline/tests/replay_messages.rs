@@ -1,5 +1,7 @@
 //! Messages of dead letters that are handled again: none goes out behind a newer one of its key.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::replaying::{MESSAGES, Replaying};
 use super::*;
 use crate::source::Fate;
@@ -78,6 +80,25 @@ fn mark_of_a_refused_message_is_durable_before_the_batch_is() {
     // Nothing of it is for the tables, whose ledger keeps the mark all the same.
     played.give(&[(1, "n", "too large")]);
     assert_eq!(tables.next(0), Some(2));
+    played.end();
+}
+
+#[test]
+fn replayed_message_of_a_partition_that_another_claim_has_taken_is_not_published() {
+    let (tries, tables) = (Arc::new(AtomicUsize::default()), Arc::new(Store::default()));
+    let tried = tries.clone();
+    let during = move || {
+        tried.fetch_add(1, Ordering::Relaxed);
+    };
+    let messages = Store::silent_during([], during);
+    let site = Site::new(vec![(TABLES, tables.clone()), (MESSAGES, Arc::new(messages))]);
+    let played = Replaying::new(&site);
+    // The messages alone lack it.
+    played.give(&[(1, "n", "too large")]);
+    let before = tries.load(Ordering::Relaxed);
+    tables.taken(0);
+    assert!(matches!(played.replay(1, "n", "too large"), Fate::NotNow(_)));
+    assert_eq!(tries.load(Ordering::Relaxed), before);
     played.end();
 }
 

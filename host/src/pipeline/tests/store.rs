@@ -154,6 +154,13 @@ impl Store {
         self.state().rows.retain(|key, _| key.partition.partition != partition);
     }
 
+    /// Another claim takes a partition.
+    pub(super) fn taken(&self, partition: u32) {
+        let mut state = self.state();
+        let rows = state.rows.iter_mut().filter(|(key, _)| key.partition.partition == partition);
+        rows.for_each(|(_, row)| row.0 = Token(row.0.0.wrapping_add(1)));
+    }
+
     /// Comes back without its last writes, so many.
     pub(super) fn set_back(&self, writes: usize) {
         let mut state = self.state();
