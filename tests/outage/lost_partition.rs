@@ -134,7 +134,7 @@ fn frozen(with_ledger: bool) {
     case.stream.settled(&mut second);
     // It wakes with a batch in flight, another prepared, and others in its queue.
     first.signal("CONT");
-    assert_eq!(second.stop(), [""; 0]);
+    second.stop();
     case.load();
     case.stream.settled(&mut first);
     first.stop();
