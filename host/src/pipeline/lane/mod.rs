@@ -4,7 +4,7 @@
 //! is being written. Never more than two batches are in memory: one being written, one being transformed.
 
 mod held;
-mod look;
+mod ledger_check;
 mod replay;
 mod suspect;
 
@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use self::held::Held;
-use self::look::Looks;
+use self::ledger_check::LedgerChecks;
 use self::suspect::Suspicion;
 use super::claim::Standing;
 use super::progress::PipelineSummary;
@@ -75,7 +75,7 @@ struct Running {
     /// When the ledgers of all partitions were last moved along.
     advanced: Instant,
     /// Whether the ledgers are as they were left.
-    looks: Looks,
+    ledger_checks: LedgerChecks,
 }
 
 /// A batch that has been written, or not.
@@ -128,7 +128,7 @@ impl Lane {
             in_flight: None,
             summary,
             advanced: Instant::now(),
-            looks: Looks::new(),
+            ledger_checks: LedgerChecks::new(),
         };
         let served = running.serve();
         let failed = served.is_err();
@@ -185,7 +185,7 @@ impl Running {
                 self.settle()?;
                 self.advance()?;
             }
-            self.look_after_ledgers()?;
+            self.check_ledgers()?;
         }
         Ok(())
     }

@@ -1,10 +1,9 @@
-//! Looks whether the ledgers are as a lane left them: a store may be emptied or set back, and where nothing comes to be
-//! written, nobody else would find out.
+//! Checks that the ledgers are as a lane left them: a store may be emptied or set back, and while nothing is written,
+//! nothing else would find out.
 //!
-//! The stores are asked beside the lane's work, all at once, and a look ends when the last has answered or failed by its
-//! own time: one that stands still keeps no lane waiting, and loses no connection to somebody's impatience. What was
-//! written meanwhile has been held against the ledger by that, so only what stands as it stood when the look began is
-//! compared.
+//! The stores are asked beside the lane's work, all at once. A check ends when the last of them has answered, or has failed
+//! within its own timeout: a store that hangs blocks no lane, and no connection is dropped because the lane lost patience.
+//! Every write compares the ledger itself, so a check compares only the partitions that were not written since it began.
 
 use std::time::{Duration, Instant};
 
@@ -16,18 +15,18 @@ use crate::pipeline::claim::Standing;
 use crate::sink::{LedgerKey, SinkError, Token};
 use crate::source::TopicPartition;
 
-/// How often a lane looks.
-const AFTER: Duration = Duration::from_secs(5);
-/// A store that took so long to fail is told at once. Another one has a second try: a connection that was closed while
-/// nobody looked is no trouble.
+/// How often a lane checks.
+const EVERY: Duration = Duration::from_secs(5);
+/// A store that took this long to fail is reported at once. One that failed sooner has a second try: a connection that the
+/// server closed while it was idle is no trouble.
 const LONG: Duration = Duration::from_secs(1);
 
-/// Where a store's ledger has each of the partitions asked for.
+/// Token and offset of each partition in a store's ledger; none where the ledger does not know it.
 type Positions = Vec<Option<(Token, u64)>>;
 
-/// A look that is under way.
-struct Look {
-    /// What was left, by partition: the token and where each sink stood.
+/// A check that is under way.
+struct Check {
+    /// By partition: the token, and the next offset of each sink, when the check began.
     left: Vec<(LedgerKey, Token, Vec<u64>)>,
     task: JoinHandle<Vec<Answer>>,
 }
@@ -40,52 +39,52 @@ struct Answer {
     took: Duration,
 }
 
-/// A lane's looks.
-pub(super) struct Looks {
+/// A lane's checks.
+pub(super) struct LedgerChecks {
     /// When the last one began.
     begun: Instant,
-    under_way: Option<Look>,
-    /// The sinks that failed in the last look, by their places.
+    under_way: Option<Check>,
+    /// The sinks that failed in the last check, by their places.
     failed: Vec<usize>,
 }
 
-impl Looks {
+impl LedgerChecks {
     pub(super) fn new() -> Self {
         Self { begun: Instant::now(), under_way: None, failed: Vec::new() }
     }
 
-    /// Whether there is something to do: a look to begin, or one that has ended.
+    /// Whether there is something to do: a check to begin, or one that has ended.
     fn is_due(&self) -> bool {
         match &self.under_way {
-            Some(look) => look.task.is_finished(),
-            None => self.begun.elapsed() >= AFTER,
+            Some(check) => check.task.is_finished(),
+            None => self.begun.elapsed() >= EVERY,
         }
     }
 }
 
 impl Running {
-    /// Begins a look when it is time for one; when one has ended, claims the partitions again that a store has elsewhere
-    /// than this lane left them: what is missing there is written once more.
+    /// Begins a check when it is time for one. When one has ended, claims those partitions again whose ledger is not as
+    /// this lane left it: what is missing in the store is written once more.
     ///
     /// # Errors
     /// When that stops the pipeline.
-    pub(super) fn look_after_ledgers(&mut self) -> anyhow::Result<()> {
-        if !self.looks.is_due() {
+    pub(super) fn check_ledgers(&mut self) -> anyhow::Result<()> {
+        if !self.ledger_checks.is_due() {
             return Ok(());
         }
         // What is in flight moves a ledger before the lane knows of it.
         self.settle()?;
-        match self.looks.under_way.take() {
-            Some(look) => self.end_look(look),
+        match self.ledger_checks.under_way.take() {
+            Some(check) => self.end_check(check),
             None => {
-                self.begin_look();
+                self.begin_check();
                 Ok(())
             }
         }
     }
 
-    fn begin_look(&mut self) {
-        self.looks.begun = Instant::now();
+    fn begin_check(&mut self) {
+        self.ledger_checks.begun = Instant::now();
         let standings = self.held.values().filter(|held| !held.lost).map(|held| &held.standing);
         let left: Vec<_> =
             standings.map(|standing| (standing.key.clone(), standing.token, standing.next.clone())).collect();
@@ -103,12 +102,12 @@ impl Running {
             }))
             .await
         });
-        self.looks.under_way = Some(Look { left, task });
+        self.ledger_checks.under_way = Some(Check { left, task });
     }
 
-    fn end_look(&mut self, look: Look) -> anyhow::Result<()> {
-        // One that failed in a way of its own is begun again.
-        let Ok(answers) = self.lane.runtime.block_on(look.task) else { return Ok(()) };
+    fn end_check(&mut self, check: Check) -> anyhow::Result<()> {
+        // A task that panicked is begun again.
+        let Ok(answers) = self.lane.runtime.block_on(check.task) else { return Ok(()) };
         let stores = self.lane.stores.clone();
         let mut failed = Vec::new();
         for Answer { place, positions, took } in answers {
@@ -117,7 +116,7 @@ impl Running {
             let positions = match positions {
                 Ok(positions) => positions,
                 Err(SinkError::Retry(cause) | SinkError::Stop(cause)) => {
-                    let is_told = took >= LONG || self.looks.failed.contains(&place);
+                    let is_told = took >= LONG || self.ledger_checks.failed.contains(&place);
                     if is_told && stores.observed.waiting.is_news(&store, &cause) {
                         tracing::warn!(pipeline = stores.pipeline, store, cause, "waiting for the store");
                     }
@@ -125,10 +124,10 @@ impl Running {
                     continue;
                 }
             };
-            if self.looks.failed.contains(&place) && stores.observed.waiting.is_over(&store) {
+            if self.ledger_checks.failed.contains(&place) && stores.observed.waiting.is_over(&store) {
                 tracing::info!(pipeline = stores.pipeline, store, "the store answers again");
             }
-            for ((key, token, next), position) in look.left.iter().zip(positions) {
+            for ((key, token, next), position) in check.left.iter().zip(positions) {
                 let Some(next) = next.get(place).copied() else { continue };
                 if !self.stands(&key.partition, *token, place, next) {
                     continue;
@@ -142,11 +141,11 @@ impl Running {
                 self.claim_again(&key.partition, &why);
             }
         }
-        self.looks.failed = failed;
+        self.ledger_checks.failed = failed;
         Ok(())
     }
 
-    /// Whether the lane has a partition as it had when a look began.
+    /// Whether nothing was written of a partition, for one sink, since a check began.
     fn stands(&self, partition: &TopicPartition, token: Token, place: usize, next: u64) -> bool {
         let is_same = |standing: &Standing| standing.token == token && standing.next.get(place) == Some(&next);
         self.held.get(partition).is_some_and(|held| !held.lost && is_same(&held.standing))
