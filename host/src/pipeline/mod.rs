@@ -5,7 +5,6 @@
 //! fate; the pipelines of a configuration do not wait for each other, so what needs a store or a cluster is part of its
 //! run.
 
-mod again;
 mod breaker;
 mod claim;
 pub(crate) mod commit;
@@ -31,6 +30,7 @@ mod prepare;
 mod progress;
 mod reject;
 mod replay;
+mod restart;
 mod retry;
 mod serving;
 mod shadow;
@@ -144,7 +144,8 @@ impl<'a> Pipelines<'a> {
         let prepared = std::mem::take(&mut self.prepared);
         let mut outcome = Outcome { summary: Summary::default(), failures: Vec::new() };
         let running = AtomicUsize::new(prepared.len());
-        let run_one = |pipeline: Pipeline, of: &'a config::Pipeline| again::run(pipeline, of, config, stops, &running);
+        let run_one =
+            |pipeline: Pipeline, of: &'a config::Pipeline| restart::run(pipeline, of, config, stops, &running);
         thread::scope(|scope| {
             let both = prepared.into_iter().zip(&config.pipelines);
             let running: Vec<_> = both.map(|(pipeline, of)| scope.spawn(|| run_one(pipeline, of))).collect();

@@ -1,17 +1,17 @@
 //! Dead letters: records that could not be handled, kept whole with the reason, durable before the ledger moves on.
 
-mod again;
 mod file;
 mod filed;
 mod headers;
 mod index;
 mod kafka;
+mod replay;
 mod shown;
 
-pub use self::again::{Handled, Report, Request, replay};
 pub(super) use self::file::DeadLetterFile;
 pub use self::filed::{Filed, Letter, read};
 pub(super) use self::kafka::DeadLetterTopic;
+pub use self::replay::{Handled, Report, Request, replay};
 pub use self::shown::{Bytes, Foreign, Found, Listed, ShownLetter, Wanted, WholeLetter, find, is_position, list};
 use crate::contract::Fault;
 use crate::sink::SinkError;

@@ -1,4 +1,4 @@
-//! Dead letters handed to the pipelines again, and what became of each.
+//! Hands dead letters to the lanes that own their partitions, to be processed again, and reports what became of each.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::pipeline::Observed;
 use crate::source::Fate;
 
-/// How long a lane is waited for at least, also where reading has taken the time.
+/// How long to wait for a lane at the least, even if reading the letters has used up the time.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Which letters are to be replayed.
@@ -110,9 +110,9 @@ fn replay_one(observed: &Observed, letter: Letter, patience: Duration) -> Handle
     Handled { pipeline: letter.pipeline, position, checksum, outcome: outcome.to_owned(), reason }
 }
 
-/// Why nothing was done. Which columns the later event has written nobody knows any more.
-const SUPERSEDED: &str =
-    "a later event of its key was written, or it was replayed; what this record alone changed stays out";
+/// Why nothing was done. The ledger does not remember which columns the later event has written.
+const SUPERSEDED: &str = "a later event of its key was written, or this record was replayed before; columns that it \
+                          alone changed keep their values";
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -1,5 +1,5 @@
-//! A pipeline that has stopped while others go on: it waits until somebody has it start again, and does so with the modules
-//! that serve. What is asked of the stores and of the group at a start is asked again.
+//! Runs a pipeline, and starts it again after it has stopped, when `tidegate pipelines resume` asks for that. A restart checks
+//! stores and group as a start of the program does, and uses the modules that serve now.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,8 +8,8 @@ use super::write::Stores;
 use super::{Pipeline, Stops, lanes};
 use crate::config::{self, Config};
 
-/// Runs a pipeline until its source ends, it is asked to end, or it has stopped and nobody can start it any more.
-/// `running` counts the pipelines that run: without another one there is no program to be asked.
+/// Runs a pipeline until its source ends, it is asked to end, or it has stopped and cannot be started again: when the last
+/// pipeline stops, the program ends. `running` counts the pipelines that run.
 pub(super) fn run(
     mut pipeline: Pipeline,
     of: &config::Pipeline,
@@ -32,7 +32,7 @@ pub(super) fn run(
         if is_over() {
             return (summary, Some(failure));
         }
-        // The outcome may be days away, as long as the others go on.
+        // The program reports failures when it ends, which may be days away.
         tracing::error!(
             "{}; the other pipelines go on. When the cause is gone, `tidegate pipelines resume` starts it again",
             config.redact(&format!("{failure:#}"))
@@ -67,7 +67,7 @@ pub(super) fn run(
 }
 
 impl Stores {
-    /// As before the first run.
+    /// Resets what a run leaves behind.
     fn begin_again(&self) {
         self.is_ready.store(false, Ordering::Release);
         self.breaker.begin_again();
