@@ -1,8 +1,8 @@
 //! Taking a partition over in every sink.
 //!
-//! Every start is explicit: a partition that no sink knows begins at the start of the log, another one where the sink that
-//! is furthest behind stands. Where a sink stands that keeps no ledger, the group's commit says, and the ledgers of the
-//! others say it too: a commit is made later than what it says, expires, and may be another group's.
+//! Every start is explicit: a partition that no sink knows begins at the start of the log, any other where the sink that is
+//! furthest behind wants to go on. A sink without a ledger goes on where the group's commit says, or the ledgers of the other
+//! sinks, whichever is further: a commit lags behind what is published, expires, and may be another group's.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -65,8 +65,8 @@ impl Stores {
     /// did.
     ///
     /// # Errors
-    /// When the pipeline has to stop: records are lost, a topic is another one, a store says so. [`super::topic::BeyondTheEnd`] where
-    /// the source has to be asked once more first.
+    /// When the pipeline has to stop: records are lost, a topic is another one, a store says so.
+    /// [`super::topic::BeyondTheEnd`] where the source has to be asked once more first.
     pub(super) async fn claim(&self, assigned: &Assigned, before: Option<&Standing>) -> anyhow::Result<Standing> {
         let key = LedgerKey { pipeline: self.pipeline.clone(), partition: assigned.partition.clone() };
         let committed = assigned.committed.as_ref();
@@ -110,7 +110,7 @@ impl Stores {
                 pipeline,
                 %partition,
                 offset,
-                "the group's commits do not say where the partition stands, and the ledgers do: going on from there"
+                "no position in the group's commits, continuing from the ledgers"
             );
         }
         let letters = before.map_or_else(|| Letters::from(committed.filed), |before| before.letters.clone());
@@ -121,8 +121,8 @@ impl Stores {
         Ok(standing)
     }
 
-    /// Takes the partition over in one sink: where that stands, the topic's epoch there, and what its ledger notes.
-    /// `known_by` is the epoch under which the sink has had the partition, if it had.
+    /// Takes the partition over in one sink. Answers the next offset that it wants, the topic's epoch there, and the ledger's
+    /// metadata. `known_by` is the epoch under which the ledger knew the partition before, if it did.
     async fn claim_ledger(
         &self,
         bound: &BoundSink,
@@ -147,7 +147,7 @@ impl Stores {
         Ok((found.next, epoch, Memo::read(&found.note, epoch)))
     }
 
-    /// Where the sinks stand that keep no ledger, for the ledgers of the others.
+    /// The next offset of each sink without a ledger, to be kept in the ledgers of the others.
     pub(super) fn positions(&self, standing: &Standing) -> BTreeMap<String, u64> {
         let sinks = self.sinks.iter().zip(&standing.next).filter(|(bound, _)| !bound.sink.keeps_ledger());
         sinks.map(|(bound, next)| (bound.name.clone(), *next)).collect()

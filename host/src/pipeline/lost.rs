@@ -1,5 +1,5 @@
-//! What to do when a ledger is gone. That stops the pipeline, for the rows and documents may still be there and nobody knows
-//! of when. A cache alone is cleared and filled again.
+//! What to do when a ledger, or a partition's row of it, is gone. The pipeline stops, since rows and documents may still be
+//! there, and nothing says up to which event they are current. Only a cache is cleared and filled again.
 
 use anyhow::anyhow;
 
@@ -10,8 +10,8 @@ use crate::sink::LedgerKey;
 use crate::source::Assigned;
 
 impl Stores {
-    /// What a sink needs before its first claim: its tables and indexes held against the declaration, its head in the
-    /// ledger. `committed` is what the group's commits say, read before this.
+    /// What a sink needs before its first claim: its tables and indexes are compared with the declaration, and its
+    /// head is entered into the ledger. `committed` is what the group's commits say, read before this.
     ///
     /// # Errors
     /// When the sink is not as declared, or has lost its ledger.
@@ -55,9 +55,9 @@ impl Stores {
         Ok(())
     }
 
-    /// Sees whether the ledger has lost the row of a partition that it has had under this epoch, before a claim enters a new
-    /// one: then nobody would know any more. A cache is cleared, unless it was since the row was there, by this process
-    /// or another: that is known by its epoch.
+    /// Checks whether the ledger has lost the row of a partition that it had under this epoch. It must be done before a claim
+    /// enters a new row, which would hide the loss. A cache is then cleared, unless this process or another has done that
+    /// already: its epoch is another one then.
     ///
     /// # Errors
     /// When that stops the pipeline.
@@ -81,7 +81,7 @@ impl Stores {
             return self.begin_afresh(bound, &what).await;
         }
         let _one = self.beginning_afresh.lock().await;
-        // A source that knows no topics has one process, whose partitions are cleared by the head alone.
+        // A source without topics, as files, has one process: there, the loss of the whole ledger is what clears a cache.
         if assigned.topic.is_some() && self.enter_topic(bound, assigned).await? == epoch && is_lost().await? {
             self.begin_afresh(bound, &what).await?;
         }

@@ -23,12 +23,12 @@ pub(super) struct Memo {
     /// The dead letters after which nothing of their keys has come.
     #[serde(skip_serializing_if = "OpenMarks::is_empty")]
     pub(super) open: OpenMarks,
-    /// By sink of the pipeline that keeps no ledger: everything below is published.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) positions: BTreeMap<String, u64>,
-    /// The same for sinks without a ledger, by their names: another sink keeps them, as of its own offset.
+    /// The open marks of sinks without a ledger, by their names. This sink keeps them, as of its own offset.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) open_elsewhere: BTreeMap<String, OpenMarks>,
+    /// By sink without a ledger: everything below this offset is published.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) positions: BTreeMap<String, u64>,
     /// The last record below the ledger's offset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) last: Option<LastRecord>,

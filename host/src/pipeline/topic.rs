@@ -1,5 +1,6 @@
-//! A topic, and how far its log reaches, held against what the sinks have of it. Offsets mean something as long as the topic
-//! is the same and has what the sinks lack: one that has grown, was made anew or has lost records stops the pipeline.
+//! Compares a topic, and the start and end of its log, with what the sinks have of it. Offsets are valid as long as the topic
+//! is the same and still has what the sinks lack: a topic that has grown, was recreated or has lost records stops the
+//! pipeline.
 
 use anyhow::{Context, anyhow};
 
@@ -8,14 +9,14 @@ use crate::config::OnLost;
 use crate::sink::TopicHead;
 use crate::source::Assigned;
 
-/// A sink that stands beyond the end of the log. The end was asked before the ledger was read, so that this may mean
-/// no more than that records were written in between: by this process, or by an owner before it.
+/// A sink is further than the end of the log. The end was asked for before the ledger was read, so this may only mean that
+/// records were written in between: by this process, or by an earlier owner.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct BeyondTheEnd(String);
 
 impl BoundSink {
-    /// How the operator goes on where the sink has come further than a topic that was made anew.
+    /// What the operator can do when the sink is further than a topic that was recreated.
     pub(super) fn remedy(&self) -> &'static str {
         if self.sink.keeps_ledger() {
             "`tidegate rewind` fills the sink anew from what is there"
@@ -27,12 +28,12 @@ impl BoundSink {
 }
 
 impl Stores {
-    /// Holds the topic against what the sink's ledger knows of it, and answers its epoch. That of a cache begins with any
-    /// number, so that one that was cleared is known by another.
+    /// Compares the topic with what the sink's ledger knows of it, and answers its epoch. The epoch of a cache begins with a
+    /// random number, so that other processes see by a new one that the cache was cleared.
     pub(super) async fn enter_topic(&self, bound: &BoundSink, assigned: &Assigned) -> anyhow::Result<u16> {
         let Some(facts) = &assigned.topic else { return Ok(0) };
         let topic = &assigned.partition.topic;
-        // So that the lanes find a change one after another, and the first alone tells it.
+        // One lane at a time, so that only the first logs a change.
         let _one = self.entering_topics.lock().await;
         let enter = async |head: TopicHead, replace: bool| {
             self.patiently(bound, || bound.sink.enter_topic(&self.pipeline, topic, &head, replace)).await
@@ -64,7 +65,7 @@ impl Stores {
         Ok(enter(TopicHead { facts: facts.clone(), epoch }, true).await?.epoch)
     }
 
-    /// Holds where a sink stands against what the source has.
+    /// Compares the next offset of a sink with the start and end of the log.
     pub(super) fn compare(&self, bound: &BoundSink, assigned: &Assigned, next: u64) -> anyhow::Result<()> {
         let Assigned { partition, log_start, log_end, .. } = assigned;
         let (pipeline, sink) = (&self.pipeline, &bound.name);
@@ -93,7 +94,7 @@ impl Stores {
     }
 }
 
-/// Any of some thousand numbers, from which a topic may still change as often.
+/// A random number from 1 to 32,767: as many changes of the topic may still follow.
 fn any_epoch() -> anyhow::Result<u16> {
     let number = getrandom::u32().context("the system gives no random numbers, which a claim needs")?;
     Ok(u16::try_from(number % 0x7fff).unwrap_or_default() + 1)

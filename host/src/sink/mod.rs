@@ -79,7 +79,8 @@ pub struct Declared {
 pub struct TopicHead {
     /// The topic, when the ledger first met it or when the operator last confirmed a change.
     pub facts: TopicFacts,
-    /// How often the operator has confirmed a change: the higher half of a document's version.
+    /// Rises by one each time the operator confirms a change, from 0, or for a cache from a random number, by which it is
+    /// known that the cache was cleared. It is the higher half of a document's version.
     pub epoch: u16,
 }
 
