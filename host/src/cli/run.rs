@@ -35,15 +35,15 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     }
     let stops = Arc::new(Stops::default());
     let observed = Observed::new(&config);
-    let last_words = {
+    let report_at_once = {
         let (observed, file) = (observed.clone(), arguments.summary.clone());
         move || {
-            if let Err(error) = tell(&observed.summary(), file.as_deref()) {
+            if let Err(error) = report(&observed.summary(), file.as_deref()) {
                 tracing::error!("{error:#}");
             }
         }
     };
-    let listening = super::signals::listen(stops.clone(), config.engine.shutdown, last_words);
+    let listening = super::signals::listen(stops.clone(), config.engine.shutdown, report_at_once);
     listening.context("cannot listen for signals")?;
     // It answers before the modules are compiled, and until the run has ended.
     let server = admin::start(&config, observed.clone())?;
@@ -57,15 +57,15 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let watching = registry.watch()?;
     let outcome = pipelines.run();
     watching.end();
-    tell(&outcome.summary, arguments.summary.as_deref())?;
+    report(&outcome.summary, arguments.summary.as_deref())?;
     for failure in &outcome.failures {
         writeln!(io::stderr().lock(), "error: {}", config.redact(&message(failure)))?;
     }
     Ok(if outcome.failures.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
-/// Says what the run has made durable, also in the file for that.
-fn tell(summary: &Summary, file: Option<&Path>) -> anyhow::Result<()> {
+/// Logs what the run has made durable, and writes it to the summary file, if there is one.
+fn report(summary: &Summary, file: Option<&Path>) -> anyhow::Result<()> {
     if let Some(file) = file {
         let text = serde_json::to_vec(summary)?;
         fs::write(file, text).with_context(|| format!("cannot write the summary to {}", file.display()))?;

@@ -1,8 +1,8 @@
 //! SIGINT and SIGTERM: the first asks the pipelines to finish what is in flight, for which they have so long; the second
 //! ends the program at once.
 //!
-//! One that comes with the first is no second one: `timeout` sends its signal to the program and to its process group, of
-//! which the program is a part, so that it comes twice within a moment.
+//! A signal within a second of the first is taken for the same one: `timeout` sends its signal to the program and to the
+//! program's process group, so that it arrives twice.
 
 use std::io;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::Exit;
 
-/// Within this time after the first signal another one is the same wish.
-const SAME: Duration = Duration::from_secs(1);
+/// A signal this soon after the first one is the same one.
+const REPEATED_WITHIN: Duration = Duration::from_secs(1);
 
-/// Listens from now on, on a thread of its own, until the program ends. `last_words` is what is still to be said where the
-/// program ends without waiting for its pipelines.
+/// Listens from now on, on a thread of its own, until the program ends. `before_exit` is called if the program
+/// exits without waiting for its pipelines.
 ///
 /// # Errors
 /// When the system refuses the handlers.
 pub(super) fn listen(
     stops: Arc<Stops>,
     deadline: Duration,
-    last_words: impl FnOnce() + Send + 'static,
+    before_exit: impl FnOnce() + Send + 'static,
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (mut interrupt, mut terminate) = {
@@ -49,7 +49,7 @@ pub(super) fn listen(
             let first = Instant::now();
             let second = async {
                 signalled().await;
-                while first.elapsed() < SAME {
+                while first.elapsed() < REPEATED_WITHIN {
                     signalled().await;
                 }
             };
@@ -69,7 +69,7 @@ pub(super) fn listen(
                     Exit::Late
                 }
             };
-            last_words();
+            before_exit();
             std::process::exit(exit.code());
         });
     })?;

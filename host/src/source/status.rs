@@ -18,8 +18,8 @@ const NEVER: i64 = i64::MIN;
 pub struct Status {
     settled: AtomicBool,
     away: AtomicBool,
-    /// The pipeline has stopped, and its group tells how far it is.
-    followed: AtomicBool,
+    /// The pipeline has stopped: its positions are those that its group has committed.
+    is_followed: AtomicBool,
     positions: Mutex<BTreeMap<TopicPartition, Arc<Position>>>,
     /// The partitions that were this process's before.
     left: Mutex<BTreeMap<TopicPartition, Arc<Position>>>,
@@ -96,15 +96,16 @@ impl Status {
         }
     }
 
-    /// The pipeline has stopped: from now on [`Status::followed`] says how far it is.
+    /// The pipeline has stopped: from now on, [`Status::followed`] sets how far it is.
     pub fn follow(&self) {
-        self.followed.store(true, Ordering::Release);
+        self.is_followed.store(true, Ordering::Release);
     }
 
-    /// A partition of a pipeline that has stopped stands here, as its group says; it may be nobody's.
+    /// Sets where a partition of a stopped pipeline is by its group's commit, whether the partition has an owner or not. Does
+    /// nothing once the pipeline has started again.
     pub fn followed(&self, partition: &TopicPartition, next: u64, end: u64) {
         let mut positions = self.lock();
-        if !self.followed.load(Ordering::Acquire) {
+        if !self.is_followed.load(Ordering::Acquire) {
             return;
         }
         let left = lock(&self.left).remove(partition);
@@ -117,7 +118,7 @@ impl Status {
     /// Nothing is known of partitions, as before the first start.
     pub fn begin_again(&self) {
         let mut positions = self.lock();
-        self.followed.store(false, Ordering::Release);
+        self.is_followed.store(false, Ordering::Release);
         positions.clear();
         lock(&self.left).clear();
         self.away.store(false, Ordering::Relaxed);
