@@ -1,14 +1,14 @@
-//! Which dead letters of a partition are filed already, for a record may be read again: for a sink that was added, a cache
-//! that is filled again, a store that was set back, a batch that is tried again.
+//! Which dead letters of a partition have been filed. A record may be read again: for a sink that was added, a cache that is
+//! filled again, a store that was set back, a batch that is retried.
 //!
-//! - What is refused before any sink, by a module or because nobody understands the record, is known by stretches that go
-//!   with the group's commit: from where to where everything is filed that a transform refuses, as long as it has the same
-//!   module and the same configuration. Others refuse other records.
-//! - What a sink refuses is filed whenever the sink refuses it. It is asked only where its ledger has not passed, and the
-//!   ledger passes what is filed: so it is new, or the store has lost what it knew. It is remembered until the ledger has
-//!   passed, so that a batch that is tried again and again files it once.
+//! - Records refused before any sink, by a module or because they cannot be decoded: the metadata of the group's commit has
+//!   a range of offsets for each transform, within which everything that it refuses has been filed. A range is valid for one
+//!   module under one configuration, since another one refuses other records.
+//! - Records refused by a sink are filed each time. A sink is asked only for what is not below its ledger, and its ledger
+//!   passes a record only after the letter was filed: so the refusal is new, or the store has lost its ledger's last moves.
+//!   Until the ledger has passed them, these refusals are kept in memory, so that a batch that is retried files them once.
 //!
-//! Where this knows less than what was filed, a letter is filed again under the same identity. It never knows more.
+//! If too little is known here, a letter is filed twice, under the same id. Too much is never known, which would lose one.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -19,14 +19,14 @@ use super::serving::Serving;
 use super::write::Refused;
 use crate::command::collapse::Origin;
 
-/// From where to where everything is filed that a transform refuses, by its name. The empty name stands for records that
-/// came to none.
+/// By transform, the range in which everything that it refuses has been filed. The empty name is for records that reached no
+/// transform.
 pub(super) type Stretches = BTreeMap<String, Stretch>;
 
-/// A stretch of a partition.
+/// A range of offsets of a partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stretch {
-    /// What refused there.
+    /// The identity of what refused there: a hash of module and configuration.
     by: String,
     /// The first offset.
     pub(super) from: u64,
@@ -34,14 +34,14 @@ pub(super) struct Stretch {
     pub(super) to: u64,
 }
 
-/// Those that may refuse a record before any sink: the transforms in their order, by name and identity, and then the host.
+/// What may refuse a record before any sink, by name and identity: the transforms in their order, then the host.
 pub(super) struct Refusers(Vec<(String, String)>);
 
 /// The dead letters that are filed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Letters {
     stretches: Stretches,
-    /// The answers that a sink, by its place, refuses of batches that are not durable there yet.
+    /// Refused responses, with the place of the sink that refused them, of batches that are not durable there yet.
     of_sinks: HashSet<(usize, Origin)>,
 }
 
@@ -58,7 +58,8 @@ impl Refusers {
 }
 
 impl Letters {
-    /// What is known where a partition is read from `lowest` on. What was read without it in the meantime is not known.
+    /// What is still known when the partition is read from `lowest` on. A range that ends below `lowest` is dropped: another
+    /// process may have read the records in between.
     pub(super) fn begin(mut self, lowest: u64, refusers: &Refusers) -> Self {
         self.stretches.retain(|name, _| refusers.0.iter().any(|(other, _)| other == name));
         for stretch in self.stretches.values_mut().filter(|stretch| stretch.to < lowest) {
@@ -92,8 +93,8 @@ impl Letters {
         self.of_sinks.extend(refused.of_sink(offset));
     }
 
-    /// Everything is filed now that these refuse before any sink from this offset to that. It is called for batch after
-    /// batch of a partition, so that nothing lies between two of them.
+    /// Everything has been filed that these refuse before any sink, from `from` to before `to`. Called for the batches of a
+    /// partition in order, so offsets between two batches have no records.
     pub(super) fn pass(&mut self, refusers: &Refusers, from: u64, to: u64) {
         for (name, by) in &refusers.0 {
             match self.stretches.get_mut(name) {

@@ -1,8 +1,8 @@
-//! Which dead letters each sink lacks, and which ledger keeps that in mind.
+//! Which dead letters each sink lacks, and which ledger records that.
 //!
-//! A sink that keeps a ledger has its own marks there. Those of a sink without one (messages) are kept by the last sink
-//! before it that has a ledger, as of the offset of that ledger. A pipeline without any ledger has its marks in memory:
-//! they hold as long as this process keeps the partition.
+//! The marks of a sink with a ledger are in its own ledger. Those of a sink without one (messages) are in that of the last
+//! sink before it that has one, its keeper, as of that ledger's offset. A pipeline without any ledger has its marks in memory,
+//! as long as this process keeps the partition.
 
 use std::collections::HashSet;
 
@@ -37,8 +37,8 @@ impl Stores {
         }
     }
 
-    /// Marks in the memo of a sink what it does not take of a batch from this offset on, and closes what an event came
-    /// after that wrote there; the same for each sink whose marks it keeps.
+    /// Updates a sink's marks in `memo` for a batch from this offset on: adds one for each response that is refused, and closes
+    /// those whose key has had a later event that wrote there. The same for each sink whose marks it keeps.
     pub(super) fn mark(
         &self,
         memo: &mut Memo,
@@ -48,7 +48,7 @@ impl Stores {
         refused: impl Fn(&Origin) -> bool,
     ) {
         for (other, bound) in self.sinks.iter().enumerate().filter(|(other, _)| self.keeper(*other) == place) {
-            take(self.marks_in(memo, other), batch, from, &bound.ports, &refused);
+            update(self.marks_in(memo, other), batch, from, &bound.ports, &refused);
         }
         memo.open_elsewhere.retain(|_, marks| !marks.is_empty());
     }
@@ -89,7 +89,7 @@ impl Stores {
     }
 }
 
-fn take(marks: &mut OpenMarks, batch: &Prepared, from: u64, ports: &[Port], refused: &impl Fn(&Origin) -> bool) {
+fn update(marks: &mut OpenMarks, batch: &Prepared, from: u64, ports: &[Port], refused: &impl Fn(&Origin) -> bool) {
     let mut wrote: Option<HashSet<Origin>> = None;
     for record in batch.records.iter().filter(|record| (from..batch.to).contains(&record.offset)) {
         for (transform, (name, _)) in batch.serving.transforms().iter().enumerate() {

@@ -1,8 +1,8 @@
-//! Changes whose columns were not all sent: what is made of one is a merge, which changes only what is there.
+//! Changes of which some columns are unavailable: their commands are merges, which only change what is stored.
 //!
-//! After a change of the key that is not so where the target is named by the key: the delete of the old key has taken it
-//! away, and the values that were not sent are nowhere. A store tells where a row or a document is missing. A cache does
-//! not, since an entry may have expired; there the host refuses the merge itself.
+//! After a key change there is nothing to merge into: the delete of the old key has removed the values that are unavailable.
+//! Tables and indexes refuse a merge into a missing row or document. A cache does not, since an entry may have expired, so there
+//! the host refuses the merge.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::command::Command;
 use crate::contract::{Fault, Operation, Rejection};
 use crate::event::Projected;
 
-/// What is known of such a change, for the reason of its dead letter.
+/// Which columns of a change are unavailable, for the reason of its dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Partial {
     table: String,
@@ -30,7 +30,7 @@ impl Partial {
         Some(Self { table: table.to_owned(), columns, is_new_key: change.operation == Operation::Create })
     }
 
-    /// Refuses what would be lost without a word.
+    /// Refuses a merge that would be lost silently.
     pub(super) fn check(&self, commands: &[Command]) -> Result<(), Rejection> {
         let lost = |command: &&Command| matches!(command, Command::CacheMerge { .. });
         match commands.iter().find(lost) {
