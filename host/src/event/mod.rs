@@ -28,6 +28,7 @@ use std::sync::Arc;
 pub use decode::Decoder;
 pub use project::Projection;
 pub use row::RowText;
+use serde::Serialize;
 
 use crate::contract::{Column, Operation};
 use crate::source::{Header, Record};
@@ -35,7 +36,7 @@ use crate::source::{Header, Record};
 /// How a pipeline's records are laid out. In each layout key and value may come inside Connect's
 /// `{"schema":…,"payload":…}` or without it; that is found out record by record: an object of exactly these two
 /// members, with a schema that is null or an object with a `type`, is the wrapper, any other is the row itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub enum Format {
     /// Debezium's envelope: `before`, `after`, `source`, `op`.
     #[default]
@@ -51,7 +52,7 @@ pub enum Format {
 }
 
 /// How to understand the records of a pipeline.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Options {
     /// The layout.
     pub format: Format,

@@ -3,21 +3,29 @@
 //!
 //! - Records refused before any sink, by a module or because they cannot be decoded: the metadata of the group's commit has
 //!   a range of offsets for each transform, within which everything that it refuses has been filed. A range is valid for one
-//!   module under one configuration, since another one refuses other records.
+//!   module under one configuration and one version of the host, since others refuse other records. A batch is added to it
+//!   once it is durable: until then it is retried, and the same module may fail at another record of it.
+//! - Traps and missed deadlines are not looked up in a range: the module need not have failed there the first time.
 //! - Records refused by a sink are filed each time. A sink is asked only for what is not below its ledger, and its ledger
 //!   passes a record only after the letter was filed: so the refusal is new, or the store has lost its ledger's last moves.
-//!   Until the ledger has passed them, these refusals are kept in memory, so that a batch that is retried files them once.
+//!
+//! What was filed for a batch that is not durable is kept in memory letter by letter, so that a batch that is retried files
+//! it once.
 //!
 //! If too little is known here, a letter is filed twice, under the same id. Too much is never known, which would lose one.
 
 use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::serving::Serving;
 use super::write::Refused;
-use crate::command::collapse::Origin;
+use crate::command::Port;
+use crate::config;
+use crate::contract::Fault;
+use crate::engine::Limits;
 
 /// By transform, the range in which everything that it refuses has been filed. The empty name is for records that reached no
 /// transform.
@@ -41,8 +49,38 @@ pub(super) struct Refusers(Vec<(String, String)>);
 #[derive(Debug, Clone, Default)]
 pub(super) struct Letters {
     stretches: Stretches,
-    /// Refused responses, with the place of the sink that refused them, of batches that are not durable there yet.
-    of_sinks: HashSet<(usize, Origin)>,
+    /// What has been filed for batches that are not durable yet.
+    of_batches: HashSet<Answer>,
+}
+
+/// What a letter is about, as long as the modules keep their places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Answer {
+    /// The sink that refused, by its place; none where the record came to none.
+    sink: Option<usize>,
+    /// The transform, by its place; none where the record came to none.
+    transform: Option<usize>,
+    /// The record.
+    offset: u64,
+}
+
+/// What decides beside the modules which records are refused before any sink; it is compared alone. References stand there
+/// with their values, so it is for hashing.
+pub(super) fn configured(pipeline: &config::Pipeline, limits: &Limits) -> String {
+    let transforms = pipeline.transforms.iter().map(|one| {
+        let grants = Port::ALL.map(|port| one.grants.of(port).iter().map(|text| text.as_str()).collect::<Vec<_>>());
+        json!({ "name": one.name.as_str(), "settings": one.settings.as_str(), "grants": grants })
+    });
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "events": pipeline.event_options(),
+        "call_deadline": limits.call_deadline.as_millis(),
+        "memory_bytes": limits.memory_bytes,
+        "commands_per_change": limits.commands_per_change,
+        "answer_bytes": limits.answer_bytes,
+        "transforms": transforms.collect::<Vec<_>>(),
+    })
+    .to_string()
 }
 
 impl Refusers {
@@ -75,26 +113,26 @@ impl Letters {
 
     /// Whether this is filed, of the record at this offset.
     pub(super) fn have(&self, refused: &Refused, offset: u64, refusers: &Refusers) -> bool {
-        match refused.of_sink(offset) {
-            Some(answer) => self.of_sinks.contains(&answer),
-            None => {
-                let refuser =
-                    refused.transform.map_or_else(|| refusers.0.last(), |transform| refusers.0.get(transform));
-                refuser.is_some_and(|(name, by)| {
-                    let stretch = self.stretches.get(name).filter(|stretch| stretch.by == *by);
-                    stretch.is_some_and(|stretch| (stretch.from..stretch.to).contains(&offset))
-                })
-            }
+        if self.of_batches.contains(&refused.answer(offset)) {
+            return true;
         }
+        if refused.sink.is_some() || matches!(refused.why.fault, Fault::Trapped | Fault::Deadline) {
+            return false;
+        }
+        let refuser = refused.transform.map_or_else(|| refusers.0.last(), |transform| refusers.0.get(transform));
+        refuser.is_some_and(|(name, by)| {
+            let stretch = self.stretches.get(name).filter(|stretch| stretch.by == *by);
+            stretch.is_some_and(|stretch| (stretch.from..stretch.to).contains(&offset))
+        })
     }
 
     /// This is filed now.
     pub(super) fn add(&mut self, refused: &Refused, offset: u64) {
-        self.of_sinks.extend(refused.of_sink(offset));
+        self.of_batches.insert(refused.answer(offset));
     }
 
-    /// Everything has been filed that these refuse before any sink, from `from` to before `to`. Called for the batches of a
-    /// partition in order, so offsets between two batches have no records.
+    /// A batch from `from` to before `to` is durable: everything has been filed that these refuse of it before any sink.
+    /// Called for the batches of a partition in order, so offsets between two batches have no records.
     pub(super) fn pass(&mut self, refusers: &Refusers, from: u64, to: u64) {
         for (name, by) in &refusers.0 {
             match self.stretches.get_mut(name) {
@@ -113,30 +151,35 @@ impl Letters {
         }
     }
 
-    /// The sinks stand at `next`: what they refused below is not asked of them again.
+    /// The sinks stand at `next`: what they refused below is not asked of them again, and where all of them have passed
+    /// no module is asked again.
     pub(super) fn settle(&mut self, next: &[u64]) {
-        self.of_sinks.retain(|(place, origin)| next.get(*place).is_some_and(|next| origin.offset >= *next));
+        let lowest = next.iter().copied().min().unwrap_or_default();
+        let of = |sink: Option<usize>| sink.map_or(Some(lowest), |place| next.get(place).copied());
+        self.of_batches.retain(|answer| of(answer.sink).is_some_and(|next| answer.offset >= next));
     }
 }
 
 impl From<Stretches> for Letters {
     fn from(stretches: Stretches) -> Self {
-        Self { stretches, of_sinks: HashSet::new() }
+        Self { stretches, of_batches: HashSet::new() }
     }
 }
 
 impl Refused {
-    /// The sink that refused, by its place, and the answer of the record at this offset; none when it came to no sink.
-    fn of_sink(&self, offset: u64) -> Option<(usize, Origin)> {
-        self.sink.map(|place| (place, Origin { offset, transform: self.transform.unwrap_or_default() }))
+    /// What its letter is about, of the record at this offset.
+    fn answer(&self, offset: u64) -> Answer {
+        Answer { sink: self.sink, transform: self.transform, offset }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::super::dead_letter::Stage;
     use super::*;
-    use crate::contract::{Fault, Rejection};
+    use crate::contract::Rejection;
 
     fn refusers(digest: &str, configured: &str) -> Refusers {
         Refusers::new(&Serving::named(0, &[("first", digest)]), configured)
@@ -193,5 +236,53 @@ mod tests {
         letters.add(&second, 5);
         letters.settle(&[6, 5]);
         assert!(!letters.have(&first, 5, &one) && letters.have(&second, 5, &one));
+    }
+
+    #[test]
+    fn configuration_with_another_limit_or_format_is_another() {
+        const CONFIG: &str = "[source.file]\npaths = [\"e.jsonl\"]\n[dead_letters.file]\npath = \"d.jsonl\"\n\
+            [sinks.s.null]\n[[pipelines]]\nname = \"p\"\ntopics = [\"t\"]\nsinks = { cache = \"s\" }\n\
+            [[pipelines.transforms]]\nname = \"first\"\nmodule = \"m.wasm\"\n";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tidegate.toml");
+        for (name, text) in [("tidegate.toml", CONFIG), ("m.wasm", ""), ("e.jsonl", "")] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let config = config::Config::load(&path).unwrap();
+        let (pipeline, limits) = (&config.pipelines[0], &config.engine.limits);
+        let mut all = vec![configured(pipeline, limits)];
+        assert_eq!(all[0], configured(&pipeline.clone(), &limits.clone()));
+        for change in [
+            |limits: &mut Limits| limits.call_deadline *= 2,
+            |limits: &mut Limits| limits.memory_bytes *= 2,
+            |limits: &mut Limits| limits.commands_per_change *= 2,
+            |limits: &mut Limits| limits.answer_bytes *= 2,
+        ] {
+            let mut limits = limits.clone();
+            change(&mut limits);
+            all.push(configured(pipeline, &limits));
+        }
+        let flattened = config::Pipeline { format: crate::event::Format::Flattened, ..pipeline.clone() };
+        all.push(configured(&flattened, limits));
+        let mut granted = pipeline.clone();
+        granted.transforms[0].grants.cache.push(config::Text::plain("a*"));
+        all.push(configured(&granted, limits));
+        assert_eq!(all.iter().collect::<HashSet<_>>().len(), 7, "{all:?}");
+    }
+
+    #[test]
+    fn failure_that_depends_on_the_moment_is_known_until_the_batch_is_durable() {
+        let one = refusers("d1", "");
+        for fault in [Fault::Trapped, Fault::Deadline] {
+            let failure = Refused { why: Rejection::new(fault, "no"), ..refused(Some(0), None) };
+            let mut letters = Letters::default();
+            letters.add(&failure, 5);
+            assert!(letters.have(&failure, 5, &one) && !letters.have(&failure, 4, &one));
+            letters.pass(&one, 0, 10);
+            letters.settle(&[10, 5]);
+            assert!(letters.have(&failure, 5, &one), "a sink lacks it, and its record comes again");
+            letters.settle(&[10, 10]);
+            assert!(!letters.have(&failure, 5, &one));
+        }
     }
 }

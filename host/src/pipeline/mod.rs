@@ -57,6 +57,7 @@ use self::dead_letter::DeadLetters;
 pub use self::exchange::{Before, Candidate, Exchange, Refusal};
 pub use self::inspect::{Finding, inspect};
 use self::lane::Lane;
+use self::letters::configured;
 pub use self::observe::{Observed, ObservedPipeline, ObservedTransform, State};
 use self::one_writer::OneWriter;
 use self::open::Source;
@@ -212,7 +213,7 @@ impl Pipeline {
             dead_letters: shared.dead_letters.clone(),
             stop,
             policies: Policies::of(pipeline),
-            configured: configured(pipeline),
+            configured: configured(pipeline, &shared.config.engine.limits),
             breaker: Breaker::new(pipeline.breaker),
             one_writer: OneWriter::default(),
             is_ready: AtomicBool::default(),
@@ -328,12 +329,6 @@ impl Policies {
             clash_patience: pipeline.clash_patience,
         }
     }
-}
-
-/// What decides beside the modules which records are refused before any sink; it is compared alone.
-fn configured(pipeline: &config::Pipeline) -> String {
-    let transforms: Vec<_> = pipeline.transforms.iter().map(|one| (&one.name, &one.settings, &one.grants)).collect();
-    format!("{:?} {transforms:?}", pipeline.event_options())
 }
 
 /// The sinks of a pipeline with their ports, in the order in which they are written.

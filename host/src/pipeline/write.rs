@@ -207,7 +207,6 @@ impl Stores {
         let refused: Vec<_> = batch.refused.iter().collect();
         let refusers = self.refusers(&batch.serving);
         self.file(batch, (&mut standing.letters, &refusers), &refused, &places, &mut summary.rejected).await?;
-        standing.letters.pass(&refusers, batch.records.first().map_or(batch.to, |record| record.offset), batch.to);
 
         let refused_before = refused_before(standing, &batch.serving);
         let refused = batch.refused_by_modules();
@@ -283,6 +282,8 @@ impl Stores {
                 return Ok(ended);
             }
         }
+        // Not before: a module may fail at another record when the batch comes again.
+        standing.letters.pass(&refusers, batch.records.first().map_or(batch.to, |record| record.offset), batch.to);
         standing.letters.settle(&standing.next);
         self.breaker.passed(batch.records.len(), &places);
         Ok(Ended::Durable)

@@ -175,3 +175,26 @@ fn so_many_rejects_stop_the_pipeline_before_they_are_filed() {
     assert!(filed.len() < 10, "{filed:?}");
     assert!(site.sinks[0].1.next(0) <= Some(5 + filed.len() as u64), "the ledger has passed what was not filed");
 }
+
+#[test]
+fn record_that_a_module_fails_at_when_it_comes_again_is_filed() {
+    let site = Site::new(vec![(TABLES, Arc::new(Store::new([Goes::Clash])))]);
+    let tries = std::sync::atomic::AtomicU32::new(0);
+    // As where an instance has no memory left, or the machine no time, at the second call.
+    let played = Played::over(site.stores(), move |record| {
+        let fails = record.offset == 4 && tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0;
+        (!fails).then(|| vec![Command::RowUpsert(row(&record.offset.to_string(), "1"))])
+    });
+    let (_, mut claim) = played.assign(assigned(0));
+    for tried in 0..2 {
+        if tried > 0 {
+            claim = played.begins().1;
+        }
+        played.queue.pause(true);
+        (0..6).for_each(|offset| played.give(0, offset, claim));
+        played.queue.pause(false);
+    }
+    played.durable(0, 6);
+    played.end();
+    assert_eq!((site.sinks[0].1.model().rows.len(), site.letters()), (5, vec![4]), "in a store or a dead letter");
+}
