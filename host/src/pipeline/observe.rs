@@ -77,8 +77,10 @@ enum Phase {
     Running,
     /// Its source has ended, or it was asked to.
     Ended,
-    /// It cannot go on.
+    /// It cannot go on until somebody has it start again.
     Stopped(String),
+    /// It cannot go on, and nobody can have it start again.
+    Over(String),
 }
 
 /// What a pipeline is doing. Displayed as its name in answers and metrics.
@@ -217,7 +219,7 @@ impl ObservedPipeline {
     /// What it is doing.
     pub fn state(&self) -> State {
         match &*lock(&self.phase) {
-            Phase::Stopped(reason) => return State::Stopped(reason.clone()),
+            Phase::Stopped(reason) | Phase::Over(reason) => return State::Stopped(reason.clone()),
             Phase::Ended => return State::Ended,
             _ if self.is_paused() => return State::Paused,
             _ => {}
@@ -244,7 +246,7 @@ impl ObservedPipeline {
     /// pipeline that has stopped is not ready.
     pub fn not_ready(&self) -> Option<String> {
         let reason = match &*lock(&self.phase) {
-            Phase::Stopped(reason) => return Some(format!("it has stopped: {reason}")),
+            Phase::Stopped(reason) | Phase::Over(reason) => return Some(format!("it has stopped: {reason}")),
             Phase::Ended => return None,
             Phase::Running if self.source.is_settled() => return None,
             Phase::Running => "its partitions are not assigned yet",
@@ -347,6 +349,11 @@ impl ObservedPipeline {
         *lock(&self.phase) = failure.map_or(Phase::Ended, Phase::Stopped);
     }
 
+    /// It has ended for this reason, and waits for nobody who has it start again, nor for one who has just asked.
+    pub(super) fn ends_for_good(&self, failure: String) {
+        *lock(&self.phase) = Phase::Over(failure);
+    }
+
     /// A batch is durable.
     pub fn durable(&self, batch: &PipelineSummary) {
         let each = [
@@ -411,6 +418,18 @@ mod tests {
         assert_eq!((pipeline.not_ready(), pipeline.state().name()), (None, "waiting"));
         pipeline.ends(Some("no way".into()));
         assert!(says("it has stopped: no way") && pipeline.state() == State::Stopped("no way".into()));
+    }
+
+    #[test]
+    fn pipeline_that_is_over_stays_stopped_whoever_asks_for_a_start() {
+        let pipeline = ObservedPipeline::new("p", vec![], []);
+        pipeline.ends(Some("no way".into()));
+        // It has not found yet that nobody else runs.
+        assert!(pipeline.start_again());
+        pipeline.ends_for_good("no way".into());
+        assert!(!pipeline.start_again());
+        assert_eq!(pipeline.state(), State::Stopped("no way".into()));
+        assert_eq!(pipeline.not_ready(), Some("it has stopped: no way".into()));
     }
 
     #[test]

@@ -11,6 +11,22 @@ use crate::config::{self, Config};
 /// Runs a pipeline until its source ends, it is asked to end, or it has stopped and cannot be started again: when the last
 /// pipeline stops, the program ends. `running` counts the pipelines that run.
 pub(super) fn run(
+    pipeline: Pipeline,
+    of: &config::Pipeline,
+    config: &Config,
+    stops: &Stops,
+    running: &AtomicUsize,
+) -> (PipelineSummary, Option<anyhow::Error>) {
+    let observed = pipeline.stores.observed.clone();
+    let (summary, failure) = run_on(pipeline, of, config, stops, running);
+    if let Some(failure) = &failure {
+        observed.ends_for_good(config.redact(&format!("{failure:#}")));
+    }
+    (summary, failure)
+}
+
+/// [`run`], before it is said that the end is for good.
+fn run_on(
     mut pipeline: Pipeline,
     of: &config::Pipeline,
     config: &Config,
@@ -59,7 +75,6 @@ pub(super) fn run(
             },
             Err(failure) => {
                 running.fetch_sub(1, Ordering::AcqRel);
-                observed.ends(Some(config.redact(&format!("{failure:#}"))));
                 return (summary, Some(failure));
             }
         };

@@ -1,7 +1,7 @@
 //! The wish to stop: set once by a signal or by a failure, seen by every part of a pipeline.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -16,8 +16,8 @@ pub(super) struct Interrupted(pub(super) String);
 pub(super) struct Stop {
     set: AtomicBool,
     changed: Notify,
-    /// When it was first asked for.
-    since: OnceLock<Instant>,
+    /// When it was first asked for, since the pipeline began or began again.
+    since: Mutex<Option<Instant>>,
     failure: Mutex<Option<anyhow::Error>>,
 }
 
@@ -30,7 +30,7 @@ pub struct Stops {
 impl Stop {
     /// Asks for the end.
     pub(super) fn set(&self) {
-        self.since.get_or_init(Instant::now);
+        self.since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
         self.set.store(true, Ordering::Release);
         self.changed.notify_waiters();
     }
@@ -79,7 +79,8 @@ impl Stop {
         if !self.is_set() {
             notified.await;
         }
-        let since = self.since.get().map_or(Duration::ZERO, Instant::elapsed);
+        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = since.map_or(Duration::ZERO, |since| since.elapsed());
         tokio::time::sleep(by.saturating_sub(since)).await;
     }
 
@@ -105,6 +106,7 @@ impl Stops {
     pub(super) fn begin_again(&self, stop: &Stop) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if !state.0 {
+            *stop.since.lock().unwrap_or_else(PoisonError::into_inner) = None;
             stop.set.store(false, Ordering::Release);
         }
         !state.0
@@ -124,5 +126,26 @@ impl Stops {
         }
         state.1.push(stop.clone());
         stop
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn stop_of_a_pipeline_that_began_again_is_asked_for_when_it_is() {
+        let stops = Stops::default();
+        let stop = stops.add();
+        stop.set();
+        assert!(stops.begin_again(&stop) && !stop.is_set());
+        let later = Instant::now();
+        stop.set();
+        let since = *stop.since.lock().unwrap();
+        assert!(since.unwrap() >= later, "what it waits for has its time from here on");
+        stop.set();
+        assert_eq!(*stop.since.lock().unwrap(), since);
     }
 }
