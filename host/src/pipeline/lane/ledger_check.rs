@@ -89,6 +89,7 @@ impl Running {
         let left: Vec<_> =
             standings.map(|standing| (standing.key.clone(), standing.token, standing.next.clone())).collect();
         if left.is_empty() {
+            self.take_back_failures();
             return;
         }
         let keys: Vec<LedgerKey> = left.iter().map(|(key, ..)| key.clone()).collect();
@@ -103,6 +104,15 @@ impl Running {
             .await
         });
         self.ledger_checks.under_way = Some(Check { left, task });
+    }
+
+    /// This lane has nothing to ask the stores for, so it would never find that they answer again. Another lane that still
+    /// waits says so with its next try.
+    fn take_back_failures(&mut self) {
+        let stores = &self.lane.stores;
+        for bound in self.ledger_checks.failed.drain(..).filter_map(|place| stores.sinks.get(place)) {
+            stores.observed.waiting.is_over(&format!("sink `{}`", bound.name));
+        }
     }
 
     fn end_check(&mut self, check: Check) -> anyhow::Result<()> {

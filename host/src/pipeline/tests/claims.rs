@@ -298,3 +298,14 @@ fn a_clash_rests_while_other_partitions_go_on_and_is_rejected_after_a_while() {
     played.end();
     assert_eq!(site.letters(), [0]);
 }
+
+#[test]
+fn lane_that_has_lost_its_partitions_waits_for_no_store_any_more() {
+    let played = Played::new(&Site::new(vec![(CACHE, Arc::new(Store::mute()))]));
+    played.assign(assigned(0));
+    let waits = || !played.stores.observed.waiting_for().is_empty();
+    until("checks of the ledger that fail are told", waits);
+    played.queue.revoke(&of(0)).unwrap();
+    until("what the lane told of the store is taken back", || !waits());
+    played.end();
+}

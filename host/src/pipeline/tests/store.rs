@@ -44,6 +44,8 @@ pub(super) struct Store {
     letters: Option<PathBuf>,
     /// Whether it keeps no ledger.
     silent: bool,
+    /// Whether it does not say where its ledger stands.
+    mute: bool,
     /// What happens while a write is under way.
     during: Option<During>,
 }
@@ -107,6 +109,11 @@ impl Store {
         during: impl Fn() + Send + Sync + 'static,
     ) -> Self {
         Self { silent: true, during: Some(Box::new(during)), ..Self::new(faults) }
+    }
+
+    /// A store that does not say where its ledger stands.
+    pub(super) fn mute() -> Self {
+        Self { mute: true, ..Self::default() }
     }
 
     /// A store in which this happens while each write is under way.
@@ -247,6 +254,9 @@ impl Sink for Store {
     }
 
     async fn positions(&self, keys: &[LedgerKey]) -> Result<Vec<Option<(Token, u64)>>, SinkError> {
+        if self.mute {
+            return Err(SinkError::Retry("away".into()));
+        }
         let state = self.state();
         Ok(keys.iter().map(|key| state.rows.get(key).map(|(token, next, _)| (*token, *next))).collect())
     }
