@@ -2,7 +2,7 @@
 //! after a part of it had gone through.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -12,6 +12,7 @@ use super::bulk::Line;
 use super::error::{Cause, Class, classify, failure};
 use super::http::Http;
 use super::indexes::Names;
+use super::ledger::{PutBack, content_of};
 use super::plan::{ID_BYTES, Target, target};
 use crate::command::Command;
 use crate::command::collapse::Origin;
@@ -55,6 +56,7 @@ impl Before {
         begin: u64,
         sent: &Sent,
         stays: &HashSet<Target<'_>>,
+        put_back: &[PutBack],
     ) -> Vec<Line<'a>> {
         let known = self.known.iter().flat_map(|(index, ids)| ids.iter().map(move |(id, was)| (index, id, was)));
         let line = |(index, id, was): (&'a String, &'a String, &'a Was)| {
@@ -62,12 +64,14 @@ impl Before {
             if stays.contains(&(index, id)) {
                 return None;
             }
-            let body = match was {
-                Was::Stored { version, body } if *version < begin => Some(Cow::Borrowed(body.as_str())),
-                Was::Missing => None,
+            let (content, body) = match was {
+                Was::Stored { version, body } if *version < begin => {
+                    (content_of(put_back, (index, id), *version), Some(Cow::Borrowed(body.as_str())))
+                }
+                Was::Missing => (0, None),
                 Was::Stored { .. } | Was::Hidden => return None,
             };
-            Some(Line { write: None, alias: names.alias(index), id, version, body, last: true })
+            Some(Line { write: None, index, alias: names.alias(index), id, version, content, body, last: true })
         };
         known.filter_map(line).collect()
     }
@@ -104,17 +108,36 @@ impl Before {
             _source: Option<Box<RawValue>>,
             error: Option<Value>,
         }
-        for targets in targets.chunks(READS) {
+        let mut chunks: VecDeque<&[Target<'_>]> = targets.chunks(READS).collect();
+        while let Some(targets) = chunks.pop_front() {
+            // What is too much at once is read in halves, down to one document.
+            let mut halve = || {
+                let (first, second) = targets.split_at(targets.len() / 2);
+                chunks.push_front(second);
+                chunks.push_front(first);
+            };
             let docs: Vec<_> =
                 targets.iter().map(|(index, id)| json!({"_index": names.alias(index), "_id": id})).collect();
             let reply = http.post(&["_mget"], "", json!({"docs": docs}).to_string().into_bytes()).await?;
             if !reply.is_success() {
+                let too_much =
+                    reply.status == 413 || (reply.status == 429 && reply.cause().kind != "cluster_block_exception");
+                if too_much && targets.len() > 1 {
+                    halve();
+                    continue;
+                }
                 return Err(failure("reading documents", &reply));
             }
             let answer: Answer = serde_json::from_slice(&reply.body)
                 .map_err(|e| SinkError::Retry(format!("the answer to reading documents is broken: {e}")))?;
             if answer.docs.len() != targets.len() {
                 return Err(SinkError::Retry("the answer to reading documents has other documents".into()));
+            }
+            // The breaker of a node may refuse the documents of one shard alone.
+            let mut errors = answer.docs.iter().filter_map(|document| document.error.as_ref()).map(Cause::of);
+            if targets.len() > 1 && errors.any(|cause| cause.is_rejected_execution()) {
+                halve();
+                continue;
             }
             for ((index, id), document) in targets.iter().copied().zip(answer.docs) {
                 if let Some(error) = &document.error {

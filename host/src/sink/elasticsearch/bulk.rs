@@ -8,9 +8,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::{Cause, Class, classify, failure};
-use super::http::{Http, Reply};
+use super::http::Reply;
 use super::indexes::Made;
+use super::ledger::{PutBack, content_of};
 use super::plan::foreign;
+use super::{Elasticsearch, Step, Written};
 use crate::sink::{BadWrite, SinkError};
 
 /// How often what the store had no room for is sent again before the pipeline is told to wait.
@@ -23,9 +25,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Line<'a> {
     /// The place of its command in the writes; none for what is put back.
     pub(super) write: Option<usize>,
+    pub(super) index: &'a str,
     pub(super) alias: String,
     pub(super) id: &'a str,
     pub(super) version: u64,
+    /// The version of the event that the body is of. What is written over something refused bears that one's version.
+    pub(super) content: u64,
     /// One line of JSON; none deletes.
     pub(super) body: Option<Cow<'a, str>>,
     /// Whether no later line of the batch has its id: what the batch leaves there is this line's.
@@ -35,7 +40,8 @@ pub(super) struct Line<'a> {
 /// How lines are sent.
 #[derive(Debug)]
 pub(super) struct Bulk<'a> {
-    pub(super) http: &'a Http,
+    pub(super) sink: &'a Elasticsearch,
+    pub(super) step: &'a Step<'a>,
     /// Requests are cut at this size; a larger document is a request by itself.
     pub(super) max_bytes: usize,
     /// The index behind each alias.
@@ -47,6 +53,8 @@ pub(super) struct Bulk<'a> {
     /// An earlier try of this batch had answers that were rejected since: where its version stands, the last line of an
     /// id is written over it. A line before the last has met its own batch, and is done.
     pub(super) redo: bool,
+    /// What a replay is written over: documents that bear a later version than their bodies have.
+    pub(super) put_back: &'a [PutBack],
 }
 
 /// What became of lines in one round of requests, by their places.
@@ -78,21 +86,22 @@ struct Done {
 }
 
 impl Bulk<'_> {
-    /// Sends lines in order; names the commands that the store refuses. All others are durable.
+    /// Sends lines in order; names the commands that the store refuses. All others are durable. The lines bear then the
+    /// versions under which they were sent last. Another owner is looked for before each further round.
     ///
     /// # Errors
     /// As a sink's write. Some of the lines may then be durable.
-    pub(super) async fn send(&self, mut lines: Vec<Line<'_>>) -> Result<Vec<BadWrite>, SinkError> {
+    pub(super) async fn send(&self, lines: &mut [Line<'_>]) -> Result<Written, SinkError> {
         let mut bad = Vec::new();
         let mut left: Vec<usize> = (0..lines.len()).collect();
         let mut bound = self.bound;
         for attempt in 0.. {
             let mut round = Round::default();
-            let mut chunks = self.cut(&lines, &left);
+            let mut chunks = self.cut(lines, &left);
             while let Some(chunk) = chunks.pop_front() {
-                let reply = self.post(&lines, &chunk).await?;
+                let reply = self.post(lines, &chunk).await?;
                 if reply.is_success() {
-                    self.take(&reply, &mut lines, &chunk, bound, &mut round)?;
+                    self.take(&reply, lines, &chunk, bound, &mut round)?;
                     continue;
                 }
                 let cause = reply.cause();
@@ -119,7 +128,7 @@ impl Bulk<'_> {
             if attempt >= TRIES && !again.is_empty() {
                 return Err(SinkError::Retry(format!("{} documents are not taken: {busy}", again.len())));
             }
-            left = with_later(&lines, &left, &again, &found);
+            left = with_later(lines, &left, &again, &found);
             bad.extend(found.iter().filter_map(|(place, reason)| refused(lines.get(*place)?, reason)));
             if left.is_empty() {
                 break;
@@ -127,12 +136,15 @@ impl Bulk<'_> {
             if !busy.is_empty() {
                 tokio::time::sleep(PAUSE * 2_u32.saturating_pow(attempt)).await;
             }
+            if let Some(refused) = self.sink.refused_now(self.step).await? {
+                return Ok(refused);
+            }
             // A later line of the same id may have gone through.
             bound = bound.max(self.end);
         }
         bad.sort_by_key(|bad| bad.index);
         bad.dedup_by_key(|bad| bad.index);
-        Ok(bad)
+        Ok(if bad.is_empty() { Written::Applied } else { Written::Rejected(bad) })
     }
 
     /// Sorts the lines of a request by what became of them.
@@ -164,6 +176,16 @@ impl Bulk<'_> {
             };
             match classify(done.status, &Cause::of(&error)) {
                 Class::Conflict(there) => {
+                    let is_older =
+                        |there: &u64| content_of(self.put_back, (line.index, line.id), *there) <= line.content;
+                    if let Some(there) = there.filter(is_older) {
+                        // A line before the last is done: the last takes its place.
+                        if line.last {
+                            line.version = there;
+                            round.again.insert(place);
+                        }
+                        continue;
+                    }
                     if there.unwrap_or(line.version.saturating_add(1)) >= bound {
                         return Err(foreign(&line.alias, line.id, line.version, there));
                     }
@@ -189,7 +211,7 @@ impl Bulk<'_> {
         let mut body = String::with_capacity(chunk().map(size).sum());
         chunk().for_each(|line| line.write_to(&mut body));
         let query = "require_alias=true&filter_path=items.*._index,items.*.status,items.*.error";
-        self.http.post(&["_bulk"], query, body.into_bytes()).await
+        self.sink.http.post(&["_bulk"], query, body.into_bytes()).await
     }
 
     /// The places of lines, cut into requests.

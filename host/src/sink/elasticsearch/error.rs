@@ -69,7 +69,7 @@ impl Cause {
         }
     }
 
-    fn is_rejected_execution(&self) -> bool {
+    pub(super) fn is_rejected_execution(&self) -> bool {
         self.kind.ends_with("rejected_execution_exception") || self.kind == "circuit_breaking_exception"
     }
 

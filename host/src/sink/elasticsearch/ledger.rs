@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::error::failure;
 use super::http::Http;
 use super::indexes::Head;
+use super::plan::Target;
 use crate::command::Command;
 use crate::sink::{LedgerKey, SinkError, Token, TopicHead, Write};
 use crate::source::TopicFacts;
@@ -54,6 +55,9 @@ pub(super) struct Row {
     pub(super) deleting: Vec<Deleting>,
     /// The sets and merges from `next` on that were refused, before what came after them was sent.
     pub(super) refused: Vec<Refused>,
+    /// The documents that were put back last, the newest behind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) put_back: Vec<PutBack>,
     /// The digests of the modules that made `deleting` and `refused`; empty where they differ.
     pub(super) open_digest: String,
     /// The digests of the modules that made the last commands; empty before the first.
@@ -85,6 +89,27 @@ pub(super) struct Refused {
     pub(super) transform: usize,
 }
 
+/// A document whose body is older than its version: an answer was refused after it had been sent, and what was there
+/// before was put back under its version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PutBack {
+    pub(super) index: String,
+    pub(super) id: String,
+    /// What the document bears.
+    pub(super) version: u64,
+    /// The version of the event that its body is of; 0 where no document was.
+    pub(super) content: u64,
+}
+
+/// The documents put back that a row remembers.
+const PUT_BACK: usize = 500;
+
+/// The version of the event that a document's body is of, when it bears this one.
+pub(super) fn content_of(put_back: &[PutBack], (index, id): Target<'_>, version: u64) -> u64 {
+    let same = |known: &&PutBack| (&*known.index, &*known.id, known.version) == (index, id, version);
+    put_back.iter().find(same).map_or(version, |known| known.content)
+}
+
 impl Refused {
     /// Whether the command is this write, or was folded into it.
     pub(super) fn is_of(&self, write: &Write<'_>) -> bool {
@@ -104,6 +129,7 @@ impl Row {
             until: start,
             deleting: Vec::new(),
             refused: Vec::new(),
+            put_back: Vec::new(),
             open_digest: String::new(),
             digest: String::new(),
             since: start,
@@ -122,6 +148,25 @@ impl Row {
     pub(super) fn own(&mut self, token: Token) {
         self.token = text(token);
         self.held = false;
+    }
+
+    /// Remembers that a document bears a later version than its body has.
+    pub(super) fn enter_put_back(&mut self, (index, id): Target<'_>, version: u64, content: u64) {
+        if content >= version {
+            return;
+        }
+        let entry = PutBack { index: index.to_owned(), id: id.to_owned(), version, content };
+        if !self.put_back.contains(&entry) {
+            self.put_back.push(entry);
+            let beyond = self.put_back.len().saturating_sub(PUT_BACK);
+            self.put_back.drain(..beyond);
+        }
+    }
+
+    /// Notes under which version a document was written.
+    pub(super) fn written(&mut self, target: Target<'_>, version: u64, content: u64) {
+        self.put_back.retain(|known| (&*known.index, &*known.id) != target || known.version > version);
+        self.enter_put_back(target, version, content);
     }
 }
 

@@ -17,9 +17,11 @@
 //!
 //! **The fence.** The ledger's row is read, in real time, before the bulk, and compared and set after it. Between the
 //! read and the bulk's arrival another claim may come; what then arrives late is below the versions of the new owner
-//! and changes nothing, unless a document was deleted meanwhile and its tombstone forgotten: tombstones last
-//! `gc_deletes`, an hour for the indexes made here, and not beyond a clean restart of their node. No request outlives its
-//! `timeout_ms` here.
+//! and changes nothing, with two exceptions. A document was deleted meanwhile and its tombstone forgotten: tombstones last
+//! `gc_deletes`, an hour for the indexes made here, and not beyond a clean restart of their node. And what is put back, or
+//! written over what a refused answer has left, bears the very version of that answer, under which the new owner may have
+//! written the document: so the row is read again, or compared and set, before each such request and each further round,
+//! and a claim between that and the request's arrival is not noticed. No request outlives its `timeout_ms` here.
 //!
 //! **After a crash** between bulk and ledger, the next owner brings the same events under other cuts. The row says what
 //! it may find (all offsets from `next` on):
@@ -33,6 +35,10 @@
 //! - `refused`: the sets and merges that were bad before the rest was sent. A merge whose document bears a later version
 //!   is done, since what is there came from this event too, and a set before a delete is not sent; unless it stands here,
 //!   and is bad once more.
+//! - `put_back`: documents whose bodies are older than their versions, entered before they are put back; kept beyond
+//!   `next`, for the last 500. A replay whose event is not older than such a body is written over it, under the version
+//!   that is there. Every other higher version that a replay meets is a newer document, and stands. That no document was
+//!   there says nothing of its age, and such a replay makes it.
 //! - A merge that misses its document is bad only when the token, read again, is still the writer's own.
 //!
 //! **Indexes** are made at the first start alone, as `{prefix}{index}-000001` behind the alias `{prefix}{index}`, and

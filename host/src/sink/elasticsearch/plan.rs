@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use super::before::{Before, Sent, Was};
 use super::bulk::Line;
 use super::indexes::Names;
-use super::ledger::{Deleting, Refused, Row};
+use super::ledger::{Deleting, Refused, Row, content_of};
 use crate::command::Command;
 use crate::command::json::merge_into;
 use crate::sink::{BadWrite, SinkError, Step, Write};
@@ -66,6 +66,7 @@ impl Versions {
 /// A document as the lines before will leave it, and under which version.
 struct Planned<'a> {
     version: u64,
+    content: u64,
     body: Option<Cow<'a, str>>,
 }
 
@@ -107,6 +108,7 @@ pub(super) fn plan<'a>(
         }
         let offset = write.origins.last().map_or(step.to.saturating_sub(1), |origin| origin.offset);
         let mut version = versions.of(offset)?;
+        let mut content = version;
         // Also where the document was deleted after it, which would else make it one that is done.
         if same_modules && row.refused.iter().any(|refused| refused.is_of(write)) {
             plan.bad.push(bad(format!(
@@ -122,8 +124,9 @@ pub(super) fn plan<'a>(
             Command::DocumentIndex { body, .. } => Some(one_line(body.get())),
             Command::DocumentMerge { fields, .. } => {
                 let stored = match (planned.get(&(index, id)), before.get((index, id))) {
-                    (Some(Planned { version: there, body: Some(body) }), _) => {
+                    (Some(Planned { version: there, content: held, body: Some(body) }), _) => {
                         version = version.max(*there);
+                        content = content.max(*held);
                         Ok(&**body)
                     }
                     (None, Some(Was::Stored { version: there, body })) => {
@@ -136,6 +139,7 @@ pub(super) fn plan<'a>(
                             continue;
                         }
                         version = version.max(*there);
+                        content = content.max(content_of(&row.put_back, (index, id), *there));
                         Ok(body.as_str())
                     }
                     (None, Some(Was::Hidden)) => {
@@ -168,14 +172,15 @@ pub(super) fn plan<'a>(
         }
         // Only what a merge may ask for is kept in mind.
         if merged.contains(&(index, id)) {
-            planned.insert((index, id), Planned { version, body: body.clone() });
+            planned.insert((index, id), Planned { version, content, body: body.clone() });
         }
         if skipped {
             continue;
         }
         last.insert((index, id), place);
         let is_set = body.is_some();
-        let line = Line { write: Some(place), alias: names.alias(index), id, version, body, last: false };
+        let line =
+            Line { write: Some(place), index, alias: names.alias(index), id, version, content, body, last: false };
         if is_set && !gone.contains(&(index, id)) {
             plan.sets.push(line);
         } else {
@@ -190,7 +195,7 @@ pub(super) fn plan<'a>(
         let target = line.write.and_then(|place| writes.get(place)).and_then(|write| target(&write.command));
         line.last = target.is_some_and(|target| last.get(&target).copied() == line.write);
     }
-    for line in before.put_back(names, versions.of(step.from)?, sent, &stays) {
+    for line in before.put_back(names, versions.of(step.from)?, sent, &stays, &row.put_back) {
         if line.body.is_some() { plan.sets.push(line) } else { plan.deletes.push(line) }
     }
     Ok(plan)

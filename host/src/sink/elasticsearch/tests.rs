@@ -59,6 +59,8 @@ struct Run {
     sink: Elasticsearch,
     token: Token,
     next: u64,
+    /// Of its modules.
+    digest: &'static str,
 }
 
 impl Run {
@@ -70,7 +72,7 @@ impl Run {
 
     async fn claim(sink: Elasticsearch, token: u128) -> Self {
         let next = sink.claim(&key(), Token(token), 0).await.unwrap().next;
-        Self { sink, token: Token(token), next }
+        Self { sink, token: Token(token), next, digest: "d" }
     }
 
     /// Writes commands at their offsets, and moves to `to`.
@@ -83,7 +85,7 @@ impl Run {
             })
             .collect();
         let key = key();
-        let step = Step { key: &key, token: self.token, from: self.next, to, epoch: 0, digest: "d", note: "" };
+        let step = Step { key: &key, token: self.token, from: self.next, to, epoch: 0, digest: self.digest, note: "" };
         let written = self.sink.write(&step, &writes).await?;
         if written == Written::Applied {
             self.next = to;

@@ -141,42 +141,72 @@ impl Elasticsearch {
         }
 
         let indexes = self.indexes().clone();
+        let put_back = if is_replay(step) { row.put_back.clone() } else { Vec::new() };
         let bulk = Bulk {
-            http: &self.http,
+            sink: self,
+            step,
             max_bytes: self.max_request_bytes,
             indexes: &indexes,
             bound: versions.bound,
             end: versions.of(step.to)?,
             redo: seat.redo,
+            put_back: &put_back,
         };
+        let mut taken = Vec::new();
+        let mut is_second = false;
         if !sets.is_empty() || !deletes.is_empty() {
             seat.sends(step.to, &[&sets, &deletes], writes);
             self.keep(step, &seat);
         }
-        for (lines, deleting) in [(sets, Vec::new()), (deletes, deleting)] {
+        for (mut lines, deleting) in [(sets, Vec::new()), (deletes, deleting)] {
             if lines.is_empty() {
                 continue;
             }
             if lines.iter().any(|line| line.body.is_none()) {
                 self.check_targets(&lines, &indexes).await?;
             }
-            if announce(&mut row, step, deleting, &seat.refused) {
+            let puts_back = lines.iter().any(|line| line.write.is_none());
+            if announce(&mut row, step, deleting, &seat.refused, &lines) {
                 match self.ledger.set_row(&self.http, step.key, &row, Some(place)).await? {
                     Changed::Done(now) => place = now,
                     Changed::Otherwise => return self.overtaken(step).await,
                 }
+            } else if (is_second || puts_back)
+                && let Some(refused) = self.refused_now(step).await?
+            {
+                return Ok(refused);
             }
-            let bad = bulk.send(lines).await?;
-            if !bad.is_empty() {
+            is_second = true;
+            let written = bulk.send(&mut lines).await?;
+            if let Written::Rejected(bad) = &written {
                 seat.redo = true;
-                seat.refused.extend(plan::refused(writes, &bad));
+                seat.refused.extend(plan::refused(writes, bad));
                 self.keep(step, &seat);
                 if is_replay(step) {
-                    let all = before.put_back(&self.names, versions.of(step.from)?, &seat.sent, &HashSet::new());
-                    Bulk { redo: true, ..bulk }.send(all).await?;
+                    let (begin, none) = (versions.of(step.from)?, HashSet::new());
+                    let mut all = before.put_back(&self.names, begin, &seat.sent, &none, &row.put_back);
+                    if all.is_empty() {
+                        return Ok(written);
+                    }
+                    announce(&mut row, step, Vec::new(), &[], &all);
+                    // Also where nothing is new in it: that shows whether the row is still this owner's.
+                    if let Changed::Otherwise = self.ledger.set_row(&self.http, step.key, &row, Some(place)).await? {
+                        return self.overtaken(step).await;
+                    }
+                    let put_back = Bulk { redo: true, ..bulk }.send(&mut all).await?;
+                    if put_back != Written::Applied {
+                        return Ok(put_back);
+                    }
                 }
-                return Ok(Written::Rejected(bad));
             }
+            if written != Written::Applied {
+                return Ok(written);
+            }
+            let last = lines.iter().filter(|line| line.last);
+            taken.extend(last.map(|line| ((line.index, line.id), line.version, line.content)));
+        }
+        for (target, version, content) in taken {
+            row.written(target, version, content);
         }
         let written = self.advance(step, row, place, !writes.is_empty()).await?;
         if written == Written::Applied && !seat.sent.is_empty() {
@@ -253,7 +283,7 @@ fn refused(step: &Step<'_>, row: &Row) -> Result<Option<Written>, SinkError> {
 }
 
 /// Enters what is about to be sent; true when the row has to be written for that.
-fn announce(row: &mut Row, step: &Step<'_>, deleting: Vec<Deleting>, refused: &[Refused]) -> bool {
+fn announce(row: &mut Row, step: &Step<'_>, deleting: Vec<Deleting>, refused: &[Refused], lines: &[Line<'_>]) -> bool {
     let before = row.clone();
     row.until = row.until.max(step.to);
     let is_first = row.deleting.is_empty() && row.refused.is_empty();
@@ -269,11 +299,15 @@ fn announce(row: &mut Row, step: &Step<'_>, deleting: Vec<Deleting>, refused: &[
             row.refused.push(entry.clone());
         }
     }
+    for line in lines.iter().filter(|line| line.write.is_none()) {
+        row.enter_put_back((line.index, line.id), line.version, line.content);
+    }
     if is_first {
         step.digest.clone_into(&mut row.open_digest);
     } else if row.open_digest != step.digest && (&row.deleting, &row.refused) != (&before.deleting, &before.refused) {
         row.open_digest.clear();
     }
-    let same = (row.until, &row.deleting, &row.refused) == (before.until, &before.deleting, &before.refused);
+    let same = (row.until, &row.deleting, &row.refused, &row.put_back)
+        == (before.until, &before.deleting, &before.refused, &before.put_back);
     !same
 }
