@@ -187,7 +187,7 @@ fn the_page_shows_each_pipeline_and_pauses_the_one_whose_button_is_pressed() {
 
     run.signal("TERM");
     let (_, output) = run.output();
-    assert_eq!(output.status.code(), Some(0), "{}", tidegate_tests::text(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", tidegate_tests::text(&output));
     browser.until(
         "document.querySelector('#away').innerText.startsWith('The host does not answer. What is shown is of ')",
     );

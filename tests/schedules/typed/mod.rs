@@ -141,6 +141,11 @@ impl Typed {
         self.pipelines.iter().flat_map(|pipeline| pipeline.stream.ends()).sum()
     }
 
+    /// Whether there are none of its pipelines.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pipelines.is_empty()
+    }
+
     /// The topics and their pipelines.
     pub(super) fn topics(&self) -> [(&Topic, &str); 3] {
         [0, 1, 2].map(|place| {
