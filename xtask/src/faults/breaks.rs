@@ -80,9 +80,8 @@ pub(super) const BREAKS: [Break; 6] = [
         name: "file-letters-by-partition",
         file: "host/src/pipeline/letters.rs",
         changes: &[(
-            "Some(answer) => self.of_sinks.contains(&answer),",
-            "Some(answer) => {\n                self.of_sinks.contains(&answer) || self.stretches.values().any(|known| offset < known.to)\n            \
-             }",
+            "if self.of_batches.contains(&refused.answer(offset)) {",
+            "if self.of_batches.contains(&refused.answer(offset)) || self.stretches.values().any(|known| offset < known.to) {",
         )],
         finder: Finder::Tests("pipeline::tests"),
     },
