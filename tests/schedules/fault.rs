@@ -235,8 +235,10 @@ impl Fault {
             Self::Rebalance if world.replicas[GUEST].1.is_some() => end(world, GUEST),
             Self::Rebalance => world.start(GUEST),
             Self::Exchange { store } => world.exchange(store),
-            // A soak has no pipelines that refuse.
-            Self::Swap { .. } | Self::Replay { .. } | Self::CacheRowLost { .. } if world.typed.is_empty() => {
+            // A soak has no pipelines that refuse, and keeps its streams to itself.
+            Self::Swap { .. } | Self::Replay { .. } | Self::CacheRowLost { .. } | Self::Rewind { .. }
+                if world.typed.is_empty() =>
+            {
                 return false;
             }
             Self::Swap { picky } => world.typed.swap(picky),
