@@ -88,7 +88,6 @@ fn each_that_may_be_away() -> Vec<(String, &'static str, &'static str, &'static 
         (file.clone(), "[sinks.away.redis]\nurl = \"redis://127.0.0.1:1\"", "cache", waits),
         (file.clone(), "[sinks.away.postgres]\nurl = \"postgres://a@127.0.0.1:1/a\"", "tables", waits),
         (file, "[sinks.away.elasticsearch]\nurl = \"http://127.0.0.1:1\"", "documents", waits),
-        (kafka(&tidegate_tests::service("kafka")), "[sinks.away.kafka]\nbrokers = \"127.0.0.1:1\"", "messages", waits),
         (kafka("127.0.0.1:1"), "[sinks.away.sqlite]\npath = \"store.db\"", "messages", "Kafka cannot be reached"),
     ]
 }

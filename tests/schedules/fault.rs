@@ -236,11 +236,10 @@ impl Fault {
             Self::Rebalance => world.start(GUEST),
             Self::Exchange { store } => world.exchange(store),
             // A soak has no pipelines that refuse, and keeps its streams to itself.
-            Self::Swap { .. } | Self::Replay { .. } | Self::CacheRowLost { .. } | Self::Rewind { .. }
-                if world.typed.is_empty() =>
-            {
+            Self::Swap { .. } | Self::Replay { .. } | Self::CacheRowLost { .. } if world.typed.is_empty() => {
                 return false;
             }
+            Self::Rewind { .. } if world.streams.is_empty() || !world.rewinds.is_empty() => return false,
             Self::Swap { picky } => world.typed.swap(picky),
             Self::Replay { pipeline } => {
                 let name = world.typed.topics()[pipeline].1.to_owned();
@@ -250,7 +249,6 @@ impl Fault {
                     drop(program.run(&["dead-letters", "replay", "tidegate.toml", "--pipeline", &name]));
                 });
             }
-            Self::Rewind { .. } if !world.rewinds.is_empty() => return false,
             Self::Rewind { place } => {
                 let (stream, sink) = REWOUND[place];
                 let arguments = ["--pipeline", &world.streams[stream].pipeline, "--sink", sink];
