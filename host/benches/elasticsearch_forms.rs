@@ -1,5 +1,5 @@
 //! Bulk throughput of the Elasticsearch sink against a bare client that sends the same documents, in one run: by batch
-//! size, compressed and not.
+//! size, compressed and not; and what it costs that documents of answers with several commands are read before the bulk.
 //!
 //! `TIDEGATE_ELASTICSEARCH=http://localhost:9200 cargo bench -p tidegate --bench elasticsearch_forms`
 
@@ -19,6 +19,8 @@ use tidegate::source::TopicPartition;
 
 const DEFINITION: &str = r#"{"settings":{"number_of_shards":1,"number_of_replicas":0},"mappings":{"properties":{
     "name":{"type":"text"},"status":{"type":"keyword"},"total":{"type":"double"},"at":{"type":"date"}}}}"#;
+/// Documents that are set again and again.
+const SET_AGAIN: u64 = 4000;
 /// How long each form runs, once the index is warm.
 const TURN: Duration = Duration::from_secs(4);
 
@@ -35,8 +37,8 @@ fn main() {
             let (mut bare_rate, mut plain, mut packed) = (0.0, 0.0, 0.0);
             for _ in 0..2 {
                 bare_rate += bare(&url, size).await / 2.0;
-                plain += sink(&url, size, false).await / 2.0;
-                packed += sink(&url, size, true).await / 2.0;
+                plain += sink(&url, size, &Form::default()).await / 2.0;
+                packed += sink(&url, size, &Form { compress: true, ..Form::default() }).await / 2.0;
             }
             println!(
                 "{size:>6} {bare_rate:>12.0} {plain:>12.0} {packed:>12.0} {:>7.2} {:>7.2}",
@@ -44,7 +46,34 @@ fn main() {
                 packed / bare_rate
             );
         }
+        println!("\nanswers of two commands against answers of one");
+        println!("{:>6} {:>10} {:>12} {:>12} {:>7}", "batch", "documents", "one /s", "two /s", "ratio");
+        for size in [64, 500, 2000] {
+            for (name, ids) in [("new", u64::MAX), ("set again", SET_AGAIN)] {
+                let (mut one, mut two) = (0.0, 0.0);
+                for _ in 0..2 {
+                    one += sink(&url, size, &Form { ids, ..Form::default() }).await / 2.0;
+                    two += sink(&url, size, &Form { ids, commands: 2, ..Form::default() }).await / 2.0;
+                }
+                println!("{size:>6} {name:>10} {one:>12.0} {two:>12.0} {:>7.2}", two / one);
+            }
+        }
     });
+}
+
+/// How the sink is given its documents.
+struct Form {
+    compress: bool,
+    /// The commands of an answer.
+    commands: u64,
+    /// The documents, which are set in turn.
+    ids: u64,
+}
+
+impl Default for Form {
+    fn default() -> Self {
+        Self { compress: false, commands: 1, ids: u64::MAX }
+    }
 }
 
 fn body(n: u64) -> String {
@@ -90,7 +119,7 @@ async fn bare(url: &str, size: u64) -> f64 {
     rate
 }
 
-async fn sink(url: &str, size: u64, compress: bool) -> f64 {
+async fn sink(url: &str, size: u64, form: &Form) -> f64 {
     let prefix = name();
     let sink = Elasticsearch::open(Options {
         name: "bench".into(),
@@ -100,7 +129,7 @@ async fn sink(url: &str, size: u64, compress: bool) -> f64 {
         index_prefix: prefix.clone(),
         ledger_index: format!("{prefix}ledger"),
         max_request_bytes: 5 << 20,
-        compress,
+        compress: form.compress,
         timeout_ms: 30_000,
     })
     .unwrap();
@@ -111,9 +140,10 @@ async fn sink(url: &str, size: u64, compress: bool) -> f64 {
     let mut next = 0;
     let rate = measure(size, async || {
         let writes: Vec<_> = (next..next + size)
-            .map(|offset| {
-                let body = RawValue::from_string(body(offset)).unwrap();
-                let command = Command::DocumentIndex { index: "i".into(), id: offset.to_string(), body };
+            .map(|n| {
+                let body = RawValue::from_string(body(n)).unwrap();
+                let command = Command::DocumentIndex { index: "i".into(), id: (n % form.ids).to_string(), body };
+                let offset = n - n % form.commands;
                 Write { command: Cow::Owned(command), origins: vec![Origin { offset, transform: 0 }] }
             })
             .collect();

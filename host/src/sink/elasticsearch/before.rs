@@ -13,7 +13,7 @@ use super::error::{Cause, Class, classify, failure};
 use super::http::Http;
 use super::indexes::Names;
 use super::ledger::{PutBack, content_of};
-use super::plan::{ID_BYTES, Target, target};
+use super::plan::{ID_BYTES, Target, Targets, target};
 use crate::command::Command;
 use crate::command::collapse::Origin;
 use crate::sink::{SinkError, Write};
@@ -55,23 +55,25 @@ impl Before {
         names: &Names,
         begin: u64,
         sent: &Sent,
-        stays: &HashSet<Target<'_>>,
+        targets: &Targets<'_>,
         put_back: &[PutBack],
     ) -> Vec<Line<'a>> {
         let known = self.known.iter().flat_map(|(index, ids)| ids.iter().map(move |(id, was)| (index, id, was)));
         let line = |(index, id, was): (&'a String, &'a String, &'a Was)| {
             let version = *sent.get(index)?.get(id)?;
-            if stays.contains(&(index, id)) {
+            if targets.contains_key(&(index.as_str(), id.as_str())) {
                 return None;
             }
             let (content, body) = match was {
-                Was::Stored { version, body } if *version < begin => {
-                    (content_of(put_back, (index, id), *version), Some(Cow::Borrowed(body.as_str())))
+                Was::Stored { version, body } => {
+                    let content = content_of(put_back, (index, id), *version);
+                    (content < begin).then_some((content, Some(Cow::Borrowed(body.as_str()))))?
                 }
                 Was::Missing => (0, None),
-                Was::Stored { .. } | Was::Hidden => return None,
+                Was::Hidden => return None,
             };
-            Some(Line { write: None, index, alias: names.alias(index), id, version, content, body, last: true })
+            let alias = names.alias(index);
+            Some(Line { write: None, index, alias, id, version, content, body, last: true, is_taken: false })
         };
         known.filter_map(line).collect()
     }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -35,7 +36,12 @@ pub(super) struct Line<'a> {
     pub(super) body: Option<Cow<'a, str>>,
     /// Whether no later line of the batch has its id: what the batch leaves there is this line's.
     pub(super) last: bool,
+    /// Whether the server has taken it.
+    pub(super) is_taken: bool,
 }
+
+/// Documents that the server has taken, as hashes: it takes them again.
+pub(super) type Taken = HashSet<u64>;
 
 /// How lines are sent.
 #[derive(Debug)]
@@ -51,9 +57,12 @@ pub(super) struct Bulk<'a> {
     /// Versions below are this batch's own.
     pub(super) end: u64,
     /// An earlier try of this batch had answers that were rejected since: where its version stands, the last line of an
-    /// id is written over it. A line before the last has met its own batch, and is done.
+    /// id is written over it. So is a line before the last that the server has not taken yet, since it may refuse it, and
+    /// a version conflict hides that. One that it has taken is done.
     pub(super) redo: bool,
-    /// What a replay is written over: documents that bear a later version than their bodies have.
+    /// What the server has taken of this batch.
+    pub(super) taken: &'a Taken,
+    /// What an earlier event is written over: documents that bear a later version than their bodies have.
     pub(super) put_back: &'a [PutBack],
 }
 
@@ -172,15 +181,17 @@ impl Bulk<'_> {
                         line.alias, done._index
                     )));
                 }
+                line.is_taken = true;
                 continue;
             };
             match classify(done.status, &Cause::of(&error)) {
                 Class::Conflict(there) => {
                     let is_older =
                         |there: &u64| content_of(self.put_back, (line.index, line.id), *there) <= line.content;
+                    // What the last line of its id takes the place of is sent to be refused, or not.
+                    let is_open = line.last || !line.is_among(self.taken);
                     if let Some(there) = there.filter(is_older) {
-                        // A line before the last is done: the last takes its place.
-                        if line.last {
+                        if is_open {
                             line.version = there;
                             round.again.insert(place);
                         }
@@ -189,7 +200,7 @@ impl Bulk<'_> {
                     if there.unwrap_or(line.version.saturating_add(1)) >= bound {
                         return Err(foreign(&line.alias, line.id, line.version, there));
                     }
-                    let left_over = |there: &u64| self.redo && line.last && *there < self.end;
+                    let left_over = |there: &u64| self.redo && is_open && *there < self.end;
                     if let Some(there) = there.filter(left_over) {
                         line.version = there;
                         round.again.insert(place);
@@ -251,6 +262,18 @@ fn with_later(lines: &[Line<'_>], left: &[usize], again: &HashSet<usize>, bad: &
 }
 
 impl Line<'_> {
+    /// The document that it sets, as a hash; none for a delete.
+    pub(super) fn document(&self) -> Option<u64> {
+        let mut hasher = DefaultHasher::new();
+        (self.index, self.id, self.body.as_ref()?).hash(&mut hasher);
+        Some(hasher.finish())
+    }
+
+    /// Whether the server has taken the same before. It refuses no delete.
+    pub(super) fn is_among(&self, taken: &Taken) -> bool {
+        self.document().is_none_or(|document| taken.contains(&document))
+    }
+
     fn write_to(&self, text: &mut String) {
         let action = if self.body.is_some() { "index" } else { "delete" };
         text.push_str("{\"");

@@ -97,7 +97,7 @@ pub(super) struct PutBack {
     pub(super) id: String,
     /// What the document bears.
     pub(super) version: u64,
-    /// The version of the event that its body is of; 0 where no document was.
+    /// The version of the event that its body is of, at least; 0 where no document was.
     pub(super) content: u64,
 }
 
@@ -155,12 +155,15 @@ impl Row {
         if content >= version {
             return;
         }
-        let entry = PutBack { index: index.to_owned(), id: id.to_owned(), version, content };
-        if !self.put_back.contains(&entry) {
-            self.put_back.push(entry);
-            let beyond = self.put_back.len().saturating_sub(PUT_BACK);
-            self.put_back.drain(..beyond);
+        let same = |known: &&mut PutBack| (&*known.index, &*known.id, known.version) == (index, id, version);
+        if let Some(known) = self.put_back.iter_mut().find(same) {
+            // What is written over it may not arrive.
+            known.content = known.content.min(content);
+            return;
         }
+        self.put_back.push(PutBack { index: index.to_owned(), id: id.to_owned(), version, content });
+        let beyond = self.put_back.len().saturating_sub(PUT_BACK);
+        self.put_back.drain(..beyond);
     }
 
     /// Notes under which version a document was written.

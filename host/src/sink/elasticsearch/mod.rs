@@ -7,10 +7,14 @@
 //! - Commands that can be found bad here (a merge into what is missing, an id that is too long) are found before
 //!   anything is sent. What only the server can refuse (a value that its mapping does not take) is found when other
 //!   documents have gone through: the ledger has not moved, and the caller writes the rest again. Deletes are sent when
-//!   all else of the batch has been taken.
+//!   all else of the batch has been taken. A merge that is bad here only behind what an earlier event of the batch does to
+//!   its document may be good once the server refuses that event: it is named together with what the server refuses, and
+//!   nothing of its answer is sent.
 //! - An answer of which one command is refused may have changed other documents by then. These become again what they
 //!   were: the last command of the batch that is left for one is written over it; where none is, it is put back as it was
-//!   before the batch. For that the documents of answers with several commands are read before the bulk, by `_mget`,
+//!   before the batch. A conflict would hide that the server refuses a line (it finds a term that is too long behind the
+//!   check of versions), so one that it has not taken yet is sent under the version that is there, and the later ones of its
+//!   document behind it. To put back, the documents of answers with several commands are read before the bulk, by `_mget`,
 //!   as those of merges are. What was sent before a crash is not known to have been otherwise: there, a part of an answer
 //!   that is refused after the crash stays until the document's next event.
 //! - Readers see a batch document by document, each when the index is next refreshed. tidegate never refreshes.
@@ -35,10 +39,10 @@
 //! - `refused`: the sets and merges that were bad before the rest was sent. A merge whose document bears a later version
 //!   is done, since what is there came from this event too, and a set before a delete is not sent; unless it stands here,
 //!   and is bad once more.
-//! - `put_back`: documents whose bodies are older than their versions, entered before they are put back; kept beyond
-//!   `next`, for the last 500. A replay whose event is not older than such a body is written over it, under the version
-//!   that is there. Every other higher version that a replay meets is a newer document, and stands. That no document was
-//!   there says nothing of its age, and such a replay makes it.
+//! - `put_back`: documents whose bodies are older than their versions, entered before they are put back or written over;
+//!   kept beyond `next`, for the last 500. What is not older than such a body, a replay or what other modules make of an
+//!   event, is written over it, under the version that is there. Every other higher version that a replay meets is a
+//!   newer document, and stands. That no document was there says nothing of its age, and such a replay makes it.
 //! - A merge that misses its document is bad only when the token, read again, is still the writer's own.
 //!
 //! **Indexes** are made at the first start alone, as `{prefix}{index}-000001` behind the alias `{prefix}{index}`, and

@@ -9,6 +9,7 @@ use super::bulk::Line;
 use super::indexes::Names;
 use super::ledger::{Deleting, Refused, Row, content_of};
 use crate::command::Command;
+use crate::command::collapse::Origin;
 use crate::command::json::merge_into;
 use crate::sink::{BadWrite, SinkError, Step, Write};
 
@@ -23,15 +24,18 @@ pub(super) type Target<'a> = (&'a str, &'a str);
 /// A batch, ready to be sent.
 #[derive(Debug, Default)]
 pub(super) struct Plan<'a> {
-    /// Documents that are set, up to the first delete of an id.
+    /// Documents that are set: all that the server may refuse.
     pub(super) sets: Vec<Line<'a>>,
-    /// Deletes, and what follows them on the same ids.
+    /// The deletes of ids that no later command of the batch sets again.
     pub(super) deletes: Vec<Line<'a>>,
     /// What is deleted, for the ledger.
     pub(super) deleting: Vec<Deleting>,
     /// Commands that are bad as they stand.
     pub(super) bad: Vec<BadWrite>,
-    /// Whether one of them is bad since a document is missing.
+    /// Merges that are bad behind what earlier events of the batch do to their documents, as long as the server refuses
+    /// none of those. Nothing of their answers is in the lines.
+    pub(super) in_doubt: Vec<BadWrite>,
+    /// Whether a merge is bad since its document is missing.
     pub(super) missed: bool,
 }
 
@@ -61,6 +65,10 @@ impl Versions {
         }
         Ok(self.epoch << 48 | offset)
     }
+
+    fn offset(self, version: u64) -> u64 {
+        version & ((1 << 48) - 1)
+    }
 }
 
 /// A document as the lines before will leave it, and under which version.
@@ -70,8 +78,36 @@ struct Planned<'a> {
     body: Option<Cow<'a, str>>,
 }
 
+/// The targets of a batch, with the first answer of it that writes each.
+pub(super) type Targets<'a> = HashMap<Target<'a>, Option<Origin>>;
+
 /// Plans a batch: what is to be written, and what earlier tries of it have sent and must be put back.
 pub(super) fn plan<'a>(
+    names: &Names,
+    step: &Step<'_>,
+    row: &Row,
+    versions: Versions,
+    writes: &'a [Write<'a>],
+    documents: (&'a Before, &Sent),
+) -> Result<Plan<'a>, SinkError> {
+    let mut left_out: HashSet<Origin> = HashSet::new();
+    let (mut in_doubt, mut missed) = (Vec::new(), false);
+    loop {
+        let mut plan = plan_without(&left_out, names, step, row, versions, writes, documents)?;
+        missed |= plan.missed;
+        if plan.bad.is_empty() && !plan.in_doubt.is_empty() {
+            let doubted = plan.in_doubt.iter().filter_map(|bad| writes.get(bad.index));
+            left_out.extend(doubted.flat_map(|write| &write.origins));
+            in_doubt.append(&mut plan.in_doubt);
+            continue;
+        }
+        return Ok(Plan { in_doubt, missed, ..plan });
+    }
+}
+
+/// Plans what is left of a batch without these answers.
+fn plan_without<'a>(
+    left_out: &HashSet<Origin>,
     names: &Names,
     step: &Step<'_>,
     row: &Row,
@@ -82,8 +118,7 @@ pub(super) fn plan<'a>(
     let merges = writes.iter().filter(|write| matches!(*write.command, Command::DocumentMerge { .. }));
     let merged: HashSet<Target<'a>> = merges.filter_map(|write| target(&write.command)).collect();
     let mut planned: HashMap<Target<'a>, Planned<'a>> = HashMap::new();
-    let mut stays: HashSet<Target<'a>> = HashSet::new();
-    let mut gone: HashSet<Target<'a>> = HashSet::new();
+    let mut targets: Targets<'a> = HashMap::new();
     let mut last: HashMap<Target<'a>, usize> = HashMap::new();
     let pending: HashMap<Target<'_>, u64> =
         row.deleting.iter().filter(|d| !is_void(d, step, writes)).map(|d| ((&*d.index, &*d.id), d.offset)).collect();
@@ -97,7 +132,10 @@ pub(super) fn plan<'a>(
                 write.command.kind()
             )));
         };
-        stays.insert((index, id));
+        let first = *targets.entry((index, id)).or_insert_with(|| write.origins.first().copied());
+        if write.origins.iter().any(|origin| left_out.contains(origin)) {
+            continue;
+        }
         let bad = |reason: String| BadWrite { index: place, clash: false, reason };
         if id.is_empty() || id.len() > ID_BYTES {
             plan.bad.push(bad(format!(
@@ -120,6 +158,9 @@ pub(super) fn plan<'a>(
         let deleted = pending.get(&(index, id)).copied();
         let is_delete = matches!(*write.command, Command::DocumentDelete { .. });
         let skipped = same_modules && !is_delete && deleted.is_some_and(|later| later > offset);
+        // Whether the store may find this otherwise, since it refuses what an event before it does to the document.
+        let is_merge = matches!(*write.command, Command::DocumentMerge { .. });
+        let is_behind = is_merge && write.origins.first().is_some_and(|mine| first.as_ref() != Some(mine));
         let body: Option<Cow<'a, str>> = match &*write.command {
             Command::DocumentIndex { body, .. } => Some(one_line(body.get())),
             Command::DocumentMerge { fields, .. } => {
@@ -133,13 +174,14 @@ pub(super) fn plan<'a>(
                         if *there > version && *there >= versions.bound {
                             return Err(foreign(index, id, version, Some(*there)));
                         }
+                        let held = content_of(&row.put_back, (index, id), *there);
                         // What is there came from this event and later ones. Of a replay it did not: the event was
                         // refused when it came, and its fields are nobody else's.
-                        if *there > version && !is_replay {
+                        if held > version && !is_replay {
                             continue;
                         }
                         version = version.max(*there);
-                        content = content.max(content_of(&row.put_back, (index, id), *there));
+                        content = content.max(held);
                         Ok(body.as_str())
                     }
                     (None, Some(Was::Hidden)) => {
@@ -159,7 +201,8 @@ pub(super) fn plan<'a>(
                 match stored.and_then(|stored| merge_into(stored.as_bytes(), fields)) {
                     Ok(merged) => Some(Cow::Owned(merged)),
                     Err(problem) => {
-                        plan.bad.push(bad(format!("document {id:?} of {index:?} cannot be merged into: {problem}")));
+                        let found = if is_behind { &mut plan.in_doubt } else { &mut plan.bad };
+                        found.push(bad(format!("document {id:?} of {index:?} cannot be merged into: {problem}")));
                         continue;
                     }
                 }
@@ -167,7 +210,8 @@ pub(super) fn plan<'a>(
             _ => None,
         };
         if body.as_ref().is_some_and(|body| body.len() > DOCUMENT_BYTES) {
-            plan.bad.push(bad(format!("document {id:?} of {index:?} is larger than {DOCUMENT_BYTES} bytes")));
+            let found = if is_behind { &mut plan.in_doubt } else { &mut plan.bad };
+            found.push(bad(format!("document {id:?} of {index:?} is larger than {DOCUMENT_BYTES} bytes")));
             continue;
         }
         // Only what a merge may ask for is kept in mind.
@@ -179,23 +223,23 @@ pub(super) fn plan<'a>(
         }
         last.insert((index, id), place);
         let is_set = body.is_some();
-        let line =
-            Line { write: Some(place), index, alias: names.alias(index), id, version, content, body, last: false };
-        if is_set && !gone.contains(&(index, id)) {
-            plan.sets.push(line);
-        } else {
-            gone.insert((index, id));
-            if !is_set {
-                plan.deleting.push(Deleting { index: index.to_owned(), id: id.to_owned(), offset });
-            }
-            plan.deletes.push(line);
-        }
+        let (write, alias) = (Some(place), names.alias(index));
+        let line = Line { write, index, alias, id, version, content, body, last: false, is_taken: false };
+        if is_set { plan.sets.push(line) } else { plan.deletes.push(line) }
     }
     for line in plan.sets.iter_mut().chain(&mut plan.deletes) {
         let target = line.write.and_then(|place| writes.get(place)).and_then(|write| target(&write.command));
         line.last = target.is_some_and(|target| last.get(&target).copied() == line.write);
     }
-    for line in before.put_back(names, versions.of(step.from)?, sent, &stays, &row.put_back) {
+    // A set takes the place of the whole document.
+    plan.deletes.retain(|line| line.last);
+    let deleting = |line: &Line<'_>| Deleting {
+        index: line.index.to_owned(),
+        id: line.id.to_owned(),
+        offset: versions.offset(line.version),
+    };
+    plan.deleting = plan.deletes.iter().map(deleting).collect();
+    for line in before.put_back(names, versions.of(step.from)?, sent, &targets, &row.put_back) {
         if line.body.is_some() { plan.sets.push(line) } else { plan.deletes.push(line) }
     }
     Ok(plan)

@@ -14,10 +14,11 @@ use std::borrow::Cow;
 use super::testing::ElasticBench;
 use super::{Elasticsearch, Options};
 use crate::command::Command;
-use crate::command::collapse::Origin;
+use crate::command::collapse::{Origin, Tagged};
 use crate::command::json::{parse_fields, parse_object};
 use crate::contract::Index;
 use crate::inspection::Inspection;
+use crate::sink::model::settle;
 use crate::sink::{Declared, LedgerKey, Sink, SinkError, Step, Token, Write, Written};
 use crate::source::TopicPartition;
 
@@ -95,6 +96,19 @@ impl Run {
 
     async fn write(&mut self, to: u64, commands: &[(u64, Command)]) -> Written {
         self.try_write(to, commands).await.unwrap()
+    }
+
+    /// Writes a batch until it is through, as the pipeline does; the events that are refused.
+    fn settle(&mut self, to: u64, commands: &[(u64, Command)]) -> Vec<u64> {
+        let tagged =
+            |(offset, command): &(u64, Command)| Tagged { offset: *offset, transform: 0, command: command.clone() };
+        let tagged: Vec<_> = commands.iter().map(tagged).collect();
+        let (key, runtime) = (key(), tokio::runtime::Handle::current());
+        let step = Step { key: &key, token: self.token, from: self.next, to, epoch: 0, digest: self.digest, note: "" };
+        let write = |writes: &[Write<'_>]| runtime.block_on(self.sink.write(&step, writes)).unwrap();
+        let refused = settle(&tagged.iter(), |writes| tokio::task::block_in_place(|| write(writes)));
+        self.next = to;
+        refused.into_iter().map(|origin| origin.offset).collect()
     }
 
     async fn stops(&mut self, to: u64, commands: &[(u64, Command)]) -> String {

@@ -1,13 +1,13 @@
 //! A partition's turn: its row is claimed, and each batch of it is sent between a look at the row and its move.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::before::{Before, Sent};
-use super::bulk::{Bulk, Line};
+use super::bulk::{Bulk, Line, Taken};
 use super::indexes::{self, Made};
 use super::ledger::{Changed, Deleting, Place, Refused, Row};
-use super::plan::{self, Plan, Versions, plan};
+use super::plan::{self, Plan, Targets, Versions, plan};
 use super::{Elasticsearch, LedgerKey, SinkError, Standing, Step, Token, Write, Written};
 use crate::sink::now;
 
@@ -32,18 +32,21 @@ pub(super) struct Seat {
     before: Arc<Before>,
     /// What its tries have sent of those.
     sent: Sent,
+    /// What the server has taken of the tries that were rejected.
+    taken: Taken,
 }
 
 impl Seat {
     /// Of a partition that nothing was sent of yet.
     fn new(token: Token, open: u64) -> Self {
-        Self { token, open, tried: (0, 0), redo: false, refused: Vec::new(), before: Arc::default(), sent: Sent::new() }
+        let (before, sent, taken) = (Arc::default(), Sent::new(), Taken::new());
+        Self { token, open, tried: (0, 0), redo: false, refused: Vec::new(), before, sent, taken }
     }
 
     /// Notes what is about to be sent.
-    fn sends(&mut self, to: u64, lines: &[&[Line<'_>]], writes: &[Write<'_>]) {
+    fn sends(&mut self, to: u64, lines: &[Line<'_>], writes: &[Write<'_>]) {
         self.tried.1 = self.tried.1.max(to);
-        for line in lines.iter().copied().flatten() {
+        for line in lines {
             let write = line.write.and_then(|place| writes.get(place));
             let Some((index, id)) = write.and_then(|write| plan::target(&write.command)) else { continue };
             if self.before.get((index, id)).is_some() {
@@ -51,6 +54,16 @@ impl Seat {
                 *version = line.version.max(*version);
             }
         }
+    }
+
+    /// The version that a document will bear behind this line, where that may be later than its body.
+    fn version_behind(&self, line: &Line<'_>) -> Option<u64> {
+        if line.write.is_none() {
+            return Some(line.version);
+        }
+        // Written over what a refused answer has left.
+        let sent = || self.sent.get(line.index)?.get(line.id).copied();
+        if self.redo && (line.last || !line.is_among(&self.taken)) { sent() } else { None }
     }
 }
 
@@ -129,7 +142,7 @@ impl Elasticsearch {
             Arc::make_mut(&mut seat.before).read(&self.http, &self.names, &unknown).await?;
         }
         let before = Arc::clone(&seat.before);
-        let Plan { sets, deletes, deleting, bad, missed } =
+        let Plan { sets, deletes, deleting, bad, in_doubt, missed } =
             plan(&self.names, step, &row, versions, writes, (&before, &seat.sent))?;
         if missed && let Some(refused) = self.refused_now(step).await? {
             return Ok(refused);
@@ -141,7 +154,7 @@ impl Elasticsearch {
         }
 
         let indexes = self.indexes().clone();
-        let put_back = if is_replay(step) { row.put_back.clone() } else { Vec::new() };
+        let (put_back, known) = (row.put_back.clone(), seat.taken.clone());
         let bulk = Bulk {
             sink: self,
             step,
@@ -150,69 +163,90 @@ impl Elasticsearch {
             bound: versions.bound,
             end: versions.of(step.to)?,
             redo: seat.redo,
+            taken: &known,
             put_back: &put_back,
         };
-        let mut taken = Vec::new();
-        let mut is_second = false;
-        if !sets.is_empty() || !deletes.is_empty() {
-            seat.sends(step.to, &[&sets, &deletes], writes);
-            self.keep(step, &seat);
-        }
+        // The deletes come when all else of the batch has been taken.
+        let deletes = if in_doubt.is_empty() { deletes } else { Vec::new() };
+        let (mut taken, mut has_sent) = (Vec::new(), false);
+        let mut written = Written::Applied;
         for (mut lines, deleting) in [(sets, Vec::new()), (deletes, deleting)] {
-            if lines.is_empty() {
+            if lines.is_empty() || written != Written::Applied {
                 continue;
             }
+            seat.sends(step.to, &lines, writes);
+            self.keep(step, &seat);
             if lines.iter().any(|line| line.body.is_none()) {
                 self.check_targets(&lines, &indexes).await?;
             }
             let puts_back = lines.iter().any(|line| line.write.is_none());
-            if announce(&mut row, step, deleting, &seat.refused, &lines) {
+            if announce(&mut row, step, deleting, &seat, &lines) {
                 match self.ledger.set_row(&self.http, step.key, &row, Some(place)).await? {
                     Changed::Done(now) => place = now,
                     Changed::Otherwise => return self.overtaken(step).await,
                 }
-            } else if (is_second || puts_back)
+            } else if (has_sent || puts_back)
                 && let Some(refused) = self.refused_now(step).await?
             {
                 return Ok(refused);
             }
-            is_second = true;
-            let written = bulk.send(&mut lines).await?;
-            if let Written::Rejected(bad) = &written {
-                seat.redo = true;
-                seat.refused.extend(plan::refused(writes, bad));
-                self.keep(step, &seat);
-                if is_replay(step) {
-                    let (begin, none) = (versions.of(step.from)?, HashSet::new());
-                    let mut all = before.put_back(&self.names, begin, &seat.sent, &none, &row.put_back);
-                    if all.is_empty() {
-                        return Ok(written);
-                    }
-                    announce(&mut row, step, Vec::new(), &[], &all);
-                    // Also where nothing is new in it: that shows whether the row is still this owner's.
-                    if let Changed::Otherwise = self.ledger.set_row(&self.http, step.key, &row, Some(place)).await? {
-                        return self.overtaken(step).await;
-                    }
-                    let put_back = Bulk { redo: true, ..bulk }.send(&mut all).await?;
-                    if put_back != Written::Applied {
-                        return Ok(put_back);
-                    }
-                }
-            }
-            if written != Written::Applied {
-                return Ok(written);
+            has_sent = true;
+            written = bulk.send(&mut lines).await?;
+            if written != Written::Applied || !in_doubt.is_empty() {
+                seat.taken.extend(lines.iter().filter(|line| line.is_taken).filter_map(Line::document));
             }
             let last = lines.iter().filter(|line| line.last);
             taken.extend(last.map(|line| ((line.index, line.id), line.version, line.content)));
+        }
+        if written == Written::Applied && !in_doubt.is_empty() {
+            written = Written::Rejected(Vec::new());
+        }
+        if let Written::Rejected(bad) = &mut written {
+            // They are bad for certain where the server has refused nothing before them: the caller judges that.
+            bad.extend(in_doubt);
+            bad.sort_by_key(|bad| bad.index);
+            seat.redo |= has_sent;
+            seat.refused.extend(plan::refused(writes, bad));
+            self.keep(step, &seat);
+            if is_replay(step) {
+                let begin = versions.of(step.from)?;
+                let all = before.put_back(&self.names, begin, &seat.sent, &Targets::new(), &row.put_back);
+                if let Some(refused) = self.undo(&bulk, (&mut row, place), &seat, all).await? {
+                    return Ok(refused);
+                }
+            }
+        }
+        if written != Written::Applied {
+            return Ok(written);
         }
         for (target, version, content) in taken {
             row.written(target, version, content);
         }
         let written = self.advance(step, row, place, !writes.is_empty()).await?;
         if written == Written::Applied && !seat.sent.is_empty() {
-            self.keep(step, &Seat { before: Arc::default(), sent: Sent::new(), ..seat });
+            self.keep(step, &Seat { before: Arc::default(), sent: Sent::new(), taken: Taken::new(), ..seat });
         }
         Ok(written)
+    }
+
+    /// Puts back what a replay that was refused has sent; why that could not be done.
+    async fn undo(
+        &self,
+        bulk: &Bulk<'_>,
+        (row, place): (&mut Row, Place),
+        seat: &Seat,
+        mut lines: Vec<Line<'_>>,
+    ) -> Result<Option<Written>, SinkError> {
+        if lines.is_empty() {
+            return Ok(None);
+        }
+        announce(row, bulk.step, Vec::new(), seat, &lines);
+        // Also where nothing is new in it: that shows whether the row is still this owner's.
+        if let Changed::Otherwise = self.ledger.set_row(&self.http, bulk.step.key, row, Some(place)).await? {
+            return self.overtaken(bulk.step).await.map(Some);
+        }
+        let written = Bulk { redo: true, ..*bulk }.send(&mut lines).await?;
+        Ok((written != Written::Applied).then_some(written))
     }
 
     /// Whether the indexes are there to delete from. `require_alias` does not hold for deletes: one with a version
@@ -283,7 +317,7 @@ fn refused(step: &Step<'_>, row: &Row) -> Result<Option<Written>, SinkError> {
 }
 
 /// Enters what is about to be sent; true when the row has to be written for that.
-fn announce(row: &mut Row, step: &Step<'_>, deleting: Vec<Deleting>, refused: &[Refused], lines: &[Line<'_>]) -> bool {
+fn announce(row: &mut Row, step: &Step<'_>, deleting: Vec<Deleting>, seat: &Seat, lines: &[Line<'_>]) -> bool {
     let before = row.clone();
     row.until = row.until.max(step.to);
     let is_first = row.deleting.is_empty() && row.refused.is_empty();
@@ -294,13 +328,17 @@ fn announce(row: &mut Row, step: &Step<'_>, deleting: Vec<Deleting>, refused: &[
             None => row.deleting.push(entry),
         }
     }
+    // A replay that is refused does not come again.
+    let refused: &[Refused] = if is_replay(step) { &[] } else { &seat.refused };
     for entry in refused {
         if !row.refused.contains(entry) {
             row.refused.push(entry.clone());
         }
     }
-    for line in lines.iter().filter(|line| line.write.is_none()) {
-        row.enter_put_back((line.index, line.id), line.version, line.content);
+    for line in lines {
+        if let Some(version) = seat.version_behind(line) {
+            row.enter_put_back((line.index, line.id), version, line.content);
+        }
     }
     if is_first {
         step.digest.clone_into(&mut row.open_digest);
