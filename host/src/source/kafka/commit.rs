@@ -8,15 +8,20 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::committer::Outcome;
 use super::context::Context;
 use super::fetch::number;
 use crate::source::{Committed, TopicPartition};
 
 const INTERVAL: Duration = Duration::from_millis(100);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// For how long commits may fail before that is told.
+const PASSES: Duration = Duration::from_secs(30);
+
+/// A commit, and its partitions.
+pub(super) type Due = (TopicPartitionList, HashSet<TopicPartition>);
 
 /// What is to be committed.
 #[derive(Debug)]
@@ -25,8 +30,10 @@ pub(super) struct Commits {
     /// The partitions that are being proved.
     proving: HashSet<TopicPartition>,
     due: Instant,
-    /// The last failure that was told.
-    told: Option<RDKafkaErrorCode>,
+    /// Since when no commit is taken.
+    failing: Option<Instant>,
+    /// Whether that has been told.
+    told: bool,
 }
 
 #[derive(Debug)]
@@ -37,7 +44,7 @@ struct Latest {
 
 impl Commits {
     pub(super) fn new() -> Self {
-        Self { latest: HashMap::new(), proving: HashSet::new(), due: Instant::now(), told: None }
+        Self { latest: HashMap::new(), proving: HashSet::new(), due: Instant::now(), failing: None, told: false }
     }
 
     /// Everything below this offset is durable.
@@ -71,39 +78,37 @@ impl Commits {
     }
 
     /// Something that was sent already and may be committed once more, if nothing newer waits to be.
-    pub(super) fn standing(&self) -> Option<TopicPartitionList> {
+    pub(super) fn standing(&self) -> Option<Due> {
         let may_repeat =
             |(partition, latest): &(&TopicPartition, &Latest)| latest.sent && !self.proving.contains(*partition);
         let (partition, latest) = self.latest.iter().find(may_repeat)?;
-        Some(list(std::iter::once((partition, &latest.commit)))).filter(|list| list.count() > 0)
+        due([(partition, &latest.commit)])
     }
 
-    /// Commits what is new, without waiting for the answer, if it is time.
-    pub(super) fn send(&mut self, member: &BaseConsumer<Context>) {
+    /// What is new, if it is time to commit it. It counts as sent from now on.
+    pub(super) fn due(&mut self) -> Option<Due> {
         if self.due > Instant::now() {
-            return;
+            return None;
         }
         self.due = Instant::now() + INTERVAL;
         let proving = &self.proving;
-        let mut new: HashMap<_, _> = self
-            .latest
-            .iter_mut()
-            .filter(|(partition, latest)| !latest.sent && !proving.contains(*partition))
-            .collect();
-        let list = list(new.iter().map(|(partition, latest)| (*partition, &latest.commit)));
-        if list.count() == 0 {
-            return;
-        }
-        match member.commit(&list, CommitMode::Async) {
-            Ok(()) => new.values_mut().for_each(|latest| latest.sent = true),
-            Err(error) => self.failed(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)),
-        }
+        let new = self.latest.iter_mut().filter(|(partition, latest)| !latest.sent && !proving.contains(*partition));
+        due(new.map(|(partition, latest)| {
+            latest.sent = true;
+            (partition, &latest.commit)
+        }))
     }
 
-    /// A commit was not taken: it is sent again in a while.
-    pub(super) fn failed(&mut self, code: RDKafkaErrorCode) {
-        if self.told.replace(code) != Some(code) {
-            tracing::warn!("Kafka does not take a commit: {code}; trying again. The stores' ledgers are not affected");
+    /// What was sent was taken, or not: then it is sent again in a while. Most failures pass, as that of a rebalance does.
+    pub(super) fn ended(&mut self, outcome: Outcome) {
+        let Err(code) = outcome else {
+            (self.failing, self.told) = (None, false);
+            return;
+        };
+        tracing::debug!("a commit has failed: {code}");
+        let since = *self.failing.get_or_insert_with(Instant::now);
+        if since.elapsed() > PASSES && !std::mem::replace(&mut self.told, true) {
+            tracing::warn!("Kafka takes no commit: {code}; trying again. The stores' ledgers are not affected");
         }
         let proving = &self.proving;
         let latest = self.latest.iter_mut().filter(|(partition, _)| !proving.contains(*partition));
@@ -123,6 +128,15 @@ impl Commits {
             tracing::warn!("Kafka does not take the last commit: {error}. The stores' ledgers are not affected");
         }
     }
+}
+
+/// None where there is nothing to commit.
+fn due<'a>(entries: impl IntoIterator<Item = (&'a TopicPartition, &'a Committed)>) -> Option<Due> {
+    let mut partitions = HashSet::new();
+    let list = list(entries.into_iter().inspect(|(partition, _)| {
+        partitions.insert((*partition).clone());
+    }));
+    (list.count() > 0).then_some((list, partitions))
 }
 
 fn list<'a>(entries: impl Iterator<Item = (&'a TopicPartition, &'a Committed)>) -> TopicPartitionList {

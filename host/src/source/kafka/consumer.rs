@@ -12,7 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 
 use super::commit::Commits;
-use super::confirm::Confirmer;
+use super::committer::Committer;
 use super::context::{Context, Event, Noted, let_go};
 use super::fetch::{Fetcher, share};
 use super::prove::{Answer, Prover, Provers, Question, code};
@@ -61,7 +61,7 @@ pub(super) fn run(
         count: source.count,
     };
     let provers = Provers::start(&prover, &answer)?;
-    let confirmer = Confirmer::start(member.clone(), &noted, client.clone())?;
+    let committer = Committer::start(member.clone(), &noted, client.clone())?;
     let mut running = Running {
         source,
         lanes,
@@ -79,7 +79,7 @@ pub(super) fn run(
         again: Vec::new(),
         revoking: None,
         commits: Commits::new(),
-        confirmer,
+        committer,
         assignments: 0,
     };
     let mut ended = Ok(Flow::Goes);
@@ -103,7 +103,7 @@ enum Flow {
 #[derive(Debug)]
 struct Held {
     lane: usize,
-    /// The number of the assignment, and of each time it is proved anew; 0 when it was given back.
+    /// The number of the assignment, and of each time it is proved anew; 0 when it was given back, or waits to be proved.
     number: Arc<AtomicU64>,
     /// What the commit that proves it is to count; nothing when that was done.
     counted: Option<Counted>,
@@ -132,7 +132,7 @@ struct Running<'a> {
     again: Vec<(Instant, TopicPartition)>,
     revoking: Option<Revoking>,
     commits: Commits,
-    confirmer: Confirmer,
+    committer: Committer,
     assignments: u64,
 }
 
@@ -147,10 +147,7 @@ impl Running<'_> {
         self.agree(false);
         self.take_answers()?;
         self.ask_again();
-        self.confirmer.look(&self.commits);
-        if !self.confirmer.is_under_way() {
-            self.commits.send(&self.member);
-        }
+        self.commit()?;
         let busy = match self.deliver() {
             Ok(busy) => busy,
             Err(failure) if failure.is::<Closed>() => return Ok(Flow::Ended),
@@ -196,11 +193,21 @@ impl Running<'_> {
                 let session = self.noted.leases.membership.session();
                 self.revoking = Some(Revoking::new(partitions, leases, lost, (RELEASE, session)));
             }
-            Event::CommitFailed(code) => match client::remedy(code) {
-                Some(remedy) => bail!("Kafka ({}) takes no commit: {code}; {remedy}", self.client.brokers.shown()),
-                None => self.commits.failed(code),
-            },
         }
+        Ok(())
+    }
+
+    /// Sees what became of the last commit, and makes the next one.
+    fn commit(&mut self) -> anyhow::Result<()> {
+        if let Some(outcome) = self.committer.take() {
+            if let Err(code) = outcome
+                && let Some(remedy) = client::remedy(code)
+            {
+                bail!("Kafka ({}) takes no commit: {code}; {remedy}", self.client.brokers.shown());
+            }
+            self.commits.ended(outcome);
+        }
+        self.committer.turn(&mut self.commits);
         Ok(())
     }
 
@@ -225,6 +232,11 @@ impl Running<'_> {
 
     fn ask(&mut self, partition: TopicPartition) {
         let Some(held) = self.held.get_mut(&partition) else { return };
+        if self.committer.is_committing(&partition) {
+            held.number.store(0, Ordering::Release);
+            self.again.push((Instant::now(), partition));
+            return;
+        }
         self.assignments += 1;
         held.number.store(self.assignments, Ordering::Release);
         let newest = self.commits.hand_over(&partition);
@@ -379,6 +391,9 @@ impl Running<'_> {
     /// cluster that is away would only be waited for.
     fn finish(&mut self, revoking: &Revoking) {
         let commit = !revoking.lost && !self.noted.is_away();
+        if commit && let Some(outcome) = self.committer.wait() {
+            self.commits.ended(outcome);
+        }
         self.commits.finish(&self.member, &revoking.partitions, commit);
     }
 
@@ -415,7 +430,7 @@ impl Running<'_> {
 
     /// Leaves the group.
     fn close(self) {
-        let Self { member, fetcher, noted, provers, confirmer, .. } = self;
+        let Self { member, fetcher, noted, provers, committer, .. } = self;
         noted.close();
         noted.leases.end_all();
         // It may be that the group waits for an answer already.
@@ -424,7 +439,7 @@ impl Running<'_> {
         let close = move || {
             drop(fetcher);
             provers.end();
-            confirmer.end();
+            committer.end();
             drop(member);
             let _ = closed.send(());
         };

@@ -11,7 +11,7 @@ use anyhow::anyhow;
 use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, TopicPartitionList};
 
@@ -39,8 +39,6 @@ pub(super) enum Event {
         /// The group has given them away already.
         lost: bool,
     },
-    /// A commit failed.
-    CommitFailed(RDKafkaErrorCode),
 }
 
 /// What the clients of one source have noted.
@@ -222,15 +220,6 @@ impl ConsumerContext for Context {
             self.noted.note(Event::Revoked { partitions, leases, lost: member.assignment_lost() });
             if self.noted.closing.load(Ordering::Acquire) {
                 let_go(member);
-            }
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        match result {
-            Ok(()) => self.noted.answered(&self.client),
-            Err(error) => {
-                self.noted.note(Event::CommitFailed(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)));
             }
         }
     }

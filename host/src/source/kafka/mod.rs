@@ -7,7 +7,7 @@
 pub(crate) mod client;
 mod commit;
 mod committed;
-mod confirm;
+mod committer;
 mod consumer;
 mod context;
 mod ends;

@@ -242,6 +242,25 @@ fn a_commit_that_the_group_refuses_is_made_by_the_next_claim() {
 }
 
 #[test]
+fn commits_that_fail_are_made_again_though_nothing_more_becomes_durable() {
+    let brokers = Brokers::play();
+    brokers.0.create_topic("u", 1, 2).unwrap();
+    let source = || of(reached_at(brokers.0.bootstrap_servers()), GROUP, &[TOPIC, "u"], Assignment::Eager);
+    let host = Host::start(source(), 1);
+    let partitions = [host.assigned(0).partition, host.assigned(0).partition];
+    // Whether the two are one commit or two, both are refused.
+    brokers.answer(OffsetCommit, &[RD_KAFKA_RESP_ERR_INVALID_COMMIT_OFFSET_SIZE; 2]);
+    for partition in partitions {
+        host.control.send(Control::Durable { partition, offset: 7, metadata: "seven".into() }).unwrap();
+    }
+    let until = std::time::Instant::now() + PATIENCE;
+    while source().committed(&AtomicBool::new(false)).unwrap() != ["seven", "seven"] {
+        assert!(std::time::Instant::now() < until, "they are never committed");
+    }
+    host.end().unwrap();
+}
+
+#[test]
 fn a_claim_is_not_given_while_the_group_does_not_take_this_process_for_the_owner() {
     let brokers = Brokers::play();
     let host = Host::start(brokers.source(), 1);
