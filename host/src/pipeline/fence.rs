@@ -10,16 +10,26 @@ use crate::sink::{SinkError, Step, Write, Written};
 use crate::source::{Holds, Lease};
 
 impl Stores {
+    /// The place of the sink whose ledger moves before anything is published: the last one, which is a cache where there
+    /// is one, and answers soonest.
+    pub(super) fn fencing(&self) -> Option<usize> {
+        self.sinks.iter().rposition(|bound| bound.sink.keeps_ledger())
+    }
+
+    /// Whether that ledger notes how far the sinks without one have come.
+    pub(super) fn notes_positions(&self, standing: &Standing) -> bool {
+        let Some(place) = self.fencing() else { return true };
+        let noted = &standing.memos[place].positions;
+        self.positions(standing).iter().all(|(name, next)| noted.get(name).copied().unwrap_or_default() >= *next)
+    }
+
     /// Moves a ledger to the end of a batch of which none has written anything. Where messages stand is in the group's
     /// commits, so that a process which ends right after this leaves them to be published by the next one.
     ///
     /// # Errors
     /// As [`Stores::write`].
     pub(super) async fn fence(&self, standing: &mut Standing, batch: &Prepared) -> anyhow::Result<Ended> {
-        // The last of them is a cache, where there is one, which answers soonest.
-        let Some(place) = self.sinks.iter().rposition(|bound| bound.sink.keeps_ledger()) else {
-            return Ok(Ended::Durable);
-        };
+        let Some(place) = self.fencing() else { return Ok(Ended::Durable) };
         let to = standing.next[place].max(batch.to);
         let positions = self.positions(standing);
         let memo = &mut standing.memos[place];

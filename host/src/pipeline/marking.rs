@@ -19,7 +19,7 @@ impl Stores {
         if self.sinks[place].sink.keeps_ledger() {
             return place;
         }
-        self.sinks.iter().rposition(|bound| bound.sink.keeps_ledger()).unwrap_or(place)
+        self.fencing().unwrap_or(place)
     }
 
     /// The marks of a sink, in the memo of its keeper.

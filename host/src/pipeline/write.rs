@@ -307,27 +307,34 @@ impl Stores {
         );
     }
 
-    /// Moves the ledgers that lag behind `to`, since their sinks had nothing to write of what `serving` handled.
+    /// Moves the ledgers that lag behind `to`, since their sinks had nothing to write of what `serving` handled, and has one
+    /// of them note how far those without a ledger have come.
     ///
     /// # Errors
     /// As [`Stores::write`].
     pub(super) async fn advance(&self, standing: &mut Standing, to: u64, serving: &Serving) -> anyhow::Result<Ended> {
         for (place, bound) in self.sinks.iter().enumerate() {
-            if standing.next[place] >= to {
+            if standing.next[place] < to && !bound.sink.keeps_ledger() {
+                let memo = &mut standing.memos[place];
+                memo.last = standing.last.filter(|last| last.offset < to).or(memo.last);
+                standing.next[place] = to;
+            }
+        }
+        for (place, bound) in self.sinks.iter().enumerate().filter(|(_, bound)| bound.sink.keeps_ledger()) {
+            let to = standing.next[place].max(to);
+            let notes = Some(place) == self.fencing() && !self.notes_positions(standing);
+            if standing.next[place] == to && !notes {
                 continue;
             }
             let positions = self.positions(standing);
             let memo = &mut standing.memos[place];
             memo.last = standing.last.filter(|last| last.offset < to).or(memo.last);
-            if bound.sink.keeps_ledger() {
-                memo.positions = positions;
-                match self.execute(standing, place, to, &[], (serving, &standing.memos[place]), true).await? {
-                    Answer::Durable => {}
-                    Answer::Rejected(_) => return Err(self.refused_nothing(bound)),
-                    Answer::Not(ended) => return Ok(ended),
-                }
+            memo.positions = positions;
+            match self.execute(standing, place, to, &[], (serving, &standing.memos[place]), true).await? {
+                Answer::Durable => standing.next[place] = to,
+                Answer::Rejected(_) => return Err(self.refused_nothing(bound)),
+                Answer::Not(ended) => return Ok(ended),
             }
-            standing.next[place] = to;
         }
         Ok(Ended::Durable)
     }

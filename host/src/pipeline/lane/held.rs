@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 
 use super::suspect::Suspicion;
-use super::{ADVANCE_AFTER, Running};
+use super::{ADVANCE_AFTER, Advance, Running};
 use crate::pipeline::claim::Standing;
 use crate::pipeline::commit::{Claims, CommitMetadata};
 use crate::pipeline::memo::LastRecord;
@@ -34,6 +34,8 @@ pub(super) struct Held {
     pub(super) unseen: Vec<(usize, LastRecord)>,
     /// Everything below is durable, or was nobody's to give.
     pub(super) done: u64,
+    /// Where that stood when the ledgers were last moved along.
+    pub(super) advanced: u64,
     /// The modules that handled what lies before the next batch.
     pub(super) by: Arc<Serving>,
     /// Everything below has been handled once; a sink may have to take it again.
@@ -112,6 +114,7 @@ impl Running {
             standing,
             unseen,
             done: offset,
+            advanced: offset,
             by: self.serving.clone(),
             handled,
             by_before,
@@ -249,7 +252,7 @@ impl Running {
 
     /// Gives a partition back: what is durable is told before.
     pub(super) fn release(&mut self, partition: &TopicPartition) -> anyhow::Result<()> {
-        self.advance_one(partition)?;
+        self.advance_one(partition, Advance::All)?;
         self.end_claim(partition);
         self.held.remove(partition);
         self.lane.stores.observed.source.released(partition);

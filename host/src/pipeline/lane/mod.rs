@@ -30,6 +30,15 @@ use crate::source::{Bounds, Control, Item, LaneQueue, Record, TopicPartition};
 /// Sinks that got no commands are moved along after this long, so that a restart does not read days again.
 const ADVANCE_AFTER: Duration = Duration::from_secs(1);
 
+/// Which ledgers are moved along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Advance {
+    /// Those that lag; of partitions at rest also what is to be noted of the sinks without a ledger.
+    Lagging,
+    /// And what is to be noted, of each partition.
+    All,
+}
+
 /// The first half of a lane: records of one partition in, checked commands out.
 pub(super) trait Prepare: Send {
     /// Handles the records by these modules.
@@ -136,7 +145,7 @@ impl Lane {
         drop(closing);
         // What is in flight is awaited even after a failure: no write goes on behind the back of a stopped lane.
         let settled = running.settle();
-        stores.stop.fail_with(settled.and_then(|()| if failed { Ok(()) } else { running.advance() }));
+        stores.stop.fail_with(settled.and_then(|()| if failed { Ok(()) } else { running.advance(Advance::All) }));
         running.release_all();
         running.summary
     }
@@ -169,7 +178,7 @@ impl Running {
                 }
                 Item::End => {
                     self.settle()?;
-                    self.advance()?;
+                    self.advance(Advance::All)?;
                     self.end_rests();
                     // The source may have ended in the meantime; then nobody waits for this.
                     let _ = self.lane.control.send(Control::Drained);
@@ -183,7 +192,7 @@ impl Running {
             self.try_suspects();
             if self.advanced.elapsed() >= ADVANCE_AFTER {
                 self.settle()?;
-                self.advance()?;
+                self.advance(Advance::Lagging)?;
             }
             self.check_ledgers()?;
         }
@@ -365,17 +374,20 @@ impl Running {
     }
 
     /// Moves the ledgers of sinks that had nothing to write.
-    fn advance(&mut self) -> anyhow::Result<()> {
+    fn advance(&mut self, which: Advance) -> anyhow::Result<()> {
         self.advanced = Instant::now();
         let partitions: Vec<_> = self.held.keys().cloned().collect();
-        partitions.iter().try_for_each(|partition| self.advance_one(partition))
+        partitions.iter().try_for_each(|partition| self.advance_one(partition, which))
     }
 
-    fn advance_one(&mut self, partition: &TopicPartition) -> anyhow::Result<()> {
-        let Some(held) = self.held.get(partition).filter(|held| !held.lost && held.rests_until.is_none()) else {
+    fn advance_one(&mut self, partition: &TopicPartition, which: Advance) -> anyhow::Result<()> {
+        let Some(held) = self.held.get_mut(partition).filter(|held| !held.lost && held.rests_until.is_none()) else {
             return Ok(());
         };
-        if held.standing.lowest() >= held.done {
+        // What comes next notes it with its own write.
+        let rests = std::mem::replace(&mut held.advanced, held.done) == held.done;
+        let notes = (rests || which == Advance::All) && !self.lane.stores.notes_positions(&held.standing);
+        if held.standing.lowest() >= held.done && !notes {
             self.tell(partition);
             return Ok(());
         }

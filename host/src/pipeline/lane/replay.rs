@@ -1,6 +1,6 @@
 //! A lane handles a dead letter again, between two batches, by the modules that serve then.
 
-use super::Running;
+use super::{Advance, Running};
 use crate::pipeline::trial::By;
 use crate::pipeline::write::Ended;
 use crate::source::{Fate, Record, Replay};
@@ -27,7 +27,7 @@ impl Running {
         let partition = record.partition.clone();
         // So that every sink stands at the same place, under the modules that handled what lies before it; of all
         // partitions, so that nothing is left of the modules before the newest.
-        self.advance()?;
+        self.advance(Advance::All)?;
         self.follow()?;
         let Some(held) = self.held.get(&partition).filter(|held| !held.lost && held.rests_until.is_none()) else {
             return Ok(Fate::NotNow("the partition changes hands, or waits for another one".into()));

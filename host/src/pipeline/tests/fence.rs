@@ -43,8 +43,8 @@ fn a_batch_of_messages_alone_moves_a_ledger_before_the_first_is_published() {
     site.run_well(&Events::new([vec![message("0")], vec![message("1"), set("k", "v")], vec![message("2")]]), 1);
     assert_eq!(*seen.lock().unwrap(), [Some(1), Some(2), Some(3)]);
     assert_eq!(messages.model().messages, ["0", "1", "2"]);
-    // Where the cache had a command of the batch, that was the fence.
-    assert_eq!(cache.writes().len(), 3);
+    // Where the cache had a command of the batch, that was the fence. The end notes how far the messages have come.
+    assert_eq!(cache.writes().len(), 4);
 }
 
 #[test]
@@ -136,4 +136,40 @@ fn nothing_is_published_before_the_group_has_confirmed_who_has_the_partition() {
     assert_eq!(played.claims_again(), of(0));
     played.end();
     assert_eq!(messages.model().messages, ["0"]);
+}
+
+/// A cache and messages.
+fn beside_a_cache() -> (Site, Arc<Store>, Arc<Store>) {
+    let (cache, messages) = (Arc::new(Store::default()), Arc::new(Store::silent()));
+    (Site::new(vec![(CACHE, cache.clone()), (MESSAGES, messages.clone())]), cache, messages)
+}
+
+fn to_both(record: &Record) -> Option<Vec<Command>> {
+    Some(vec![set("k", "v"), message(&record.offset.to_string())])
+}
+
+#[test]
+fn pipeline_that_was_stopped_publishes_nothing_again_when_its_commits_are_gone() {
+    let (site, _, messages) = beside_a_cache();
+    for end in 1..4 {
+        let played = Played::over(site.stores(), to_both);
+        let (begins, claim) = played.assign(assigned(0));
+        (begins..end).for_each(|offset| played.give(0, offset, claim));
+        played.durable(0, end);
+        played.end();
+    }
+    assert_eq!(messages.model().messages, ["0", "1", "2"]);
+}
+
+#[test]
+fn ledger_of_a_partition_at_rest_notes_how_far_its_messages_have_come() {
+    let (site, cache, _) = beside_a_cache();
+    let played = Played::over(site.stores(), to_both);
+    let (_, claim) = played.assign(assigned(0));
+    played.give(0, 0, claim);
+    played.durable(0, 1);
+    until("the ledger has it", || cache.note(0).contains(r#""positions":{"s1":1}"#));
+    let writes = cache.writes().len();
+    played.end();
+    assert_eq!((writes, cache.writes().len()), (2, 2), "once");
 }

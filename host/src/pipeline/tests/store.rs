@@ -144,6 +144,13 @@ impl Store {
         self.state().rows.iter().find(|(key, _)| key.partition.partition == partition).map(|(_, row)| row.1)
     }
 
+    /// What the ledger keeps beside its offset in a partition of the topic `t`.
+    pub(super) fn note(&self, partition: u32) -> String {
+        let state = self.state();
+        let row = state.rows.iter().find(|(key, _)| key.partition.partition == partition);
+        row.map(|(_, row)| row.2.clone()).unwrap_or_default()
+    }
+
     /// How often it was cleared as a cache.
     pub(super) fn cleared(&self) -> usize {
         self.state().cleared
