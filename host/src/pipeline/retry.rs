@@ -127,8 +127,8 @@ impl Stores {
             let begun = Instant::now();
             let cause = match self.answer(store, attempt()).await {
                 Ok(answer) => {
-                    if (again || begun.elapsed() >= QUIET) && self.observed.waiting.is_over(store) {
-                        tracing::info!(pipeline = self.pipeline, store, "the store answers again");
+                    if again || begun.elapsed() >= QUIET {
+                        self.tell_answer(store);
                     }
                     return Ok(Some(answer));
                 }
@@ -138,8 +138,8 @@ impl Stores {
                 }
             };
             // A connection that was closed while nobody looked is opened by the second try, and no trouble.
-            if (again || begun.elapsed() >= LONG) && self.observed.waiting.is_news(store, &cause) {
-                tracing::warn!(pipeline = self.pipeline, store, cause, "waiting for the store");
+            if again || begun.elapsed() >= LONG {
+                self.tell_waiting(store, &cause);
             }
             again = true;
             let stopped = tokio::select! {
@@ -157,6 +157,20 @@ impl Stores {
         }
     }
 
+    /// Says that a store is waited for, if that is news.
+    pub(super) fn tell_waiting(&self, store: &str, cause: &str) {
+        if self.observed.waiting.is_news(store, cause) {
+            tracing::warn!(pipeline = self.pipeline, store, cause, "waiting for the store");
+        }
+    }
+
+    /// Says that it has answered, if it was told that it is waited for.
+    pub(super) fn tell_answer(&self, store: &str) {
+        if self.observed.waiting.is_over(store) {
+            tracing::info!(pipeline = self.pipeline, store, "the store answers again");
+        }
+    }
+
     /// The answer to one try. It is given up for the end of the pipeline alone: whatever a store does is bounded by its
     /// sink, and cut off in the middle nobody would know what came of it.
     async fn answer<T>(
@@ -166,10 +180,7 @@ impl Stores {
     ) -> Result<T, SinkError> {
         let unanswered = async {
             tokio::time::sleep(QUIET).await;
-            let cause = format!("no answer for {} s", QUIET.as_secs());
-            if self.observed.waiting.is_news(store, &cause) {
-                tracing::warn!(pipeline = self.pipeline, store, cause, "waiting for the store");
-            }
+            self.tell_waiting(store, &format!("no answer for {} s", QUIET.as_secs()));
             std::future::pending::<()>().await;
         };
         let end = async {

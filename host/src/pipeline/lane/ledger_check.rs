@@ -126,16 +126,15 @@ impl Running {
             let positions = match positions {
                 Ok(positions) => positions,
                 Err(SinkError::Retry(cause) | SinkError::Stop(cause)) => {
-                    let is_told = took >= LONG || self.ledger_checks.failed.contains(&place);
-                    if is_told && stores.observed.waiting.is_news(&store, &cause) {
-                        tracing::warn!(pipeline = stores.pipeline, store, cause, "waiting for the store");
+                    if took >= LONG || self.ledger_checks.failed.contains(&place) {
+                        stores.tell_waiting(&store, &cause);
                     }
                     failed.push(place);
                     continue;
                 }
             };
-            if self.ledger_checks.failed.contains(&place) && stores.observed.waiting.is_over(&store) {
-                tracing::info!(pipeline = stores.pipeline, store, "the store answers again");
+            if self.ledger_checks.failed.contains(&place) {
+                stores.tell_answer(&store);
             }
             for ((key, token, next), position) in check.left.iter().zip(positions) {
                 let Some(next) = next.get(place).copied() else { continue };

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use super::played::{CACHE, Played, assigned};
 use super::store::Fault as Goes;
 use super::*;
 use crate::source::{Assigned, Claim, Control, Lease, TopicPartition};
@@ -33,6 +34,38 @@ fn batches_come_through_in_order() {
 fn a_store_that_is_away_is_waited_for() {
     let (written, _) = six_over(&[Goes::None, Goes::Away, Goes::Away]);
     assert_eq!(written.concat(), [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn store_that_is_away_is_waited_for_no_more_when_the_end_is_asked_for() {
+    let site = Site::new(vec![(CACHE, Arc::new(Store::new(std::iter::repeat_n(Goes::Away, 10_000))))]);
+    let played = Played::new(&site);
+    let (_, claim) = played.assign(assigned(0));
+    played.give(0, 0, claim);
+    until("it waits", || !played.stores.observed.waiting.current().is_empty());
+    played.stores.stop.set();
+    until("it ends", || played.lane.is_finished());
+    assert_eq!(played.end().commands.len(), 0);
+}
+
+#[test]
+fn clash_that_comes_after_another_is_over_has_patience_of_its_own() {
+    let mut site = Site::new(vec![(CACHE, Arc::new(Store::new([Goes::Clash, Goes::None, Goes::Clash])))]);
+    site.policies.clash_patience = Duration::from_millis(500);
+    let played = Played::new(&site);
+    let (_, claim) = played.assign(assigned(0));
+    let first = Instant::now();
+    played.give(0, 0, claim);
+    let (_, claim) = played.begins();
+    played.give(0, 0, claim);
+    played.durable(0, 1);
+    until("the first one's patience is over", || first.elapsed() > site.policies.clash_patience);
+    played.give(0, 1, claim);
+    let (_, claim) = played.begins();
+    played.give(0, 1, claim);
+    played.durable(0, 2);
+    played.end();
+    assert_eq!(site.letters(), [0; 0]);
 }
 
 #[test]

@@ -101,6 +101,33 @@ fn a_sink_ahead_of_the_others_knows_its_last_record_too() {
 }
 
 #[test]
+fn last_record_of_each_sink_is_compared_with_the_log_though_another_was_recognised() {
+    let first = Arc::new(Store::default());
+    let site =
+        Site::new(vec![(CACHE, first), (&[Port::Messages], Arc::new(Store::new([Goes::None, Goes::CrashAfter])))]);
+    // The second sink alone takes the record at 1, and the process dies there.
+    let answer = |record: &Record| {
+        let set = (record.offset == 0).then(|| set("k", "v"));
+        Some(set.into_iter().chain([publish(record.offset)]).collect())
+    };
+    let played = Played::over(site.stores(), answer);
+    let (_, claim) = played.assign(assigned(0));
+    played.give_value(0, 0, claim, "zero");
+    played.durable(0, 1);
+    played.give_value(0, 1, claim, "one");
+    assert!(played.failure().contains("crashed"));
+
+    let played = Played::over(site.stores(), answer);
+    let (offset, claim) = played.assign(assigned(0));
+    assert_eq!(offset, 0);
+    played.give_value(0, 0, claim, "zero");
+    played.taken();
+    played.give_value(0, 1, claim, "another");
+    let failure = played.failure();
+    assert!(failure.contains("the record at t-0@1 is not the one that sink `s1` took there"), "{failure}");
+}
+
+#[test]
 fn a_topic_that_has_grown_stops_before_a_record_is_applied() {
     let cache = Arc::new(Store::default());
     let site = Site::new(vec![(CACHE, cache.clone())]);
