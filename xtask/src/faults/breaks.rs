@@ -31,7 +31,7 @@ pub(super) struct Break {
 const LEDGER: &str = "host/src/sink/postgres/ledger.rs";
 
 /// All of them.
-pub(super) const BREAKS: [Break; 6] = [
+pub(super) const BREAKS: [Break; 7] = [
     Break {
         name: "skip-the-fence",
         file: LEDGER,
@@ -65,6 +65,12 @@ pub(super) const BREAKS: [Break; 6] = [
         file: "host/src/sink/elasticsearch/bulk.rs",
         changes: &[("if there.unwrap_or(line.version.saturating_add(1)) >= bound {", "if bound == 0 {")],
         finder: Finder::Tests("sink::elasticsearch::tests::replay"),
+    },
+    Break {
+        name: "write-an-older-command-over",
+        file: "host/src/sink/elasticsearch/bulk.rs",
+        changes: &[("self.redo && is_open && *there < self.end", "self.redo && *there < self.end")],
+        finder: Finder::Tests("sink::elasticsearch::tests::refusals"),
     },
     Break {
         name: "fold-a-delete-away",

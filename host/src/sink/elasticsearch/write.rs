@@ -9,6 +9,7 @@ use super::indexes::{self, Made};
 use super::ledger::{Changed, Deleting, Place, Refused, Row};
 use super::plan::{self, Plan, Targets, Versions, plan};
 use super::{Elasticsearch, LedgerKey, SinkError, Standing, Step, Token, Write, Written};
+use crate::command::collapse::Origin;
 use crate::sink::now;
 
 /// The most offsets that `until` is set ahead.
@@ -34,13 +35,23 @@ pub(super) struct Seat {
     sent: Sent,
     /// What the server has taken of the tries that were rejected.
     taken: Taken,
+    /// The replay that was tried last and has no answer yet.
+    replay: Option<Replay>,
+}
+
+/// A replay that comes again when its answer is lost: its events, and what is known of its documents.
+#[derive(Debug, Clone)]
+struct Replay {
+    origins: Vec<Origin>,
+    before: Arc<Before>,
+    sent: Sent,
 }
 
 impl Seat {
     /// Of a partition that nothing was sent of yet.
     fn new(token: Token, open: u64) -> Self {
         let (before, sent, taken) = (Arc::default(), Sent::new(), Taken::new());
-        Self { token, open, tried: (0, 0), redo: false, refused: Vec::new(), before, sent, taken }
+        Self { token, open, tried: (0, 0), redo: false, refused: Vec::new(), before, sent, taken, replay: None }
     }
 
     /// Notes what is about to be sent.
@@ -68,20 +79,28 @@ impl Seat {
 }
 
 impl Elasticsearch {
-    fn seat(&self, step: &Step<'_>, row: &Row) -> Seat {
+    fn seat(&self, step: &Step<'_>, row: &Row, writes: &[Write<'_>]) -> Seat {
         let known = self.seats().get(step.key).cloned().filter(|seat| seat.token == step.token);
-        let seat = known.unwrap_or_else(|| Seat::new(step.token, row.until));
+        let mut seat = known.unwrap_or_else(|| Seat::new(step.token, row.until));
+        let replay = seat.replay.take();
         // A replay comes between the tries of a batch, or between two batches.
         if is_replay(step) || step.from != seat.tried.0 {
-            return Seat { tried: (step.from, 0), ..Seat::new(step.token, seat.open) };
+            seat = Seat { tried: (step.from, 0), ..Seat::new(step.token, seat.open) };
+        }
+        if let Some(replay) = replay.filter(|replay| is_replay(step) && replay.origins == origins(writes)) {
+            seat = Seat { before: replay.before, sent: replay.sent, ..seat };
         }
         seat
     }
 
-    /// Keeps in mind what came of a try. A replay that is refused does not come again.
-    fn keep(&self, step: &Step<'_>, seat: &Seat) {
+    /// Keeps in mind what came of a try.
+    fn keep(&self, step: &Step<'_>, seat: &Seat, writes: &[Write<'_>]) {
+        let mut seats = self.seats();
         if !is_replay(step) {
-            self.seats().insert(step.key.clone(), seat.clone());
+            seats.insert(step.key.clone(), seat.clone());
+        } else if let Some(known) = seats.get_mut(step.key).filter(|known| known.token == step.token) {
+            let (before, sent) = (Arc::clone(&seat.before), seat.sent.clone());
+            known.replay = Some(Replay { origins: origins(writes), before, sent });
         }
     }
 
@@ -121,13 +140,23 @@ impl Elasticsearch {
     }
 
     pub(super) async fn write_batch(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
+        let written = self.try_batch(step, writes).await?;
+        if is_replay(step)
+            && let Some(seat) = self.seats().get_mut(step.key)
+        {
+            seat.replay = None;
+        }
+        Ok(written)
+    }
+
+    async fn try_batch(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
         let Some((mut row, mut place)) = self.ledger.row(&self.http, step.key).await? else {
             return Ok(Written::LedgerMissing);
         };
         if let Some(refused) = refused(step, &row)? {
             return Ok(refused);
         }
-        let mut seat = self.seat(step, &row);
+        let mut seat = self.seat(step, &row, writes);
         // What comes once more was only in doubt.
         seat.refused.retain(|refused| !writes.iter().any(|write| refused.is_of(write)));
         let mut open = if step.from < seat.open { seat.open } else { 0 };
@@ -149,7 +178,7 @@ impl Elasticsearch {
         }
         if !bad.is_empty() {
             seat.refused.extend(plan::refused(writes, &bad));
-            self.keep(step, &seat);
+            self.keep(step, &seat, writes);
             return Ok(Written::Rejected(bad));
         }
 
@@ -175,7 +204,7 @@ impl Elasticsearch {
                 continue;
             }
             seat.sends(step.to, &lines, writes);
-            self.keep(step, &seat);
+            self.keep(step, &seat, writes);
             if lines.iter().any(|line| line.body.is_none()) {
                 self.check_targets(&lines, &indexes).await?;
             }
@@ -207,7 +236,7 @@ impl Elasticsearch {
             bad.sort_by_key(|bad| bad.index);
             seat.redo |= has_sent;
             seat.refused.extend(plan::refused(writes, bad));
-            self.keep(step, &seat);
+            self.keep(step, &seat, writes);
             if is_replay(step) {
                 let begin = versions.of(step.from)?;
                 let all = before.put_back(&self.names, begin, &seat.sent, &Targets::new(), &row.put_back);
@@ -224,7 +253,8 @@ impl Elasticsearch {
         }
         let written = self.advance(step, row, place, !writes.is_empty()).await?;
         if written == Written::Applied && !seat.sent.is_empty() {
-            self.keep(step, &Seat { before: Arc::default(), sent: Sent::new(), taken: Taken::new(), ..seat });
+            let seat = Seat { before: Arc::default(), sent: Sent::new(), taken: Taken::new(), ..seat };
+            self.keep(step, &seat, writes);
         }
         Ok(written)
     }
@@ -302,6 +332,11 @@ impl Elasticsearch {
             None => Ok(Some(Written::LedgerMissing)),
         }
     }
+}
+
+/// The events of writes.
+fn origins(writes: &[Write<'_>]) -> Vec<Origin> {
+    writes.iter().flat_map(|write| &write.origins).copied().collect()
 }
 
 /// Whether a step brings what was refused before into the store.

@@ -22,6 +22,22 @@ fn older_command_after_a_refusal_does_not_replace_a_newer_one() {
 }
 
 #[test]
+fn older_command_that_was_taken_is_not_sent_behind_a_newer_one() {
+    on_each_server(|bench| async move {
+        let proxy = Proxy::new(&bench.url);
+        // Each line is a request of its own, between which a reader may come.
+        let options = Options { max_request_bytes: 1, urls: vec![proxy.url.clone()], ..bench.options() };
+        let mut run = Run::start(options, 1).await;
+        let batch = [(0, index("a", r#"{"n":0}"#)), (1, index("a", r#"{"n":1}"#)), (2, bad("b"))];
+        assert_eq!(run.refused(3, &batch).await.len(), 1);
+        proxy.take();
+        assert_eq!(run.write(3, &batch[..2]).await, Written::Applied);
+        assert_eq!(proxy.take().matches("POST /_bulk").count(), 2);
+        assert_eq!(documents(&bench), [r#"a:{"n":1}"#]);
+    });
+}
+
+#[test]
 fn document_that_is_deleted_and_set_survives_a_refusal() {
     on_each_server(|bench| async move {
         let mut run = Run::start(bench.options(), 1).await;
@@ -311,6 +327,28 @@ fn what_was_put_back_before_a_crash_is_put_back_again() {
         assert_eq!(new.refused(3, &batch[1..]).await.len(), 1);
         assert_eq!(new.write(3, &[]).await, Written::Applied);
         assert_eq!(documents(&bench), there);
+    });
+}
+
+#[test]
+fn replay_that_is_refused_when_it_comes_again_is_put_back() {
+    on_each_server(|bench| async move {
+        let proxy = Proxy::new(&bench.url);
+        let mut run = Run::start(Options { urls: vec![proxy.url.clone()], ..bench.options() }, 1).await;
+        assert_eq!(run.write(1, &[(0, index("a", r#"{"n":0}"#))]).await, Written::Applied);
+        assert_eq!(run.write(5, &[]).await, Written::Applied);
+        // Of the first try no answer comes.
+        let replayed = [(3, index("a", r#"{"n":3}"#)), (3, index("c", "{}")), (3, bad("b"))];
+        proxy.lose(Some("\"put_back\":[{".into()));
+        assert!(matches!(run.try_write(5, &replayed).await, Err(SinkError::Retry(_))));
+        proxy.lose(None);
+        assert_eq!(documents(&bench), [r#"a:{"n":3}"#, "c:{}"]);
+        assert_eq!(run.refused(5, &replayed).await.len(), 1);
+        assert_eq!(documents(&bench), [r#"a:{"n":0}"#]);
+        // With the answer, what was known before is forgotten.
+        assert_eq!(run.write(5, &replayed[..2]).await, Written::Applied);
+        assert_eq!(run.refused(5, &replayed).await.len(), 1);
+        assert_eq!(documents(&bench), [r#"a:{"n":3}"#, "c:{}"]);
     });
 }
 
