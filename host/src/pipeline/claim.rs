@@ -103,6 +103,7 @@ impl Stores {
             let committed_last = committed.last.get(&bound.name).copied();
             standing.memos[place].last = before.and_then(|before| before.memos[place].last).or(committed_last);
         }
+        self.keep_own(&mut standing);
         let knows_none = committed.sinks.is_empty() && committed.positions.is_empty();
         if before.is_none() && knows_none && standing.memos.iter().any(|memo| memo.last.is_some()) {
             let (pipeline, partition, offset) = (&self.pipeline, &assigned.partition, standing.lowest());

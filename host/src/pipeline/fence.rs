@@ -10,10 +10,10 @@ use crate::sink::{SinkError, Step, Write, Written};
 use crate::source::{Holds, Lease};
 
 impl Stores {
-    /// The place of the sink whose ledger moves before anything is published: the last one, which is a cache where there
-    /// is one, and answers soonest.
+    /// The place of the sink whose ledger moves before anything is published, and which other processes see: the last one,
+    /// which is a cache where there is one, and answers soonest.
     pub(super) fn fencing(&self) -> Option<usize> {
-        self.sinks.iter().rposition(|bound| bound.sink.keeps_ledger())
+        self.sinks.iter().rposition(|bound| bound.sink.ledger_outlives_the_process())
     }
 
     /// Whether that ledger notes how far the sinks without one have come.

@@ -53,8 +53,9 @@ impl Stores {
         memo.open_elsewhere.retain(|_, marks| !marks.is_empty());
     }
 
-    /// Has the keeper of a sink without a ledger note the answers that this sink has refused, which were not known when
-    /// the keeper took the batch. Answers how it ended where that cannot be done.
+    /// Brings the marks of a sink without a ledger up to date behind what it has published from this offset on. When its
+    /// keeper took the batch it was not known yet what this sink refuses of it, and a keeper that was ahead of the batch has
+    /// marked nothing. Answers how it ended where that cannot be done.
     ///
     /// # Errors
     /// When the pipeline has to stop.
@@ -63,19 +64,18 @@ impl Stores {
         standing: &mut Standing,
         place: usize,
         batch: &Prepared,
-        refused: &[Origin],
+        from: u64,
+        refused: impl Fn(&Origin) -> bool,
     ) -> anyhow::Result<Option<Ended>> {
         let keeper = self.keeper(place);
-        if keeper == place || refused.is_empty() {
+        if keeper == place {
             return Ok(None);
         }
         let mut memo = standing.memos[keeper].clone();
-        let names = batch.serving.transforms();
-        for origin in refused {
-            let record = batch.records.iter().find(|record| record.offset == origin.offset);
-            if let (Some(record), Some((name, _))) = (record, names.get(origin.transform)) {
-                self.marks_in(&mut memo, place).add(name, record);
-            }
+        update(self.marks_in(&mut memo, place), batch, from, &self.sinks[place].ports, &refused);
+        memo.open_elsewhere.retain(|_, marks| !marks.is_empty());
+        if memo.open_elsewhere == standing.memos[keeper].open_elsewhere {
+            return Ok(None);
         }
         let to = standing.next[keeper].max(batch.to);
         memo.last = standing.last.filter(|last| last.offset < to).or(memo.last);
@@ -86,6 +86,18 @@ impl Stores {
             Answer::Not(ended) => return Ok(Some(ended)),
         }
         Ok(None)
+    }
+
+    /// Forgets the marks of other sinks that are not this one's to keep any more: which ledger keeps them follows from the
+    /// configuration.
+    pub(super) fn keep_own(&self, standing: &mut Standing) {
+        for place in 0..self.sinks.len() {
+            let is_kept = |name: &String| {
+                let of = self.sinks.iter().position(|bound| bound.name == *name);
+                of.is_some_and(|of| of != place && self.keeper(of) == place)
+            };
+            standing.memos[place].open_elsewhere.retain(|name, _| is_kept(name));
+        }
     }
 }
 

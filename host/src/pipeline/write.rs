@@ -277,8 +277,9 @@ impl Stores {
                 self.file(batch, letters, &refused, &places, &mut summary.rejected).await?;
             };
             (standing.next[place], standing.memos[place]) = (batch.to, memo);
-            is_fenced |= bound.sink.keeps_ledger();
-            if let Some(ended) = self.mark_at_keeper(standing, place, batch, &left_out).await? {
+            is_fenced |= Some(place) == self.fencing();
+            let refused = |origin: &Origin| refused.contains(origin) || omitted.contains(origin);
+            if let Some(ended) = self.mark_at_keeper(standing, place, batch, from, refused).await? {
                 return Ok(ended);
             }
         }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::played::{CACHE, Played, assigned, of};
 use super::store::Fault as Goes;
 use super::*;
+use crate::sink::null::Null;
+use crate::sink::{Declared, Sink};
 use crate::source::lease::{Leases, Moment};
 use crate::source::{Assigned, Lease};
 
@@ -63,6 +65,26 @@ fn what_another_claim_has_taken_is_published_by_that_alone() {
     played.give(0, 1, claim);
     assert_eq!(played.claims_again(), of(0));
     assert_eq!(count.load(Ordering::Relaxed), 1);
+    played.end();
+}
+
+#[test]
+fn fence_is_a_ledger_that_other_processes_see_too() {
+    let (tables, messages) = (Arc::new(Store::default()), Arc::new(Store::silent()));
+    let site =
+        Site::new(vec![(TABLES, tables.clone()), (CACHE, Arc::new(Store::default())), (MESSAGES, messages.clone())]);
+    let null = Arc::new(Null::new());
+    RUNTIME.block_on(null.prepare("p", &Declared::default())).unwrap();
+    let mut stores = site.stores();
+    Arc::get_mut(&mut stores).unwrap().sinks[1].sink = null;
+    let played = Played::over(stores, publishing);
+    let (_, claim) = played.assign(assigned(0));
+    played.give(0, 0, claim);
+    played.durable(0, 1);
+    tables.taken(0);
+    played.give(0, 1, claim);
+    assert_eq!(played.claims_again(), of(0));
+    assert_eq!(messages.model().messages, ["0"]);
     played.end();
 }
 

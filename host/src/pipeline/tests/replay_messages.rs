@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::replaying::{MESSAGES, Replaying};
+use super::replaying::{CACHE, MESSAGES, Replaying};
+use super::store::Fault as Goes;
 use super::*;
 use crate::source::Fate;
 
@@ -119,5 +120,56 @@ fn pipeline_without_a_ledger_replays_what_it_has_filed_itself() {
     played.mend();
     assert_eq!(played.replay(4, "m", "too large"), Fate::Superseded);
     assert_eq!(messages.model().messages, ["3"]);
+    played.end();
+}
+
+#[test]
+fn message_refused_in_a_batch_with_a_newer_one_of_its_key_is_superseded() {
+    let (_, messages, site) = both();
+    let played = Replaying::new(&site);
+    played.give_together(&[(10, "k", "at first too large"), (12, "k", "message")]);
+    assert_eq!((site.letters(), messages.model().messages), (vec![10], vec!["12".to_owned()]));
+    played.mend();
+    let fate = played.replay(10, "k", "at first too large");
+    assert_eq!((fate, messages.model().messages), (Fate::Superseded, vec!["12".to_owned()]));
+    played.end();
+}
+
+#[test]
+fn message_refused_behind_a_fence_that_a_crash_left_is_superseded_by_a_newer_one() {
+    // The ledger moves, and the process dies before anything is published.
+    let (tables, messages) = (Arc::new(Store::new([Goes::CrashAfter])), Arc::new(Store::silent()));
+    let site = Site::new(vec![(TABLES, tables.clone()), (MESSAGES, messages.clone())]);
+    let played = Replaying::new(&site);
+    played.crash(&[(10, "k", "at first too large"), (12, "k", "message")]);
+    assert_eq!((tables.next(0), messages.model().messages.len()), (Some(13), 0));
+    // The next one takes a batch of each.
+    let played = Replaying::new(&site);
+    played.give(&[(10, "k", "at first too large")]);
+    played.give(&[(12, "k", "message")]);
+    assert_eq!((site.letters(), messages.model().messages), (vec![10], vec!["12".to_owned()]));
+    played.mend();
+    let fate = played.replay(10, "k", "at first too large");
+    assert_eq!((fate, messages.model().messages), (Fate::Superseded, vec!["12".to_owned()]));
+    played.end();
+}
+
+#[test]
+fn mark_of_a_message_is_closed_also_while_another_store_keeps_the_marks() {
+    let (tables, messages, site) = both();
+    let played = Replaying::new(&site);
+    played.give(&[(10, "k", "at first too large")]);
+    played.end();
+    // A cache is added, and taken away again.
+    let cache = Arc::new(Store::default());
+    let three = Site::new(vec![(TABLES, tables), (MESSAGES, messages.clone()), (CACHE, cache)]);
+    let played = Replaying::new(&three);
+    played.give(&[(10, "k", "at first too large"), (12, "k", "message")]);
+    played.end();
+    assert_eq!(messages.model().messages, ["12"]);
+    let played = Replaying::new(&site);
+    played.mend();
+    let fate = played.replay(10, "k", "at first too large");
+    assert_eq!((fate, messages.model().messages), (Fate::Superseded, vec!["12".to_owned()]));
     played.end();
 }

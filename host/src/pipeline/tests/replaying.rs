@@ -56,6 +56,7 @@ fn answer(record: &Record, module: u64) -> Option<Vec<Command>> {
         "row and message" => vec![own_row, message(&at)],
         "message" => vec![message(&at)],
         "too large" => vec![message("too large")],
+        "at first too large" => vec![message(if module == 0 { "too large" } else { &at })],
         _ => vec![entry, own_row],
     })
 }
@@ -146,6 +147,19 @@ impl Replaying {
         }
     }
 
+    /// The same, in one batch.
+    pub(super) fn give_together(&self, records: &[(u64, &str, &str)]) {
+        self.queue.give(records.iter().map(|(at, key, value)| self.record(*at, key, value)).collect()).unwrap();
+        let to = records.last().unwrap().0 + 1;
+        loop {
+            if let Control::Durable { offset, .. } = self.control.recv().unwrap()
+                && offset == to
+            {
+                return;
+            }
+        }
+    }
+
     pub(super) fn replay(&self, offset: u64, key: &str, value: &str) -> Fate {
         self.replay_record(self.record(offset, key, value))
     }
@@ -154,6 +168,13 @@ impl Replaying {
         let (answer, fate) = mpsc::channel();
         assert!(self.queue.replay(Replay { record, answer }));
         fate.recv().unwrap()
+    }
+
+    /// Gives records in one batch, at which the lane fails.
+    pub(super) fn crash(self, records: &[(u64, &str, &str)]) {
+        self.queue.give(records.iter().map(|(at, key, value)| self.record(*at, key, value)).collect()).unwrap();
+        self.lane.join().unwrap();
+        assert!(self.stores.stop.take_failure().is_some());
     }
 
     pub(super) fn end(self) {
