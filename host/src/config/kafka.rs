@@ -7,7 +7,7 @@ use super::pipelines::choice;
 use super::text::{FilePath, Text};
 
 /// Properties of librdkafka that tidegate sets itself, since its delivery depends on them.
-const OWN: [&str; 17] = [
+const OWN: [&str; 18] = [
     "acks",
     "auto.offset.reset",
     "bootstrap.servers",
@@ -25,6 +25,7 @@ const OWN: [&str; 17] = [
     "sasl.mechanism",
     "sasl.mechanisms",
     "security.protocol",
+    "transactional.id",
 ];
 
 /// How to reach a Kafka cluster.

@@ -42,7 +42,7 @@ pub use self::engine::EngineSettings;
 pub use self::error::{ConfigError, Problem};
 pub use self::kafka::{KafkaClient, KafkaSasl, KafkaTls};
 pub use self::pipelines::{BatchSize, Breaker, OnLost, OnLostCache, OnTruncate, Pipeline};
-pub use self::sinks::{Elasticsearch, ElasticsearchCredentials, Kafka, Postgres, Redis, Sink, Sqlite};
+pub use self::sinks::{Delivery, Elasticsearch, ElasticsearchCredentials, Kafka, Postgres, Redis, Sink, Sqlite};
 pub use self::source::{Assignment, FileSource, KafkaSource, Source};
 pub use self::text::{FilePath, Text};
 pub use self::transforms::{Grants, Promote, Shadow, Transform};
@@ -148,17 +148,17 @@ fn whole_file(file: &Path, line: Option<usize>, cause: String, remedy: &str) -> 
     ConfigError::new(file, vec![Problem { line, field: String::new(), cause, remedy: remedy.into() }])
 }
 
-/// What goes to Kafka stands in no ledger, but in the commits of a Kafka source: with files it would go there again at
+/// What goes to Kafka stands in no ledger unless it goes there exactly once, but in the commits of a Kafka source: with files it would go there again at
 /// each start.
 fn needs_commits(document: &Document<'_>, sinks: &Sinks, dead_letters: &DeadLetters, pipelines: &[Placed<Pipeline>]) {
     let cause = "nothing keeps how far it came in Kafka, since the source is files";
     for pipeline in pipelines {
         let messages = pipeline.value.sinks.get(&Port::Messages).and_then(|name| sinks.known.get(name));
-        if matches!(messages, Some(Sink::Kafka(_))) {
+        if matches!(messages, Some(Sink::Kafka(Kafka { delivery: Delivery::AtLeastOnce, .. }))) {
             document.problem(
                 &pipeline.place.inside(".sinks.messages", pipeline.place.span()),
                 cause,
-                "bind a sqlite sink",
+                "bind a sqlite sink, or write `delivery = \"exactly-once\"` in the sink",
             );
         }
     }

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use super::text::{FilePath, Text};
 use super::transforms::Promote;
 use super::{
-    AdminAddress, Assignment, Config, DeadLetterStore, ElasticsearchCredentials, KafkaClient, KafkaSasl, OnLost,
-    OnLostCache, OnTruncate, Pipeline, Sink, Source,
+    AdminAddress, Assignment, Config, DeadLetterStore, Delivery, ElasticsearchCredentials, KafkaClient, KafkaSasl,
+    OnLost, OnLostCache, OnTruncate, Pipeline, Sink, Source,
 };
 use crate::command::Port;
 use crate::event::Format;
@@ -178,7 +178,13 @@ fn sink(sink: &Sink) -> Value {
                 "timeout_ms": search.timeout_ms,
             } })
         }
-        Sink::Kafka(kafka) => json!({ "kafka": client(&kafka.client) }),
+        Sink::Kafka(kafka) => {
+            let word = Delivery::ALL.iter().find(|(_, delivery)| *delivery == kafka.delivery).map(|(word, _)| *word);
+            let mut shown = client(&kafka.client);
+            shown.insert("delivery".into(), word.into());
+            shown.insert("ledger_topic".into(), kafka.ledger_topic.as_str().into());
+            json!({ "kafka": shown })
+        }
         Sink::Sqlite(sqlite) => json!({ "sqlite": {
             "path": sqlite.path.shown(),
             "table_prefix": sqlite.table_prefix.shown(),

@@ -77,7 +77,7 @@ pub fn inspect(config: &Config) -> anyhow::Result<Vec<Finding>> {
     if let DeadLetterStore::Kafka(to) = &config.dead_letters.to {
         let declared = Declared { topics: vec![to.topic.clone()], ..Declared::default() };
         let asked = open::cluster(config, to).and_then(|client| {
-            let kafka = config::Sink::Kafka(config::Kafka { client: client.clone() });
+            let kafka = config::Sink::Kafka(config::Kafka::at_least_once(client.clone()));
             // It has no ledger, and letters of every pipeline.
             let topic = open::sink("dead letters", &kafka)?;
             Ok(runtime.block_on(topic.inspect("", &declared))?)

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 
 use super::commit::CommitMetadata;
 use super::dead_letter::{DeadLetterFile, DeadLetterTopic, DeadLetters};
-use crate::config::{self, Config, DeadLetterStore, KafkaClient};
+use crate::config::{self, Config, DeadLetterStore, Delivery, KafkaClient};
 use crate::sink::{self, Sink};
 use crate::source::status::Status;
 use crate::source::{Control, FileSource, KafkaSource, LaneQueue};
@@ -76,9 +76,10 @@ pub(super) fn source(config: &Config, pipeline: &config::Pipeline, seen_by: &Arc
 pub(super) fn sinks(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<dyn Sink>>> {
     let open = |(name, sink): (&String, &config::Sink)| {
         let opened = match (sink, &config.source) {
-            (config::Sink::Kafka(kafka), config::Source::Kafka(source)) => {
+            // A ledger fences by itself.
+            (config::Sink::Kafka(kafka), config::Source::Kafka(source)) if kafka.delivery == Delivery::AtLeastOnce => {
                 let client = sink::kafka::settled_within(source.session() / 2, &kafka.client);
-                self::sink(name, &config::Sink::Kafka(config::Kafka { client }))
+                self::sink(name, &config::Sink::Kafka(config::Kafka::at_least_once(client)))
             }
             _ => self::sink(name, sink),
         };
@@ -94,7 +95,14 @@ pub(super) fn sink(name: &str, sink: &config::Sink) -> anyhow::Result<Arc<dyn Si
         config::Sink::Null => Arc::new(sink::null::Null::new()),
         config::Sink::Redis(options) => Arc::new(sink::redis::Redis::open(redis(name, options))?),
         config::Sink::Postgres(options) => Arc::new(sink::postgres::Postgres::open(postgres(name, options))?),
-        config::Sink::Kafka(kafka) => Arc::new(sink::kafka::Kafka::open(&kafka.client)?),
+        config::Sink::Kafka(kafka) => match kafka.delivery {
+            Delivery::AtLeastOnce => Arc::new(sink::kafka::Kafka::open(&kafka.client)?),
+            Delivery::ExactlyOnce => {
+                let (client, ledger_topic) = (kafka.client.clone(), kafka.ledger_topic.clone());
+                let options = sink::kafka::exactly_once::Options { name: name.to_owned(), client, ledger_topic };
+                Arc::new(sink::kafka::exactly_once::ExactlyOnce::open(options)?)
+            }
+        },
         config::Sink::Elasticsearch(options) => {
             Arc::new(sink::elasticsearch::Elasticsearch::open(elasticsearch(name, options))?)
         }

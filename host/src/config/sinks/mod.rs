@@ -9,7 +9,7 @@ mod sqlite;
 use std::collections::BTreeMap;
 
 pub use self::elasticsearch::{Elasticsearch, ElasticsearchCredentials};
-pub use self::kafka::Kafka;
+pub use self::kafka::{Delivery, Kafka};
 pub use self::postgres::Postgres;
 pub use self::redis::Redis;
 pub use self::sqlite::Sqlite;

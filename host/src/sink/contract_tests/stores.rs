@@ -7,6 +7,7 @@ use super::run::{a_run_ends_as_the_model, plan};
 use super::*;
 use crate::command::collapse::Tagged;
 use crate::sink::elasticsearch::testing::ElasticBench;
+use crate::sink::kafka::exactly_once::testing::KafkaBench;
 use crate::sink::model::events;
 use crate::sink::model::strict::strict_events;
 use crate::sink::null::Null;
@@ -214,5 +215,35 @@ fn a_run_on_postgresql_that_refuses_values_ends_as_the_model() {
     proptest!(config, |(events in strict_events(24, 3), plan in plan())| {
         bench.empty();
         runtime().block_on(a_run_ends_as_the_model(&bench, events, &plan));
+    });
+}
+
+#[test]
+fn the_ledger_in_kafka_is_compared_and_set() {
+    runtime().block_on(the_ledger_is_compared_and_set(KafkaBench::new().open().as_ref(), Port::Messages));
+}
+
+#[test]
+fn the_history_in_kafka_follows_the_digests() {
+    runtime().block_on(the_history_follows_the_digests(KafkaBench::new().open().as_ref(), Port::Messages));
+}
+
+#[test]
+fn contents_in_kafka_follow_the_contract() {
+    runtime().block_on(contents_follow_the_contract(&KafkaBench::new()));
+}
+
+#[test]
+fn lanes_do_not_disturb_each_other_in_kafka() {
+    let bench = KafkaBench::new();
+    runtime().block_on(lanes_do_not_disturb_each_other(bench.open(), Port::Messages, 50));
+    assert_eq!(bench.contents().messages.len(), 200);
+}
+
+#[test]
+fn a_run_on_kafka_ends_as_the_model() {
+    let config = ProptestConfig { cases: 15, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(events in events(60), plan in plan())| {
+        runtime().block_on(a_run_ends_as_the_model(&KafkaBench::new(), events, &plan));
     });
 }

@@ -59,6 +59,11 @@ impl Failure {
         self.kind == Kind::TooLarge
     }
 
+    /// Whether the topic is not there.
+    pub(super) fn is_of_no_topic(&self) -> bool {
+        self.kind == Kind::NoTopic
+    }
+
     /// Why the topic does not take a message of so many bytes, where the failure is of the message.
     pub(super) fn reason(&self, topic: &str, bytes: usize) -> String {
         match self.kind {

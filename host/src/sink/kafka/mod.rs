@@ -1,13 +1,13 @@
-//! Messages to Kafka, at least once.
+//! Messages to Kafka, at least once; `exactly_once` is the same with a ledger.
 //!
-//! Kafka has no transaction that a ledger could share with the source's offsets, so this sink keeps none
-//! ([`Sink::keeps_ledger`]). A write is done when every replica in sync has every message of it; what a crash leaves
+//! This sink keeps no ledger ([`Sink::keeps_ledger`]). A write is done when every replica in sync has every message of it; what a crash leaves
 //! between that and the source's commit is published again. Each message bears the header `tidegate.id`, which is the
 //! same each time: `{pipeline}/{topic}-{partition}@{offset}/{transform}/{n}`, where `transform` is the transform's
 //! number in the pipeline and `n` the message's number within that transform's answer to the event, both from 0.
 //! Messages of one topic and key are published in order; after a failure the messages from the failed one on are
 //! published again in order, so that the last one of a key is always the newest.
 
+pub mod exactly_once;
 mod failure;
 pub(crate) mod producer;
 #[cfg(test)]
@@ -97,20 +97,7 @@ impl Kafka {
 
     /// The messages of a write that no earlier try has published.
     fn messages<'a>(&self, step: &Step<'_>, writes: &'a [Write<'_>]) -> Result<Vec<Message<'a>>, SinkError> {
-        let mut numbers: HashMap<Origin, u32> = HashMap::new();
-        let mut messages = Vec::with_capacity(writes.len());
-        for (index, write) in writes.iter().enumerate() {
-            let (Command::Publish { topic, key, value, headers }, Some(origin)) =
-                (&*write.command, write.origins.first())
-            else {
-                let kind = write.command.kind();
-                return Err(SinkError::Stop(format!("it cannot execute {kind}; please report this")));
-            };
-            let number = numbers.entry(*origin).or_default();
-            let id = (*origin, *number);
-            *number += 1;
-            messages.push(Message { index, id, topic, key: key.as_deref(), value: value.as_deref(), headers });
-        }
+        let mut messages = messages_of(writes)?;
         if let Some(earlier) = self.tries().get(step.key).filter(|earlier| earlier.is_of(step)) {
             messages.retain(|message| !earlier.published.contains(&message.id));
         }
@@ -179,6 +166,24 @@ impl Kafka {
             }
         }
     }
+}
+
+/// The messages of a write, numbered by what they come from.
+fn messages_of<'a>(writes: &'a [Write<'_>]) -> Result<Vec<Message<'a>>, SinkError> {
+    let mut numbers: HashMap<Origin, u32> = HashMap::new();
+    let mut messages = Vec::with_capacity(writes.len());
+    for (index, write) in writes.iter().enumerate() {
+        let (Command::Publish { topic, key, value, headers }, Some(origin)) = (&*write.command, write.origins.first())
+        else {
+            let kind = write.command.kind();
+            return Err(SinkError::Stop(format!("it cannot execute {kind}; please report this")));
+        };
+        let number = numbers.entry(*origin).or_default();
+        let id = (*origin, *number);
+        *number += 1;
+        messages.push(Message { index, id, topic, key: key.as_deref(), value: value.as_deref(), headers });
+    }
+    Ok(messages)
 }
 
 /// How far a write has come.

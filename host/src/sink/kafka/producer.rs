@@ -8,6 +8,7 @@ use std::time::Duration;
 use rdkafka::ClientContext;
 use rdkafka::client::{Client, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
@@ -25,7 +26,7 @@ pub(super) const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) const MESSAGE_TIMEOUT_NAME: &str = "message.timeout.ms";
 
 /// What is set where the configuration does not say otherwise.
-const DEFAULTS: [(&str, &str); 6] = [
+pub(super) const DEFAULTS: [(&str, &str); 6] = [
     // What a lane sends comes at once, and gathers while the batch before is on its way. Measured: any wait makes a
     // message that is alone take 1.5 ms instead of 0.2, and nothing faster.
     ("linger.ms", "0"),
@@ -81,7 +82,7 @@ enum Batches {
     Alone,
 }
 
-type Inner = ThreadedProducer<Context>;
+pub(super) type Inner = ThreadedProducer<Context>;
 
 /// Those that are in use, for sinks and dead letters with equal settings.
 static IN_USE: Mutex<Vec<Weak<Producer>>> = Mutex::new(Vec::new());
@@ -139,30 +140,7 @@ impl Producer {
         lease: &Lease,
     ) -> Result<Vec<(usize, Failure)>, SinkError> {
         let inner = self.inner(batches)?;
-        let receipts = Arc::new(Receipts::new(messages.len()));
-        for (place, message) in messages.enumerate() {
-            let receipt = Box::new(Receipt { of: receipts.clone(), place });
-            let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(message.topic, receipt);
-            (record.key, record.payload, record.headers) = (message.key, message.value, Some(message.headers));
-            loop {
-                if lease.holds() != Holds::Yes {
-                    receipts.enter(place, Some(RDKafkaErrorCode::PurgeQueue));
-                    break;
-                }
-                let (error, unsent) = match inner.send(record) {
-                    Ok(()) => break,
-                    Err(refused) => refused,
-                };
-                let code = error.rdkafka_error_code();
-                if code != Some(RDKafkaErrorCode::QueueFull) {
-                    receipts.enter(place, Some(code.unwrap_or(RDKafkaErrorCode::InvalidArgument)));
-                    break;
-                }
-                record = unsent;
-                tokio::time::sleep(FULL).await;
-            }
-        }
-        let failed = receipts.wait().await;
+        let failed = hand_on(&inner, messages, lease).await;
         let context = inner.client().context();
         if failed.is_empty() {
             context.clear();
@@ -185,26 +163,29 @@ impl Producer {
     /// # Errors
     /// `Retry` when no broker answers, `Stop` when it does not know who this is.
     pub(crate) fn inspect<'a>(&self, topics: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>, SinkError> {
-        let inner = self.inner(Batches::Together)?;
         let mut findings = Vec::new();
         for topic in topics {
-            // The brokers may be asked anew after a topic was made, and answer by what they knew before.
-            let found = blocking(|| look_up(inner.client(), topic));
-            let code = match found {
-                Ok(None) => continue,
-                Ok(Some(code)) => code,
-                Err(error) => {
-                    let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-                    let last = inner.client().context().last().unwrap_or_else(|| (code, SILENT.to_owned()));
-                    return Err(Failure::new(code, Some(&last)).about(topic));
-                }
-            };
+            let Err(code) = self.partitions(topic)? else { continue };
             match Failure::new(code, None).about(topic) {
                 SinkError::Stop(finding) => findings.push(finding),
                 passing @ SinkError::Retry(_) => return Err(passing),
             }
         }
         Ok(findings)
+    }
+
+    /// How many partitions a topic has, or what is wrong with it.
+    ///
+    /// # Errors
+    /// As [`Producer::inspect`].
+    pub(super) fn partitions(&self, topic: &str) -> Result<Result<usize, RDKafkaErrorCode>, SinkError> {
+        let inner = self.inner(Batches::Together)?;
+        // The brokers may be asked anew after a topic was made, and answer by what they knew before.
+        blocking(|| look_up(inner.client(), topic)).map_err(|error| {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+            let last = inner.client().context().last().unwrap_or_else(|| (code, SILENT.to_owned()));
+            Failure::new(code, Some(&last)).about(topic)
+        })
     }
 
     fn slot(&self, batches: Batches) -> std::sync::MutexGuard<'_, Option<Arc<Inner>>> {
@@ -227,6 +208,39 @@ impl Producer {
             *slot = None;
         }
     }
+}
+
+/// Hands messages on in order, and waits until each is acknowledged or has failed. Answers those that failed, by their
+/// place, rising.
+pub(super) async fn hand_on<'a>(
+    inner: &Inner,
+    messages: impl ExactSizeIterator<Item = Outgoing<'a>> + Send,
+    lease: &Lease,
+) -> Vec<(usize, RDKafkaErrorCode)> {
+    let receipts = Arc::new(Receipts::new(messages.len()));
+    for (place, message) in messages.enumerate() {
+        let receipt = Box::new(Receipt { of: receipts.clone(), place });
+        let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(message.topic, receipt);
+        (record.key, record.payload, record.headers) = (message.key, message.value, Some(message.headers));
+        loop {
+            if lease.holds() != Holds::Yes {
+                receipts.enter(place, Some(RDKafkaErrorCode::PurgeQueue));
+                break;
+            }
+            let (error, unsent) = match inner.send(record) {
+                Ok(()) => break,
+                Err(refused) => refused,
+            };
+            let code = error.rdkafka_error_code();
+            if code != Some(RDKafkaErrorCode::QueueFull) {
+                receipts.enter(place, Some(code.unwrap_or(RDKafkaErrorCode::InvalidArgument)));
+                break;
+            }
+            record = unsent;
+            tokio::time::sleep(FULL).await;
+        }
+    }
+    receipts.wait().await
 }
 
 fn connect(settings: &KafkaClient, batches: Batches) -> Result<Inner, SinkError> {
@@ -252,16 +266,20 @@ pub(crate) fn headers_of(headers: &[source::Header]) -> OwnedHeaders {
     })
 }
 
-/// What is wrong with a topic. That there is none is said when the brokers have said so several times.
-fn look_up(client: &Client<Context>, topic: &str) -> KafkaResult<Option<RDKafkaErrorCode>> {
+/// How many partitions a topic has, or what is wrong with it. That there is none is said when the brokers have said so
+/// several times.
+fn look_up(client: &Client<Context>, topic: &str) -> KafkaResult<Result<usize, RDKafkaErrorCode>> {
     let mut tries = 0;
     loop {
         let found = client.fetch_metadata(Some(topic), METADATA_WITHIN)?;
-        let Err(error) = metadata::partitions(&found, topic) else { return Ok(None) };
+        let error = match metadata::partitions(&found, topic) {
+            Ok(partitions) => return Ok(Ok(partitions.len())),
+            Err(error) => error,
+        };
         let code = error.rdkafka_error_code();
         tries += 1;
         if !metadata::is_unknown(code) || tries >= metadata::CONFIRMED {
-            return Ok(Some(code.unwrap_or(RDKafkaErrorCode::Unknown)));
+            return Ok(Err(code.unwrap_or(RDKafkaErrorCode::Unknown)));
         }
         thread::sleep(ASK_AGAIN);
     }
@@ -283,7 +301,7 @@ impl Context {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn clear(&self) {
+    pub(super) fn clear(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
@@ -311,6 +329,8 @@ impl ClientContext for Context {
         }
     }
 }
+
+impl ConsumerContext for Context {}
 
 impl ProducerContext for Context {
     type DeliveryOpaque = Box<Receipt>;
