@@ -2,7 +2,8 @@
 //!
 //! Every start is explicit: a partition that no sink knows begins at the start of the log, any other where the sink that is
 //! furthest behind wants to go on. A sink without a ledger goes on where the group's commit says, or the ledgers of the other
-//! sinks, whichever is further: a commit lags behind what is published, expires, and may be another group's.
+//! sinks, whichever is further: a commit lags behind what is published, expires, and may be another group's. So does one that
+//! keeps a ledger from now on, where that does not know the partition yet.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -12,6 +13,7 @@ use anyhow::Context;
 use super::commit::{Claims, CommitMetadata, shortened};
 use super::letters::Letters;
 use super::memo::{LastRecord, Memo};
+use super::open_marks::OpenMarks;
 use super::write::{BoundSink, Stores};
 use crate::sink::{LedgerKey, Token};
 use crate::source::{Assigned, Claim, Lease};
@@ -69,6 +71,7 @@ impl Stores {
     /// [`super::topic::BeyondTheEnd`] where the source has to be asked once more first.
     pub(super) async fn claim(&self, assigned: &Assigned, before: Option<&Standing>) -> anyhow::Result<Standing> {
         let key = LedgerKey { pipeline: self.pipeline.clone(), partition: assigned.partition.clone() };
+        let committed_offset = assigned.committed.as_ref().map(|commit| commit.offset);
         let committed = assigned.committed.as_ref();
         let committed = committed.map(|commit| CommitMetadata::read(&commit.metadata)).unwrap_or_default();
         let mut standing = Standing {
@@ -87,7 +90,8 @@ impl Stores {
             if bound.sink.keeps_ledger() {
                 let epoch_before = before.map(|before| before.epochs[place]);
                 let known_by = epoch_before.or_else(|| committed.sinks.get(&bound.name).copied());
-                (next, epoch, memo) = self.claim_ledger(bound, assigned, &standing, known_by).await?;
+                let before = WithoutLedger::take(&bound.name, &mut standing, &committed);
+                (next, epoch, memo) = self.claim_ledger(bound, assigned, &standing, known_by, before).await?;
             }
             standing.next.push(next);
             standing.epochs.push(epoch);
@@ -97,7 +101,10 @@ impl Stores {
             let committed_at = committed.positions.get(&bound.name);
             let noted = standing.memos.iter().filter_map(|memo| memo.positions.get(&bound.name));
             let before_at = before.map(|before| &before.next[place]);
-            let Some(next) = noted.chain(committed_at).chain(before_at).copied().max() else { continue };
+            let known = noted.chain(committed_at).chain(before_at).copied().max();
+            // Where it kept a ledger until now, nothing but the commit's offset says how far it is for sure.
+            let kept_one = committed_offset.filter(|_| committed.sinks.contains_key(&bound.name));
+            let Some(next) = known.or(kept_one) else { continue };
             self.compare(bound, assigned, next)?;
             standing.next[place] = next;
             let committed_last = committed.last.get(&bound.name).copied();
@@ -130,6 +137,7 @@ impl Stores {
         assigned: &Assigned,
         standing: &Standing,
         known_by: Option<u16>,
+        before: WithoutLedger,
     ) -> anyhow::Result<(u64, u16, Memo)> {
         if self.rebuilds(bound) {
             self.begin_afresh_if_lost(bound, "is gone").await?;
@@ -138,14 +146,19 @@ impl Stores {
             self.miss_row(bound, assigned, &standing.key, epoch).await?;
         }
         self.enter_topic(bound, assigned).await?;
-        let claim = || bound.sink.claim(&standing.key, standing.token, assigned.log_start);
+        let start = before.next.unwrap_or(assigned.log_start);
+        let claim = || bound.sink.claim(&standing.key, standing.token, start);
         let found = self.patiently(bound, claim).await?;
         // Where the target was replaced while the claim waited, the epoch is another one.
         let epoch = self.enter_topic(bound, assigned).await?;
-        if found.known {
+        if found.known || before.next.is_some() {
             self.compare(bound, assigned, found.next)?;
         }
-        Ok((found.next, epoch, Memo::read(&found.note, epoch)))
+        let mut memo = Memo::read(&found.note, epoch);
+        if !found.known {
+            (memo.last, memo.open) = (before.last, before.open);
+        }
+        Ok((found.next, epoch, memo))
     }
 
     /// The next offset of each sink without a ledger, to be kept in the ledgers of the others.
@@ -169,6 +182,24 @@ impl Stores {
             }
         }
         metadata.write()
+    }
+}
+
+/// Where a sink stands that keeps a ledger now, and kept none before: it need not publish everything again.
+#[derive(Default)]
+struct WithoutLedger {
+    next: Option<u64>,
+    last: Option<LastRecord>,
+    open: OpenMarks,
+}
+
+impl WithoutLedger {
+    /// Takes what the commit and the other ledgers say of it. Its marks are its own from now on.
+    fn take(sink: &str, standing: &mut Standing, committed: &CommitMetadata) -> Self {
+        let noted = standing.memos.iter().filter_map(|memo| memo.positions.get(sink));
+        let next = noted.chain(committed.positions.get(sink)).copied().max();
+        let marks = standing.memos.iter_mut().filter_map(|memo| memo.open_elsewhere.remove(sink));
+        Self { next, last: committed.last.get(sink).copied(), open: marks.last().unwrap_or_default() }
     }
 }
 

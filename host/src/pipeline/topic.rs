@@ -5,6 +5,7 @@
 use anyhow::{Context, anyhow};
 
 use super::write::{BoundSink, Stores};
+use crate::command::Port;
 use crate::config::OnLost;
 use crate::sink::TopicHead;
 use crate::source::Assigned;
@@ -18,7 +19,9 @@ pub(super) struct BeyondTheEnd(String);
 impl BoundSink {
     /// What the operator can do when the sink is further than a topic that was recreated.
     pub(super) fn remedy(&self) -> &'static str {
-        if self.sink.keeps_ledger() {
+        if self.sink.keeps_ledger() && self.ports == [Port::Messages] {
+            "A pipeline of another name publishes everything that is there"
+        } else if self.sink.keeps_ledger() {
             "`tidegate rewind` fills the sink anew from what is there"
         } else {
             "When the stores of the pipeline are in line, delete the group's commits of the topic \

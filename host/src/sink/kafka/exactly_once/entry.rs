@@ -37,21 +37,19 @@ impl Key {
         Self::History { pipeline, sink, topic, partition: *partition, offset }
     }
 
-    /// The `transactional.id` of those who may write it: of all of them the newest can, and no other.
-    pub(super) fn transactional_id(&self) -> String {
+    /// The `transactional.id` of those who may write it: of all of them the newest can, and no other. What is in another
+    /// ledger topic is another installation's.
+    pub(super) fn transactional_id(&self, ledger_topic: &str) -> String {
         match self {
             Self::Pipeline { pipeline, sink } | Self::Topic { pipeline, sink, .. } => {
-                format!("{ID_PREFIX}{pipeline}:{sink}")
+                format!("{ledger_topic}:{pipeline}:{sink}")
             }
             Self::Row { pipeline, sink, topic, partition } | Self::History { pipeline, sink, topic, partition, .. } => {
-                format!("{ID_PREFIX}{pipeline}:{sink}:{topic}:{partition}")
+                format!("{ledger_topic}:{pipeline}:{sink}:{topic}:{partition}")
             }
         }
     }
 }
-
-/// What each `transactional.id` begins with.
-pub(super) const ID_PREFIX: &str = "tidegate:";
 
 /// Where a partition stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -227,15 +225,15 @@ mod tests {
     fn keys_are_written_in_one_way() {
         let row = Key::row("s", &place());
         assert_eq!(json(&row), r#"{"kind":"row","pipeline":"p","sink":"s","topic":"t","partition":3}"#);
-        assert_eq!(row.transactional_id(), "tidegate:p:s:t:3");
+        assert_eq!(row.transactional_id("l"), "l:p:s:t:3");
         let entry = Key::history("s", &place(), 7);
         assert_eq!(
             json(&entry),
             r#"{"kind":"history","pipeline":"p","sink":"s","topic":"t","partition":3,"offset":7}"#
         );
-        assert_eq!(entry.transactional_id(), row.transactional_id());
+        assert_eq!(entry.transactional_id("l"), row.transactional_id("l"));
         let head = Key::Topic { pipeline: "p".into(), sink: "s".into(), topic: "t".into() };
-        assert_eq!(head.transactional_id(), "tidegate:p:s");
+        assert_eq!(head.transactional_id("l"), "l:p:s");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! transaction with its messages. Offsets of a consumer group, which Kafka can put into a transaction too, would not do:
 //! they expire, and hold 4,096 bytes.
 //!
-//! Each partition that this process owns has a producer, whose `transactional.id` names pipeline, sink and partition
+//! Each partition that this process owns has a producer, whose `transactional.id` names ledger, pipeline, sink and partition
 //! (`transaction.rs`). A claim opens a new one, by which the brokers fence the former owner's and end what it had left open;
 //! then it reads the ledger topic to its end (`reader.rs`), and writes the row under its token. From then on nobody else
 //! can move the row while the producer is not fenced, so that a write compares with the row as this process knows it
@@ -104,7 +104,7 @@ impl Shared {
         let mut tries = 0;
         while self.reader.read(missing.clone()).await?.is_some() {
             let entered = async {
-                let producer = Transactional::open(&self.settings, &key.transactional_id()).await?;
+                let producer = Transactional::open(&self.settings, &key.transactional_id(&self.ledger_topic)).await?;
                 match self.reader.read(missing.clone()).await? {
                     Some(value) => self.enter(&producer, vec![(key.clone(), value)]).await,
                     None => Ok(()),
@@ -208,7 +208,7 @@ impl Sink for ExactlyOnce {
         let (fault, note) = topic::inspect(&shared.settings, &shared.producer, &shared.ledger_topic).await?;
         faults.extend(fault);
         // An id of its own, which fences nobody. The brokers forget it after a week.
-        let id = format!("{}{pipeline}:{}:check", entry::ID_PREFIX, shared.name);
+        let id = format!("{}:{pipeline}:{}::check", shared.ledger_topic, shared.name);
         match Transactional::open(&shared.settings, &id).await {
             Ok(_) => {}
             Err(SinkError::Stop(cause) | SinkError::Retry(cause)) => faults.push(cause),

@@ -175,7 +175,7 @@ impl Reader {
             Ok(false)
         })?;
         match found {
-            Some((_, Some(key))) => Ok(key.transactional_id()),
+            Some((_, Some(key))) => Ok(key.transactional_id(&self.topic)),
             _ => Err(SinkError::Retry(format!(
                 "a transaction that is none of tidegate's holds up the ledger topic {:?} at offset {offset}",
                 self.topic

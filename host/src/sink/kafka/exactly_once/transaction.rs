@@ -2,6 +2,7 @@
 //! earlier one had left open is aborted by that, or committed where the commit had begun.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -26,6 +27,9 @@ const WITHIN: Duration = Duration::from_secs(15);
 /// The producer.
 pub(super) struct Transactional {
     inner: Option<Arc<Inner>>,
+    /// Whether the brokers have refused a message: librdkafka goes on with the number after it, which the brokers refuse in
+    /// the next transaction. After that it begins anew.
+    skipped: AtomicBool,
 }
 
 /// Why a transaction has not come to its end.
@@ -45,7 +49,7 @@ impl Transactional {
     pub(super) async fn open(settings: &KafkaClient, id: &str) -> Result<Self, SinkError> {
         let (settings, id) = (settings.clone(), id.to_owned());
         let opened = tokio::task::spawn_blocking(move || {
-            let opened = Self { inner: Some(Arc::new(connect(&settings, &id)?)) };
+            let opened = Self { inner: Some(Arc::new(connect(&settings, &id)?)), skipped: AtomicBool::new(false) };
             opened.inner().and_then(|inner| {
                 inner.init_transactions(WITHIN).map_err(|error| trouble(inner.client().context(), &error))
             })?;
@@ -82,7 +86,17 @@ impl Transactional {
             return Err(Broken::Fenced);
         }
         let last = inner.client().context().last();
-        Ok(failed.into_iter().map(|(place, code)| (place, Failure::new(code, last.as_ref()))).collect())
+        let failed: Vec<_> =
+            failed.into_iter().map(|(place, code)| (place, Failure::new(code, last.as_ref()))).collect();
+        if failed.iter().any(|(_, failure)| failure.is_of_message()) {
+            self.skipped.store(true, Ordering::Relaxed);
+        }
+        Ok(failed)
+    }
+
+    /// Whether a failure may be because of a message that was refused before. It is so once.
+    pub(super) fn has_skipped(&self) -> bool {
+        self.skipped.swap(false, Ordering::Relaxed)
     }
 
     /// Commits the transaction, all of whose messages are acknowledged.
@@ -175,7 +189,7 @@ fn trouble(context: &Context, error: &KafkaError) -> SinkError {
              or raise the brokers' transaction.max.timeout.ms"
         }
         Code::TransactionalIdAuthorizationFailed => {
-            "allow this user to Write and Describe the transactional ids that begin with `tidegate:`"
+            "allow this user to Write and Describe the transactional ids that begin with the ledger topic's name"
         }
         Code::ClusterAuthorizationFailed | Code::TopicAuthorizationFailed => {
             "allow this user to Write and Describe the topics and the ledger topic"

@@ -19,7 +19,7 @@ use crate::sink::{BadWrite, LedgerKey, SinkError, Standing, Step, Token, Write, 
 /// How often a write is begun again at once.
 const TRIES: usize = 3;
 /// How long whoever has fenced this producer has for entering its token.
-const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -159,7 +159,7 @@ impl Shared {
 
     /// A producer for a partition, and the row as every earlier one has left it.
     async fn open(&self, key: &LedgerKey) -> Result<(Transactional, Option<Row>), SinkError> {
-        let id = Key::row(&self.name, key).transactional_id();
+        let id = Key::row(&self.name, key).transactional_id(&self.ledger_topic);
         let producer = Transactional::open(&self.settings, &id).await?;
         let row = self.row(key).await?;
         Ok((producer, row))
@@ -348,8 +348,11 @@ impl Doubt {
             if of_messages.is_empty() {
                 let errors = failures.iter().map(|(place, failure)| failure.about(messages[*place].topic));
                 // After the first failure those that were to follow are not sent.
-                let error = errors.fold(None, |known, error| Some(worse(known, error)));
-                return Ok(error.map_or(Ok(Pass::Again), Err));
+                return Ok(match errors.fold(None, |known, error| Some(worse(known, error))) {
+                    Some(SinkError::Retry(_)) | None if producer.has_skipped() => Ok(Pass::Again),
+                    None => Ok(Pass::Again),
+                    Some(error) => Err(error),
+                });
             }
             if let [place] = run[..] {
                 let message = &messages[place];
