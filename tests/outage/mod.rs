@@ -5,6 +5,7 @@
 mod ahead;
 mod breaker;
 mod elasticsearch;
+mod exactly_once;
 mod fatal;
 mod kafka;
 mod login;

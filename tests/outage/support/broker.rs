@@ -5,6 +5,7 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
@@ -42,11 +43,16 @@ impl Broker {
 
     /// A topic of this name.
     pub(crate) fn create(&self, name: &str, partitions: i32) -> Topic {
-        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let admin: AdminClient<_> = self.config().create().unwrap();
-        let topic = Topic { broker: self.clone(), name: name.to_owned(), admin, runtime };
+        let topic = self.named(name);
         topic.make(partitions);
         topic
+    }
+
+    /// A topic of this name, which somebody else makes.
+    pub(crate) fn named(&self, name: &str) -> Topic {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let admin: AdminClient<_> = self.config().create().unwrap();
+        Topic { broker: self.clone(), name: name.to_owned(), admin, runtime }
     }
 }
 
@@ -184,6 +190,35 @@ impl Topic {
                 next = message.offset() + 1;
                 read.push(take(&message));
             }
+        }
+        read
+    }
+
+    /// Every record that is committed, in the order of each partition; those of aborted transactions are none.
+    pub(crate) fn read_committed<T>(&self, mut take: impl FnMut(&BorrowedMessage<'_>) -> T) -> Vec<T> {
+        let reader = |isolation: &str| -> BaseConsumer {
+            let mut config = self.broker.config();
+            config.set("group.id", unique("reader")).set("enable.partition.eof", "true");
+            config.set("isolation.level", isolation).create().unwrap()
+        };
+        let (committed, any) = (reader("read_committed"), reader("read_uncommitted"));
+        let mut read = Vec::new();
+        for partition in 0..i32::try_from(self.ends().len()).unwrap() {
+            let end = |reader: &BaseConsumer| reader.fetch_watermarks(&self.name, partition, PATIENCE).unwrap().1;
+            until("no transaction is open", || (end(&committed) == end(&any)).then_some(()));
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(&self.name, partition, Offset::Beginning).unwrap();
+            committed.assign(&list).unwrap();
+            until("the topic gives its records", || {
+                loop {
+                    match committed.poll(Duration::from_millis(100)) {
+                        Some(Ok(message)) => read.push(take(&message)),
+                        Some(Err(KafkaError::PartitionEOF(_))) => return Some(()),
+                        Some(Err(error)) => panic!("{error}"),
+                        None => return None,
+                    }
+                }
+            });
         }
         read
     }

@@ -225,3 +225,27 @@ fn an_admin_api_is_for_this_machine_alone_or_has_a_token() {
         assert_eq!(error.lines().count(), 1, "{error}");
     }
 }
+
+#[test]
+fn messages_come_once_where_the_sink_says_so() {
+    let folder = Folder::new();
+    let load = |keys: &str| {
+        let sink = format!("[sinks.events.kafka]\nbrokers = \"b:9092\"\n{keys}\n[[pipelines]]");
+        let text = SMALLEST.replacen("[[pipelines]]", &sink, 1);
+        folder.load(&text.replace("topics =", "sinks = { messages = \"events\" }\ntopics ="))
+    };
+    let Sink::Kafka(kafka) = load("delivery = \"exactly-once\"").unwrap().sinks["events"].clone() else {
+        panic!("no Kafka")
+    };
+    assert_eq!((kafka.delivery, kafka.ledger_topic.as_str()), (Delivery::ExactlyOnce, "tidegate.ledger"));
+    // At least once, files have nowhere to keep how far they came.
+    for (keys, expected) in [
+        ("", "or write `delivery = \"exactly-once\"` in the sink"),
+        ("delivery = \"once\"", "sinks.events.kafka.delivery: `once` is none of the choices"),
+        ("delivery = \"exactly-once\"\nledger_topic = \"a topic\"", "ledger_topic: `a topic` is no name of a topic"),
+        ("properties = { \"transactional.id\" = \"x\" }", "`transactional.id` is tidegate's own to set"),
+    ] {
+        let error = load(keys).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}

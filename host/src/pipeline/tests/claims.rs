@@ -42,6 +42,33 @@ fn what_has_no_ledger_goes_on_where_the_commit_says() {
     assert_eq!(claim(Assigned { committed: self::committed(0, committed), ..assigned(0) }), [0, 40]);
 }
 
+#[test]
+fn sink_that_keeps_a_ledger_from_now_on_begins_where_it_stood_without_one() {
+    let before = |site: &Site, metadata: Option<CommitMetadata>| {
+        let committed = metadata.and_then(|metadata| committed(3, metadata.write()));
+        RUNTIME.block_on(site.stores().claim(&Assigned { committed, ..assigned(0) }, None)).unwrap().next
+    };
+    let commit = CommitMetadata { positions: [("s1".to_owned(), 7)].into(), ..CommitMetadata::default() };
+    let messages = || (&[Port::Messages][..], Arc::new(Store::default()));
+    let new = Site::new(vec![(CACHE, Arc::new(Store::default())), messages()]);
+    assert_eq!(before(&new, Some(commit)), [0, 7]);
+    // From then on the ledger says it.
+    assert_eq!(before(&new, None), [0, 7]);
+    assert_eq!(before(&Site::new(vec![(CACHE, Arc::new(Store::default())), messages()]), None), [0, 0]);
+
+    // What was lost before it stood there is told, as without a ledger.
+    let site = Site::new(vec![messages()]);
+    let commit = CommitMetadata { positions: [("s0".to_owned(), 7)].into(), ..CommitMetadata::default() };
+    let gone = Assigned { log_start: 9, committed: committed(7, commit.write()), ..assigned(0) };
+    let error = RUNTIME.block_on(site.stores().claim(&gone, None)).unwrap_err().to_string();
+    assert!(error.contains("2 offsets are gone"), "{error}");
+
+    // And back: as far as every ledger was for sure.
+    let commit = CommitMetadata { sinks: [("s0".to_owned(), 0)].into(), ..CommitMetadata::default() };
+    let back = Site::new(vec![(&[Port::Messages], Arc::new(Store::silent()))]);
+    assert_eq!(before(&back, Some(commit)), [3]);
+}
+
 /// As after seven days without members, or with the name of another group.
 #[test]
 fn messages_go_on_where_the_ledgers_stand_when_the_commits_are_gone() {
