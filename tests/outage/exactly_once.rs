@@ -6,38 +6,43 @@ use std::collections::BTreeMap;
 use rdkafka::Message as _;
 use rdkafka::message::Headers as _;
 
-use super::support::{Broker, Event, Run, Stream, Topic, numbered, orders, unique};
+use xtask::services::{Kafka, Running};
+
+use super::support::{Broker, Event, Folder, Run, Stream, Topic, jars, numbered, orders};
 
 /// How many updates of each row there are at once: enough that the program is at work for a while.
 const ROUNDS: u32 = 60;
 const EXACTLY: &str = "delivery = \"exactly-once\"";
 
-/// A pipeline that publishes a message for each record, under the key `PARTITION@OFFSET`.
+/// A pipeline that publishes a message for each record, under the key `PARTITION@OFFSET`, on a cluster of its own.
 struct Case {
     stream: Stream,
     stamps: Topic,
     ledger: Topic,
     rounds: u32,
+    _server: Running,
+    _folder: Folder,
 }
 
 impl Case {
     fn new(delivery: &str) -> Self {
-        let broker = Broker::shared();
-        let (stamps, ledger) = (broker.create(&unique("stamps"), 2), unique("ledger"));
+        let folder = Folder::new();
+        let server = Kafka::new(jars()).start(folder.path()).unwrap();
+        let broker = Broker(server.url().to_owned());
+        let (stamps, ledger) = (broker.create("stamps", 2), broker.named("tidegate.ledger"));
         let config = format!(
-            "[sinks.events.kafka]\nbrokers = \"{}\"\nledger_topic = \"{ledger}\"\n{delivery}\n\
+            "[sinks.events.kafka]\nbrokers = \"{}\"\n{delivery}\n\
              [[pipelines]]\nname = \"{{pipeline}}\"\ntopics = [\"{{topic}}\"]\nformat = \"debezium-flattened\"\n\
              batch = {{ max_events = 5 }}\nsinks = {{ messages = \"events\" }}\n\
              [[pipelines.transforms]]\nname = \"stamps\"\nmodule = \"{{guests}}/hostile.wasm\"\n\
-             settings = {{ stamp = \"1\", describe = {{ topics = [\"{1}\"] }} }}\n\
-             grants = {{ messages = [\"{1}\"] }}\n",
-            broker.0, stamps.name,
+             settings = {{ stamp = \"1\", describe = {{ topics = [\"stamps\"] }} }}\n\
+             grants = {{ messages = [\"stamps\"] }}\n",
+            broker.0,
         );
         let mut stream = Stream::new(&broker, "orders", Vec::new(), &config);
         // Who is gone without a word is not waited for for long.
         stream.program.change("\"6000\"", "\"2000\"");
-        let ledger = broker.named(&ledger);
-        let mut case = Self { stream, stamps, ledger, rounds: 0 };
+        let mut case = Self { stream, stamps, ledger, rounds: 0, _server: server, _folder: folder };
         case.load();
         case
     }
@@ -115,7 +120,8 @@ fn frozen_program_that_wakes_behind_its_successor_publishes_nothing_twice() {
     case.at_work(&mut first, 30);
     first.signal("STOP");
     case.load();
-    let mut second = case.stream.program.replica().start();
+    let replica = case.stream.program.replica();
+    let mut second = replica.start();
     case.at_work(&mut second, 30);
     // It wakes with a batch in flight, another prepared, and others in its queue.
     first.signal("CONT");
