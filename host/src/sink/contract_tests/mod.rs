@@ -284,6 +284,10 @@ async fn a_cleared_cache_begins_afresh(bench: &dyn Bench) {
     assert_eq!(owner.write(0, 5, &entries).await, Written::Applied);
     let other = key("q", 0);
     sink.claim(&other, Token(7), 3).await.unwrap();
+    let head = |epoch| TopicHead { facts: TopicFacts { partitions: 1, id: None }, epoch };
+    for pipeline in ["p", "q"] {
+        sink.enter_topic(pipeline, "topic", &head(3), false).await.unwrap();
+    }
 
     sink.clear_cache("p", &["a:*".into(), "c[d]".into()]).await.unwrap();
     assert_eq!(bench.contents().cache.keys().collect::<Vec<_>>(), ["a%", "b", "c"]);
@@ -292,6 +296,9 @@ async fn a_cleared_cache_begins_afresh(bench: &dyn Bench) {
     assert!(sink.knows("p").await.unwrap());
     assert_eq!(Owner::claim(sink.as_ref(), 2).await.1, stands(0, false));
     assert_eq!(sink.claim(&other, Token(8), 0).await.unwrap(), stands(3, true), "another pipeline's ledger");
+    // By another epoch other processes see that the cache was cleared.
+    assert_eq!(sink.enter_topic("p", "topic", &head(9), false).await.unwrap(), head(9));
+    assert_eq!(sink.enter_topic("q", "topic", &head(9), false).await.unwrap(), head(3));
 
     // What had run stays on record; a new beginning at the same offset takes the old one's place.
     let key = key("p", 0);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod access;
+mod ledger;
 
 use std::borrow::Cow;
 use std::sync::Arc;

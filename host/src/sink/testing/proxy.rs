@@ -14,23 +14,32 @@ enum Cut {
     Before(&'static str),
 }
 
+/// What happens before a request with this word goes on.
+type Event = (&'static str, Box<dyn FnOnce() + Send>);
+
 /// Passes everything on to a server, until it is told to cut a connection.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     cut: Arc<Mutex<Option<Cut>>>,
+    before: Arc<Mutex<Option<Event>>>,
     requests: Arc<AtomicUsize>,
 }
 
 impl Proxy {
     pub(crate) fn start(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let proxy = Self { address: listener.local_addr().unwrap(), cut: Arc::default(), requests: Arc::default() };
-        let (cut, requests) = (Arc::clone(&proxy.cut), Arc::clone(&proxy.requests));
+        let proxy = Self {
+            address: listener.local_addr().unwrap(),
+            cut: Arc::default(),
+            before: Arc::default(),
+            requests: Arc::default(),
+        };
+        let (cut, before, requests) = (Arc::clone(&proxy.cut), Arc::clone(&proxy.before), Arc::clone(&proxy.requests));
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let (client, server) = (client.unwrap(), TcpStream::connect(server).unwrap());
-                let (cut, requests) = (Arc::clone(&cut), Arc::clone(&requests));
-                std::thread::spawn(move || pass(client, server, &cut, &requests));
+                let (cut, before, requests) = (Arc::clone(&cut), Arc::clone(&before), Arc::clone(&requests));
+                std::thread::spawn(move || pass(client, server, &cut, &before, &requests));
             }
         });
         proxy
@@ -51,10 +60,21 @@ impl Proxy {
     pub(crate) fn cut_before(&self, request: &'static str) {
         *self.cut.lock().unwrap() = Some(Cut::Before(request));
     }
+
+    /// Something happens before the next request with this word reaches the server.
+    pub(crate) fn before(&self, request: &'static str, event: impl FnOnce() + Send + 'static) {
+        *self.before.lock().unwrap() = Some((request, Box::new(event)));
+    }
 }
 
 /// Requests and answers take turns, and are small enough to come in one piece.
-fn pass(mut client: TcpStream, mut server: TcpStream, cut: &Mutex<Option<Cut>>, requests: &AtomicUsize) {
+fn pass(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    cut: &Mutex<Option<Cut>>,
+    before: &Mutex<Option<Event>>,
+    requests: &AtomicUsize,
+) {
     let awaited: Arc<Mutex<Option<&'static str>>> = Arc::default();
     let answers = {
         let (server, client, awaited) = (server.try_clone().unwrap(), client.try_clone().unwrap(), awaited.clone());
@@ -63,6 +83,10 @@ fn pass(mut client: TcpStream, mut server: TcpStream, cut: &Mutex<Option<Cut>>, 
     let mut buffer = vec![0; 1 << 20];
     while let Ok(size @ 1..) = client.read(&mut buffer) {
         requests.fetch_add(1, Ordering::Relaxed);
+        let now = before.lock().unwrap().take_if(|(word, _)| has(&buffer[..size], word));
+        if let Some((_, event)) = now {
+            event();
+        }
         let here = cut.lock().unwrap().take_if(|cut| match cut {
             Cut::Behind { request: word, .. } | Cut::Before(word) => has(&buffer[..size], word),
         });
