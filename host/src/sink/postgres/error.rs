@@ -171,7 +171,7 @@ mod tests {
         for code in ["22P02", "22003", "22P05", "23502", "23514", "42804", "428C9", "54000", "P0001"] {
             assert!(matches!(class(code), Problem::Bad(_)), "{code}");
         }
-        for code in ["23503", "23505", "23P01"] {
+        for code in ["23503", "23505", "23P01", "23001"] {
             assert!(matches!(class(code), Problem::Clash(_)), "{code}");
         }
         for code in [

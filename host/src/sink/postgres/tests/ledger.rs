@@ -1,4 +1,4 @@
-//! What the ledger costs while a long report holds its snapshot.
+//! The ledger's transaction and its history, and what they cost while a long report holds its snapshot.
 
 use std::time::{Duration, Instant};
 
@@ -48,4 +48,36 @@ async fn the_ledger_moves_without_its_index_while_a_long_report_holds_its_snapsh
     // By key, each would be a search past all old versions. A claim looks once.
     assert!(searches < moved, "{searches} searches for {moved} updates");
     report.batch_execute("COMMIT").await.unwrap();
+}
+
+#[tokio::test]
+async fn batch_of_many_statements_is_written_whole_or_not_at_all() {
+    let bench = PostgresBench::new();
+    bench.sql("CREATE TABLE v (id int PRIMARY KEY, a int, b int)");
+    let mut run = Run::new(&bench, &table("v", &["id"])).await;
+    // Each of these rows is a statement, and they are more than are sent in one go.
+    let columns = |n: u32| if n.is_multiple_of(2) { "a" } else { "b" };
+    let mut batch: Vec<_> =
+        (0..40).map(|n| upsert("v", r#"{"id":1}"#, &format!("{{\"{}\":{n}}}", columns(n)))).collect();
+    batch.push(upsert("v", r#"{"id":1}"#, r#"{"a":"x"}"#));
+    assert_eq!(run.rejected(&batch).await.iter().map(|bad| bad.index).collect::<Vec<_>>(), [40]);
+    assert!(bench.sql("SELECT 1 FROM v").is_empty());
+    run.applied(&batch[..40]).await;
+    assert_eq!(texts(&one(&bench, "SELECT a, b FROM v")), ["38", "39"]);
+}
+
+#[tokio::test]
+async fn history_stays_in_order_when_the_servers_clock_was_set_back() {
+    let bench = PostgresBench::new();
+    let run = Run::new(&bench, &table("t", &["id"])).await;
+    for (from, digest) in [(0, "a"), (1, "b"), (2, "c")] {
+        let (key, to) = (&run.key, from + 1);
+        let step = Step { key, token: Token(1), from, to, epoch: 0, digest, note: "" };
+        assert_eq!(run.sink.write(&step, &[]).await.unwrap(), Written::Applied);
+        if from == 0 {
+            bench.sql("UPDATE tidegate.history SET changed_at = now() + interval '1 hour'");
+        }
+    }
+    let history = run.sink.history("p").await.unwrap();
+    assert_eq!(history.iter().map(|row| row.digests.concat()).collect::<Vec<_>>(), ["a", "b", "c"]);
 }

@@ -178,6 +178,14 @@ async fn keys_that_postgresql_takes_for_one_are_written_in_order() {
     run.applied(&batch).await;
     let rows = bench.sql("SELECT a, b FROM v ORDER BY id");
     assert_eq!(rows.iter().map(|row| texts(row)).collect::<Vec<_>>(), [["NULL", "1"], ["9", "7"]]);
+    // A number and the same as text are one key: the last row does not join the first one's statement.
+    let batch = [
+        upsert("v", r#"{"id":3}"#, r#"{"a":0}"#),
+        upsert("v", r#"{"id":"4"}"#, r#"{"a":1,"b":1}"#),
+        upsert("v", r#"{"id":4}"#, r#"{"a":2}"#),
+    ];
+    run.applied(&batch).await;
+    assert_eq!(texts(&one(&bench, "SELECT a, b FROM v WHERE id = 4")), ["2", "1"]);
 }
 
 #[tokio::test]
