@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::testing::{Topic, broker, random_name, reached_at};
 use super::*;
+use crate::source::lease::Leases;
 use crate::source::{self, TopicPartition};
 
 fn sink(client: &KafkaClient) -> Kafka {
@@ -187,9 +188,23 @@ async fn what_was_acknowledged_is_not_published_again_by_the_next_try() {
     }
     assert_eq!(topic.read().len(), 1);
     // Another claim, or another module, knows nothing of it.
-    let other = Step { token: Token(8), ..step(&key) };
-    sink.write(&other, &writes).await.unwrap_err();
-    assert_eq!(topic.read().len(), 2);
+    let claim = Step { token: Token(8), ..step(&key) };
+    let module = Step { digest: "cd34", ..claim.clone() };
+    for (other, messages) in [(claim, 2), (module, 3)] {
+        sink.write(&other, &writes).await.unwrap_err();
+        assert_eq!(topic.read().len(), messages, "{other:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_handed_on_under_a_lease_that_is_lost() {
+    let topic = Topic::make(1, &[]).await;
+    let sink = sink(&broker());
+    // Of a partition that the group has not given.
+    let lost = Leases::default().of(&key().partition);
+    let written = sink.publish(&step(&key()), &[message(&topic.0, 1, "k", "v")], &lost).await;
+    assert!(matches!(written, Err(SinkError::Retry(_))), "{written:?}");
+    assert!(topic.read().is_empty());
 }
 
 #[test]

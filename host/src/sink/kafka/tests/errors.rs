@@ -107,3 +107,17 @@ async fn a_producer_that_the_brokers_have_forgotten_is_replaced_and_no_message_i
         assert_eq!(lying(&brokers), (0..11).collect::<Vec<_>>(), "{answer:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn message_behind_a_refused_one_of_its_key_is_published_again_behind_it() {
+    let brokers = brokers();
+    // Each message is a batch: the first is refused by itself, and the others are taken.
+    let properties = [("batch.num.messages", "1"), ("topic.metadata.refresh.interval.ms", "500")];
+    let sink = sink(&reached_at(&brokers.bootstrap_servers(), &properties));
+    let key = key();
+    assert_eq!(sink.write(&step(&key), &messages(0..1)).await.unwrap(), Written::Applied);
+    brokers.request_errors(Produce, &[RD_KAFKA_RESP_ERR_INVALID_RECORD]);
+    assert_eq!(sink.write(&step(&key), &messages(1..4)).await.unwrap(), Written::Applied);
+    let lying = lying(&brokers);
+    assert_eq!(lying[lying.len() - 3..], [1, 2, 3], "{lying:?}");
+}
