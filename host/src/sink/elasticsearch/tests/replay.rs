@@ -53,6 +53,24 @@ fn a_batch_that_was_cut_short_is_replayed_under_other_cuts() {
 }
 
 #[test]
+fn merge_that_is_replayed_is_not_laid_over_later_ones() {
+    on_each_server(|bench| async move {
+        let batch = [
+            (0, index("a", r#"{"n":0}"#)),
+            (1, merge("a", r#"{"n":1,"s":"x"}"#)),
+            (2, merge("a", r#"{"n":2}"#)),
+            (3, merge("a", r#"{"s":"y"}"#)),
+        ];
+        die(&bench, 1, 4, &batch).await;
+        let mut run = Run::start(bench.options(), 2).await;
+        for (to, command) in (1..).zip(&batch) {
+            assert_eq!(run.write(to, std::slice::from_ref(command)).await, Written::Applied);
+            assert_eq!(documents(&bench), [r#"a:{"n":2,"s":"y"}"#], "after event {}", to - 1);
+        }
+    });
+}
+
+#[test]
 fn event_that_merges_and_deletes_is_replayed_under_other_cuts() {
     on_each_server(|bench| async move {
         let batch = [(0, index("a", "{}")), (1, merge("a", r#"{"n":1}"#)), (1, delete("a"))];
@@ -132,6 +150,87 @@ fn a_version_that_nobody_here_has_sent_stops_the_pipeline() {
         let mut run = Run::start(bench.options(), 2).await;
         assert!(run.stops(2, &[(1, index("a", "{}"))]).await.contains("version 900"));
         assert_eq!(documents(&bench), [r#"a:{"n":7}"#]);
+    });
+}
+
+#[test]
+fn first_version_that_no_owner_before_has_sent_stops_the_pipeline() {
+    on_each_server(|bench| async move {
+        // An owner has sent the events below 3.
+        die(&bench, 1, 3, &[(2, index("b", "{}"))]).await;
+        for (id, version) in [("a", 3), ("b", 2)] {
+            let foreign = format!("{}i/_doc/{id}?version_type=external_gte&version={version}", bench.prefix);
+            bench.ask("PUT", &foreign, &json!({"n": 7}));
+        }
+        let mut run = Run::start(bench.options(), 2).await;
+        assert_eq!(run.write(1, &[(0, index("b", "{}"))]).await, Written::Applied);
+        assert!(run.stops(2, &[(1, index("a", "{}"))]).await.contains("version 3"));
+    });
+}
+
+#[test]
+fn owner_whose_ledger_lost_its_last_writes_knows_what_it_has_sent() {
+    on_each_server(|bench| async move {
+        let mut run = Run::start(bench.options(), 1).await;
+        assert_eq!(run.write(1, &[(0, index("a", "{}"))]).await, Written::Applied);
+        let row = format!("{}ledger/_doc/partition%2Fsearch%2Fp%2Ft%2F0", bench.prefix);
+        let before = bench.ask("GET", &row, &Value::Null)["_source"].clone();
+        assert_eq!(run.write(9, &[(8, index("a", r#"{"n":8}"#))]).await, Written::Applied);
+        // The ledger is set back, and the documents are not.
+        bench.ask("PUT", &row, &before);
+        let mut run = Run::claim(run.sink, 2).await;
+        assert_eq!(run.next, 1);
+        assert_eq!(run.write(2, &[(1, index("a", r#"{"n":1}"#))]).await, Written::Applied);
+        assert_eq!(documents(&bench), [r#"a:{"n":8}"#]);
+    });
+}
+
+#[test]
+fn partition_that_another_has_just_entered_is_taken_over_where_it_stands() {
+    on_each_server(|bench| async move {
+        let proxy = Proxy::new(&bench.url);
+        let late = Elasticsearch::open(Options { urls: vec![proxy.url.clone()], ..bench.options() }).unwrap();
+        late.prepare("p", &declared()).await.unwrap();
+        // Both find no row; the other one makes it, and goes on.
+        let (options, runtime) = (bench.options(), tokio::runtime::Handle::current());
+        proxy.before("\"kind\":\"partition\"", move || {
+            runtime.block_on(async {
+                let mut first = Run::start(options, 2).await;
+                assert_eq!(first.write(5, &[(4, index("a", "{}"))]).await, Written::Applied);
+            });
+        });
+        assert_eq!(Run::claim(late, 1).await.next, 5);
+    });
+}
+
+#[test]
+fn what_other_modules_had_refused_is_not_refused_to_these() {
+    on_each_server(|bench| async move {
+        // An owner with these modules dies, and so does one with others, of which the server refuses something.
+        die(&bench, 1, 4, &[(2, delete("a"))]).await;
+        let proxy = Proxy::new(&bench.url);
+        let mut others = Run::start(Options { urls: vec![proxy.url.clone()], ..bench.options() }, 2).await;
+        others.digest = "e";
+        let batch = [(1, index("b", r#"{"n":"x"}"#)), (3, delete("c"))];
+        assert_eq!(others.refused(4, &batch).await.len(), 1);
+        proxy.lose(Some("\"next\":4,".into()));
+        assert!(matches!(others.try_write(4, &batch[1..]).await, Err(SinkError::Retry(_))));
+
+        let mut run = Run::start(bench.options(), 3).await;
+        assert_eq!(run.write(2, &[(1, index("b", r#"{"n":1}"#))]).await, Written::Applied);
+        assert_eq!(documents(&bench), [r#"b:{"n":1}"#]);
+    });
+}
+
+#[test]
+fn set_before_a_delete_that_is_rejected_after_a_crash_stands() {
+    on_each_server(|bench| async move {
+        die(&bench, 1, 4, &[(0, index("a", "{}")), (3, delete("a"))]).await;
+        forget_tombstones(&bench);
+        // A store before this one has rejected event 3 meanwhile.
+        let mut run = Run::start(bench.options(), 2).await;
+        assert_eq!(run.write(4, &[(0, index("a", "{}"))]).await, Written::Applied);
+        assert_eq!(documents(&bench), ["a:{}"]);
     });
 }
 
