@@ -290,7 +290,11 @@ mod tests {
         assert_eq!(leases.of(&partition()).holds(), Holds::Lost);
         leases.begin(&[partition()]);
         assert_eq!(first.publish().unwrap_err(), Holds::Lost);
-        assert!(leases.of(&partition()).publish().is_ok());
+        let second = leases.of(&partition());
+        assert!(second.publish().is_ok());
+        // Given once more without having been taken back.
+        leases.begin(&[partition()]);
+        assert!(second.is_lost() && !leases.of(&partition()).is_lost());
         assert_eq!(Lease::default().holds(), Holds::Yes);
     }
 }

@@ -236,6 +236,20 @@ impl Fetcher {
     }
 }
 
+#[cfg(test)]
+impl Fetcher {
+    /// Begins a partition from its first offset on, with a client that brings what it has so far by its own queue.
+    pub(super) fn begin_astray(&mut self, partition: &TopicPartition, claim: Claim) -> anyhow::Result<()> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&partition.topic, number(partition)?, Offset::Beginning)?;
+        self.consumer.incremental_assign(&list)?;
+        while self.consumer.poll(Duration::from_millis(10)).is_none() {}
+        let feed = Feed { running: Some((0, claim)), ..self.feed(partition)? };
+        self.feeds.insert(partition.clone(), feed);
+        Ok(())
+    }
+}
+
 /// The number of a partition as librdkafka counts.
 pub(super) fn number(partition: &TopicPartition) -> anyhow::Result<i32> {
     Ok(i32::try_from(partition.partition)?)

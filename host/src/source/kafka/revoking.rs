@@ -42,3 +42,29 @@ impl Revoking {
         self.leases.iter().any(Lease::is_publishing)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::source::lease::{Leases, Moment};
+
+    #[test]
+    fn publishing_is_waited_for_unless_the_partition_is_lost() {
+        let member = Leases::lasting(Duration::from_secs(60));
+        let partition = TopicPartition { topic: "t".into(), partition: 0 };
+        member.membership.confirm(Moment::now());
+        member.begin(std::slice::from_ref(&partition));
+        let lease = member.of(&partition);
+        let publishing = lease.publish().unwrap();
+        let revoking = |lost| {
+            let times = (Duration::ZERO, Duration::from_secs(60));
+            Revoking::new(vec![partition.clone()], vec![lease.clone()], lost, times)
+        };
+        let (asked, lost) = (revoking(false), revoking(true));
+        assert!(!asked.is_late() && lost.is_late());
+        drop(publishing);
+        assert!(asked.is_late());
+    }
+}

@@ -154,6 +154,9 @@ fn what_is_revoked_or_set_back_waits_no_more() {
     assert_eq!(offsets(queue.take(SMALL, PATIENCE)), [(2, 0)]);
     assert!(matches!(queue.take(SMALL, Duration::from_millis(1)), Some(Item::Idle)));
     assert_eq!(queue.room().map(|room| room.records).unwrap(), 4);
+    // Nothing of the time before is in the way of what comes next.
+    queue.give(vec![record(0, 3, 10)]).unwrap();
+    assert_eq!(offsets(queue.take(SMALL, PATIENCE)), [(0, 3)]);
 }
 
 #[test]

@@ -1,14 +1,17 @@
 //! Where fetching begins, and what it gives.
 
+use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::BaseRecord;
 
 use super::cluster::{PATIENCE, Topic, unique};
-use super::host::Host;
+use super::host::{BOUNDS, Host};
 use super::source;
-use crate::source::{Bounds, Control, Header, Item, Record};
+use crate::source::kafka::fetch::{Fetcher, share};
+use crate::source::{Bounds, Claim, Control, Header, Item, Record, TopicPartition};
 
 fn values(records: &[Record]) -> Vec<String> {
     records.iter().map(|record| String::from_utf8(record.value.clone().unwrap()).unwrap()).collect()
@@ -64,6 +67,24 @@ fn a_set_back_partition_gives_each_record_once_under_its_new_claim() {
         }
     }
     host.end().unwrap();
+}
+
+#[test]
+fn records_that_come_by_another_way_are_given_once_and_in_order() {
+    let topic = Topic::new(1, &[]);
+    topic.produce(0, numbered(0..100));
+    let (source, noted) = (source(&[&topic.name]), Arc::default());
+    let mut fetcher = Fetcher::new(source.fetcher(&noted, share(1)).unwrap(), share(1), Arc::default());
+    let partition = TopicPartition { topic: topic.name.as_str().into(), partition: 0 };
+    fetcher.begin_astray(&partition, Claim(1)).unwrap();
+    let (mut records, until) = (Vec::new(), Instant::now() + PATIENCE);
+    while records.len() < 100 {
+        assert!(Instant::now() < until, "{} records came", records.len());
+        fetcher.serve().unwrap();
+        records.extend(fetcher.take(&partition, BOUNDS).unwrap().records);
+        thread::yield_now();
+    }
+    assert_eq!(values(&records), numbered(0..100));
 }
 
 #[test]
@@ -123,7 +144,7 @@ fn a_full_lane_holds_up_its_own_partitions_alone() {
     let until = Instant::now() + PATIENCE;
     while host.lanes[0].room().unwrap().records > 0 {
         assert!(Instant::now() < until, "the other lane is never full");
-        std::thread::yield_now();
+        thread::yield_now();
     }
     let offsets: Vec<_> = host.records(0, 5_000).iter().map(|record| record.offset).collect();
     assert_eq!(offsets, (0..5_000).collect::<Vec<_>>());

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::cluster::client;
 use super::cluster::{PATIENCE, Topic, unique};
+use super::errors::Brokers;
 use super::host::{BOUNDS, Host};
 use super::{in_group, of, source};
 use crate::config::{Assignment, Text};
@@ -31,6 +32,22 @@ fn membership_is_confirmed_again_while_nothing_comes() {
     }
     host.end().unwrap();
     assert_eq!(assigned.lease.holds(), Holds::Lost);
+}
+
+#[test]
+fn slow_answer_confirms_the_membership_from_when_it_was_asked_for() {
+    let brokers = Brokers::play();
+    let mut source = brokers.source();
+    source.config.client.properties.insert("session.timeout.ms".into(), Text::plain("3000"));
+    let host = Host::start(source, 1);
+    let partition = host.assigned(0).partition;
+    // More than half of the session.
+    for broker in [1, 2] {
+        brokers.0.broker_round_trip_time(broker, Duration::from_millis(1700)).unwrap();
+    }
+    host.control.send(Control::ClaimAgain { partition }).unwrap();
+    assert_eq!(host.assigned(0).lease.holds(), Holds::Unconfirmed);
+    host.end().unwrap();
 }
 
 #[test]
