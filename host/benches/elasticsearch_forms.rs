@@ -37,8 +37,8 @@ fn main() {
             let (mut bare_rate, mut plain, mut packed) = (0.0, 0.0, 0.0);
             for _ in 0..2 {
                 bare_rate += bare(&url, size).await / 2.0;
-                plain += sink(&url, size, &Form::default()).await / 2.0;
-                packed += sink(&url, size, &Form { compress: true, ..Form::default() }).await / 2.0;
+                plain += sink(&url, size, false).await / 2.0;
+                packed += sink(&url, size, true).await / 2.0;
             }
             println!(
                 "{size:>6} {bare_rate:>12.0} {plain:>12.0} {packed:>12.0} {:>7.2} {:>7.2}",
@@ -50,30 +50,11 @@ fn main() {
         println!("{:>6} {:>10} {:>12} {:>12} {:>7}", "batch", "documents", "one /s", "two /s", "ratio");
         for size in [64, 500, 2000] {
             for (name, ids) in [("new", u64::MAX), ("set again", SET_AGAIN)] {
-                let (mut one, mut two) = (0.0, 0.0);
-                for _ in 0..2 {
-                    one += sink(&url, size, &Form { ids, ..Form::default() }).await / 2.0;
-                    two += sink(&url, size, &Form { ids, commands: 2, ..Form::default() }).await / 2.0;
-                }
+                let [one, two] = answers(&url, size, ids).await;
                 println!("{size:>6} {name:>10} {one:>12.0} {two:>12.0} {:>7.2}", two / one);
             }
         }
     });
-}
-
-/// How the sink is given its documents.
-struct Form {
-    compress: bool,
-    /// The commands of an answer.
-    commands: u64,
-    /// The documents, which are set in turn.
-    ids: u64,
-}
-
-impl Default for Form {
-    fn default() -> Self {
-        Self { compress: false, commands: 1, ids: u64::MAX }
-    }
 }
 
 fn body(n: u64) -> String {
@@ -119,7 +100,8 @@ async fn bare(url: &str, size: u64) -> f64 {
     rate
 }
 
-async fn sink(url: &str, size: u64, form: &Form) -> f64 {
+/// The sink with one partition of its own, and the prefix of its indexes.
+async fn open(url: &str, compress: bool) -> (Elasticsearch, LedgerKey, String) {
     let prefix = name();
     let sink = Elasticsearch::open(Options {
         name: "bench".into(),
@@ -129,7 +111,7 @@ async fn sink(url: &str, size: u64, form: &Form) -> f64 {
         index_prefix: prefix.clone(),
         ledger_index: format!("{prefix}ledger"),
         max_request_bytes: 5 << 20,
-        compress: form.compress,
+        compress,
         timeout_ms: 30_000,
     })
     .unwrap();
@@ -137,25 +119,59 @@ async fn sink(url: &str, size: u64, form: &Form) -> f64 {
     sink.prepare("p", &Declared { indexes, ..Declared::default() }).await.unwrap();
     let key = LedgerKey { pipeline: "p".into(), partition: TopicPartition { topic: "t".into(), partition: 0 } };
     sink.claim(&key, Token(1), 0).await.unwrap();
-    let mut next = 0;
-    let rate = measure(size, async || {
-        let writes: Vec<_> = (next..next + size)
-            .map(|n| {
-                let body = RawValue::from_string(body(n)).unwrap();
-                let command = Command::DocumentIndex { index: "i".into(), id: (n % form.ids).to_string(), body };
-                let offset = n - n % form.commands;
-                Write { command: Cow::Owned(command), origins: vec![Origin { offset, transform: 0 }] }
-            })
-            .collect();
-        let step = Step { key: &key, token: Token(1), from: next, to: next + size, epoch: 0, digest: "d", note: "" };
-        assert_eq!(sink.write(&step, &writes).await.unwrap(), Written::Applied);
-        next += size;
-    })
-    .await;
+    (sink, key, prefix)
+}
+
+async fn remove(url: &str, prefix: &str) {
     for index in ["i", "ledger"] {
         client().delete(format!("{url}/{prefix}{index}-000001")).send().await.unwrap();
     }
+}
+
+/// Writes documents from `from` on, by answers of so many commands, and says how long the write took.
+async fn write(sink: &Elasticsearch, key: &LedgerKey, (from, size): (u64, u64), ids: u64, commands: u64) -> Duration {
+    let writes: Vec<_> = (from..from + size)
+        .map(|n| {
+            let body = RawValue::from_string(body(n)).unwrap();
+            let command = Command::DocumentIndex { index: "i".into(), id: (n % ids).to_string(), body };
+            let offset = n - n % commands;
+            Write { command: Cow::Owned(command), origins: vec![Origin { offset, transform: 0 }] }
+        })
+        .collect();
+    let step = Step { key, token: Token(1), from, to: from + size, epoch: 0, digest: "d", note: "" };
+    let begun = Instant::now();
+    assert_eq!(sink.write(&step, &writes).await.unwrap(), Written::Applied);
+    begun.elapsed()
+}
+
+async fn sink(url: &str, size: u64, compress: bool) -> f64 {
+    let (sink, key, prefix) = open(url, compress).await;
+    let mut next = 0;
+    let rate = measure(size, async || {
+        write(&sink, &key, (next, size), u64::MAX, 1).await;
+        next += size;
+    })
+    .await;
+    remove(url, &prefix).await;
     rate
+}
+
+/// Documents a second by answers of one command and of two, a batch of these after a batch of those: the median batch.
+async fn answers(url: &str, size: u64, ids: u64) -> [f64; 2] {
+    let (sink, key, prefix) = open(url, false).await;
+    let (start, mut next) = (Instant::now(), 0);
+    let mut took = [Vec::new(), Vec::new()];
+    while start.elapsed() < 3 * TURN || next < 20 * size {
+        for (commands, took) in (1..).zip(&mut took) {
+            took.push(write(&sink, &key, (next, size), ids, commands).await);
+            next += size;
+        }
+    }
+    remove(url, &prefix).await;
+    took.map(|mut took| {
+        took.sort_unstable();
+        size as f64 / took[took.len() / 2].as_secs_f64()
+    })
 }
 
 /// Documents a second.
