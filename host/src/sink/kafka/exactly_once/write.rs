@@ -78,7 +78,6 @@ impl Shared {
             return Ok(row.map_or(Written::LedgerMissing, |row| row.refuses(step)));
         };
         let mut owner = owner.lock().await;
-        let mut error = SinkError::Retry("other producers come between again and again".into());
         for _ in 0..TRIES {
             let producer = match owner.producer.take() {
                 Some(producer) => producer,
@@ -118,7 +117,8 @@ impl Shared {
                         return Ok(written);
                     }
                 }
-                Ok(Ended::Unsettled(why)) => error = why,
+                // The next try opens another producer, and asks the ledger.
+                Ok(Ended::Unsettled(why)) => return Err(why),
                 Err(why) => {
                     // It is aborted, and the producer as good as before.
                     (owner.producer, owner.unsettled) = (Some(producer), None);
@@ -126,7 +126,7 @@ impl Shared {
                 }
             }
         }
-        Err(error)
+        Err(SinkError::Retry("other producers come between again and again".into()))
     }
 
     /// What the ledger says to a step that the row does not let through, which this process knows.
