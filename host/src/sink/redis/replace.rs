@@ -227,16 +227,18 @@ impl Rewind {
 
     async fn hold_on(&self, connection: &mut Connection) -> Result<(), SinkError> {
         if self.held().is_some() {
-            return self.renew(connection, HOLD_MS).await;
+            self.renew(connection, HOLD_MS).await?;
+        } else {
+            let key = self.real.names.hold(&self.pipeline);
+            let mine = text(random()?);
+            let mut commands = Pipeline::new();
+            commands.cmd("SET").arg(&key).arg(&mine).arg("NX").arg("PX").arg(HOLD_MS);
+            if connection.demand(&commands).await?.first() == Some(&Value::Nil) {
+                return Err(SinkError::Retry("another rewind of the pipeline is putting its entries in place".into()));
+            }
+            *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = Some(mine);
         }
-        let key = self.real.names.hold(&self.pipeline);
-        let mine = text(random()?);
-        let mut commands = Pipeline::new();
-        commands.cmd("SET").arg(&key).arg(&mine).arg("NX").arg("PX").arg(HOLD_MS);
-        if connection.demand(&commands).await?.first() == Some(&Value::Nil) {
-            return Err(SinkError::Retry("another rewind of the pipeline is putting its entries in place".into()));
-        }
-        *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = Some(mine);
+        // Also where the hold was taken before: that try may have lost its connection before it had reached every owner.
         for (partition, _) in self.rows(connection, &self.real.names).await? {
             let mut commands = Pipeline::new();
             ledger::take_over(&mut commands, &self.row(&self.real.names, &partition), random()?, now());
