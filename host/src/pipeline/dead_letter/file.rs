@@ -72,8 +72,8 @@ struct State {
 }
 
 impl DeadLetterFile {
-    /// Opens the file, or makes it. A last line that a crash cut off is removed: it was never acknowledged. Values of
-    /// more than `value_bytes` are left out of the letters, and marked by the header `tidegate.value-omitted`, which
+    /// Opens the file, or makes it. A last line that a crash cut off is removed: it was never acknowledged. One that
+    /// lacks its end alone, as an editor leaves it, is kept. Values of more than `value_bytes` are left out of the letters, and marked by the header `tidegate.value-omitted`, which
     /// holds their size.
     ///
     /// # Errors
@@ -131,15 +131,26 @@ impl State {
             let read = reader.read_until(b'\n', &mut line)?;
             let foreign =
                 || io::Error::other(format!("line {number} is no dead letter: repair the line, or move the file away"));
-            if line.last() != Some(&b'\n') {
-                // What a crash left of a letter goes; what was never one may be somebody's file.
-                if line.first().is_some_and(|first| *first != b'{') {
-                    return Err(foreign());
-                }
+            if line.is_empty() {
                 break;
             }
+            if line.last() != Some(&b'\n') {
+                // What was never a letter may be somebody's file.
+                if line.first() != Some(&b'{') {
+                    return Err(foreign());
+                }
+                line.push(b'\n');
+                if Identity::of_line(&line).is_none() {
+                    let file = path.display();
+                    tracing::warn!(%file, line = number, bytes = read, "the last line is cut off and no dead letter, removing it");
+                    break;
+                }
+                // An editor has left the end of the line out.
+                (&file).seek(SeekFrom::End(0))?;
+                (&file).write_all(b"\n")?;
+            }
             filed.add(&Identity::of_line(&line).ok_or_else(foreign)?, length);
-            length += u64::try_from(read).unwrap_or_default();
+            length += u64::try_from(line.len()).unwrap_or_default();
         }
         file.set_len(length)?;
         file.sync_all()?;

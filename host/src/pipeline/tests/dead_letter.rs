@@ -141,7 +141,7 @@ fn a_line_that_a_crash_cut_off_is_removed_and_filed_anew() {
     file.file(&[letter(&first), letter(&second)]).unwrap();
     drop(file);
     let whole = fs::read(&path).unwrap();
-    for cut in [whole.len() - 1, whole.len() - 40] {
+    for cut in [whole.len() - 2, whole.len() - 40] {
         fs::write(&path, &whole[..cut]).unwrap();
         let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
         assert_eq!(lines(&path).len(), 1);
@@ -149,6 +149,22 @@ fn a_line_that_a_crash_cut_off_is_removed_and_filed_anew() {
         drop(file);
         assert_eq!(fs::read(&path).unwrap(), whole);
     }
+}
+
+#[test]
+fn last_letter_without_the_end_of_its_line_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let (first, second, third) = (record(7), record(8), record(9));
+    DeadLetterFile::open(&path, VALUE_BYTES).unwrap().file(&[letter(&first), letter(&second)]).unwrap();
+    let whole = fs::read(&path).unwrap();
+    // As an editor leaves it.
+    fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), whole);
+    assert_eq!(file.file(&[letter(&second), letter(&third)]).unwrap(), 1);
+    let offsets: Vec<_> = lines(&path).iter().map(|line| line["offset"].clone()).collect();
+    assert_eq!(offsets, [7, 8, 9]);
 }
 
 #[test]
