@@ -232,8 +232,11 @@ impl ObservedPipeline {
         }
     }
 
-    /// What it waits for, each with the cause.
+    /// What it waits for, each with the cause. One that has ended waits for nothing.
     pub fn waiting_for(&self) -> Vec<(String, String)> {
+        if matches!(&*lock(&self.phase), Phase::Stopped(_) | Phase::Over(_) | Phase::Ended) {
+            return Vec::new();
+        }
         let mut waiting = self.waiting.current();
         if self.source.is_away() {
             waiting.push(("source".into(), "no broker can be reached".into()));
@@ -346,6 +349,8 @@ impl ObservedPipeline {
 
     /// It has ended; `failure` says why it had to.
     pub(super) fn ends(&self, failure: Option<String>) {
+        // None of its lanes waits any more.
+        self.waiting.forget();
         *lock(&self.phase) = failure.map_or(Phase::Ended, Phase::Stopped);
     }
 
@@ -440,6 +445,22 @@ mod tests {
         pipeline.source.settle();
         pipeline.waiting.is_news("sink `a`", "refused");
         assert_eq!((pipeline.not_ready(), pipeline.state().name()), (None, "waiting"));
+    }
+
+    #[test]
+    fn pipeline_that_has_ended_waits_for_nothing_also_when_it_is_to_start_again() {
+        for failure in [Some("no way".to_owned()), None] {
+            let pipeline = ObservedPipeline::new("p", vec![], []);
+            pipeline.runs();
+            pipeline.source.set_away(true);
+            pipeline.waiting.is_news("sink `a`", "refused");
+            assert_eq!(pipeline.waiting_for().len(), 2);
+            let is_resumable = failure.is_some();
+            pipeline.ends(failure);
+            assert_eq!(pipeline.waiting_for(), []);
+            assert_eq!(pipeline.start_again(), is_resumable);
+            assert_eq!(pipeline.waiting.current(), []);
+        }
     }
 
     #[test]
