@@ -109,13 +109,16 @@ impl CommitMetadata {
     }
 
     /// The text with one more claim or trial in it, for the commit that proves it. Of claims no more are counted than
-    /// make the records suspect: who has not been tried has done nothing.
+    /// make the records suspect: who has not been tried has done nothing. Of what the process survives the claims are taken
+    /// out; what is suspected stays so, and what its trial has come to is the lane's to say.
     pub(super) fn count(text: &str, counted: Counted) -> String {
         let mut metadata = Self::read(text);
         let Claims { count, .. } = &mut metadata.claims;
         match counted {
             Counted::Claim if *count > CLAIMS => {}
             Counted::Claim | Counted::Trial => *count = count.saturating_add(1),
+            Counted::Survived if (1..=CLAIMS).contains(count) => metadata.claims = Claims::default(),
+            Counted::Survived => return text.to_owned(),
         }
         metadata.write()
     }
@@ -190,5 +193,15 @@ mod tests {
         let again = CommitMetadata::read(&CommitMetadata::count(&metadata.write(), Counted::Trial)).claims;
         assert_eq!((again.found_at(7).count, again.found_at(8).count), (5, 1));
         assert_eq!(Claims::default().found_at(3).count, 0);
+    }
+
+    #[test]
+    fn what_the_process_survives_counts_for_nothing_and_a_suspect_stays_one() {
+        let count = |count| {
+            let metadata = CommitMetadata { claims: Claims { count, at: Some(7) }, ..CommitMetadata::default() };
+            CommitMetadata::read(&CommitMetadata::count(&metadata.write(), Counted::Survived)).claims.count
+        };
+        assert_eq!([0, 1, 3, 4, 5].map(count), [0, 0, 0, 4, 5]);
+        assert_eq!(CommitMetadata::count("another program's", Counted::Survived), "another program's");
     }
 }

@@ -293,7 +293,8 @@ pub trait Sink: Send + Sync {
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError>;
 
     /// [`Sink::write`] for a sink that keeps no ledger, and so knows no owner but by this lease: once that does not hold,
-    /// it hands on nothing more.
+    /// it hands on nothing more. What it has handed on counts as publishing until it is known to have arrived or to be gone,
+    /// also where the caller does not wait for that.
     ///
     /// # Errors
     /// As [`SinkError`] says.

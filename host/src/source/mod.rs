@@ -77,13 +77,15 @@ pub struct TopicFacts {
     pub id: Option<String>,
 }
 
-/// What a commit that proves a claim counts.
+/// What a commit counts that proves a claim, or is the last of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counted {
     /// The first claim of a partition by this process.
     Claim,
     /// A trial, as [`Control::Try`] asks for it.
     Trial,
+    /// That the process lets go of the partition and lives.
+    Survived,
 }
 
 /// What a lane tells the source.

@@ -18,7 +18,7 @@ use super::failure::Failure;
 use crate::config::KafkaClient;
 use crate::sink::{SinkError, blocking};
 use crate::source::kafka::{client, metadata};
-use crate::source::{self, Holds, Lease};
+use crate::source::{self, Holds, Lease, Publishing};
 
 /// How long a message may take, where nothing else is said.
 pub(super) const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -108,7 +108,8 @@ impl Producer {
     /// Sends messages in order and waits until each is acknowledged or has failed. Answers those that failed, by their
     /// place, rising. Messages of one topic and key that come after a failed one may have been acknowledged. A failure
     /// that is of the message may be of another one that went along with it; [`Producer::send_alone`] tells. From when
-    /// the lease does not hold, no message is handed on: those that are left have failed.
+    /// the lease does not hold, no message is handed on: those that are left have failed. It counts as publishing until each
+    /// message that was handed on is acknowledged or has failed, also where the caller does not wait for that.
     ///
     /// # Errors
     /// When no producer can be made any more.
@@ -217,13 +218,15 @@ pub(super) async fn hand_on<'a>(
     messages: impl ExactSizeIterator<Item = Outgoing<'a>> + Send,
     lease: &Lease,
 ) -> Vec<(usize, RDKafkaErrorCode)> {
-    let receipts = Arc::new(Receipts::new(messages.len()));
+    let publishing = lease.publish().ok();
+    let may_publish = publishing.is_some();
+    let receipts = Arc::new(Receipts::new(messages.len(), publishing));
     for (place, message) in messages.enumerate() {
         let receipt = Box::new(Receipt { of: receipts.clone(), place });
         let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(message.topic, receipt);
         (record.key, record.payload, record.headers) = (message.key, message.value, Some(message.headers));
         loop {
-            if lease.holds() != Holds::Yes {
+            if !may_publish || lease.holds() != Holds::Yes {
                 receipts.enter(place, Some(RDKafkaErrorCode::PurgeQueue));
                 break;
             }
@@ -354,11 +357,13 @@ struct Receipts {
     /// How many are still on their way, and those that failed.
     state: Mutex<(usize, Vec<(usize, RDKafkaErrorCode)>)>,
     done: Notify,
+    /// Whoever waits for them may give up while they are on their way. The source lets go of their partition after them.
+    _publishing: Option<Publishing>,
 }
 
 impl Receipts {
-    fn new(messages: usize) -> Self {
-        Self { state: Mutex::new((messages, Vec::new())), done: Notify::new() }
+    fn new(messages: usize, publishing: Option<Publishing>) -> Self {
+        Self { state: Mutex::new((messages, Vec::new())), done: Notify::new(), _publishing: publishing }
     }
 
     fn enter(&self, place: usize, failed: Option<RDKafkaErrorCode>) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::testing::{Topic, broker, random_name, reached_at};
 use super::*;
-use crate::source::lease::Leases;
+use crate::source::lease::{Leases, Moment};
 use crate::source::{self, TopicPartition};
 
 fn sink(client: &KafkaClient) -> Kafka {
@@ -205,6 +205,29 @@ async fn nothing_is_handed_on_under_a_lease_that_is_lost() {
     let written = sink.publish(&step(&key()), &[message(&topic.0, 1, "k", "v")], &lost).await;
     assert!(matches!(written, Err(SinkError::Retry(_))), "{written:?}");
     assert!(topic.read().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partition_is_held_until_messages_that_nobody_waits_for_have_been_sent_or_have_failed() {
+    let sink = sink(&reached_at("127.0.0.1:1", &[("message.timeout.ms", "3000")]));
+    let key = key();
+    let leases = Leases::lasting(Duration::from_secs(600));
+    leases.membership.confirm(Moment::now());
+    leases.begin(std::slice::from_ref(&key.partition));
+    let lease = leases.of(&key.partition);
+    let (step, writes) = (step(&key), [message("t", 1, "k", "v")]);
+    // Whoever stops waits no longer.
+    tokio::select! {
+        biased;
+        answer = sink.publish(&step, &writes, &lease) => panic!("{answer:?}"),
+        () = std::future::ready(()) => {}
+    }
+    assert!(lease.is_publishing(), "the message may still come");
+    let until = Instant::now() + Duration::from_secs(60);
+    while lease.is_publishing() {
+        assert!(Instant::now() < until, "it is held for ever");
+        tokio::task::yield_now().await;
+    }
 }
 
 #[test]

@@ -116,10 +116,17 @@ impl Commits {
         self.due = Instant::now() + AFTER_FAILURE;
     }
 
-    /// Commits these partitions' last positions and forgets them.
-    pub(super) fn finish(&mut self, member: &BaseConsumer<Context>, partitions: &[TopicPartition], commit: bool) {
+    /// Commits these partitions' last positions, the metadata as it is then, and forgets them.
+    pub(super) fn finish(
+        &mut self,
+        member: &BaseConsumer<Context>,
+        partitions: &[TopicPartition],
+        commit: bool,
+        survived: impl Fn(&str) -> String,
+    ) {
         self.proving.retain(|partition| !partitions.contains(partition));
-        let last: Vec<_> = partitions.iter().filter_map(|partition| self.latest.remove_entry(partition)).collect();
+        let mut last: Vec<_> = partitions.iter().filter_map(|partition| self.latest.remove_entry(partition)).collect();
+        last.iter_mut().for_each(|(_, Latest { commit, .. })| commit.metadata = survived(&commit.metadata));
         let list = list(last.iter().map(|(partition, latest)| (partition, &latest.commit)));
         if commit
             && list.count() > 0

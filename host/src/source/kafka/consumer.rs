@@ -379,7 +379,8 @@ impl Running<'_> {
     fn agree(&mut self, at_once: bool) {
         let released = |revoking: &mut Revoking| {
             let owed = |partition: &&TopicPartition| self.owed.contains_key(*partition);
-            at_once || revoking.is_late() || !revoking.partitions.iter().any(|partition| owed(&partition))
+            let waits = revoking.is_publishing() || revoking.partitions.iter().any(|partition| owed(&partition));
+            at_once || revoking.is_late() || !waits
         };
         if let Some(revoking) = self.revoking.take_if(released) {
             self.finish(&revoking);
@@ -394,7 +395,9 @@ impl Running<'_> {
         if commit && let Some(outcome) = self.committer.wait() {
             self.commits.ended(outcome);
         }
-        self.commits.finish(&self.member, &revoking.partitions, commit);
+        // A lane that has not answered in time waits for a store, or is slow: the process has not died of the records.
+        let survived = |metadata: &str| (self.source.count)(metadata, Counted::Survived);
+        self.commits.finish(&self.member, &revoking.partitions, commit, survived);
     }
 
     /// Has every lane release what it holds, waits for that within bounds, and commits what is durable then.
@@ -417,7 +420,10 @@ impl Running<'_> {
             let lanes = self.lanes;
             self.owed.retain(|_, (lane, _)| lanes[*lane].room().is_ok());
             let late = self.revoking.as_ref().is_none_or(Revoking::is_late);
-            if self.owed.is_empty() || late || served.is_err() || !matches!(flow, Ok(Flow::Goes)) {
+            // What a lane has given up to publish may still be on its way when that has ended.
+            let is_publishing = self.revoking.as_ref().is_some_and(Revoking::is_publishing);
+            let waits = is_publishing || !self.owed.is_empty() && matches!(flow, Ok(Flow::Goes));
+            if late || served.is_err() || !waits {
                 break;
             }
             self.bell.wait(REST);

@@ -64,7 +64,7 @@ impl KafkaSource {
     }
 
     /// Has each claim of a partition with records to give, and each trial, counted in the metadata of its commit, before
-    /// one is given: this makes the new metadata of the old.
+    /// one is given, and taken out again when it is let go of: this makes the new metadata of the old.
     #[must_use]
     pub fn counting(self, count: fn(&str, Counted) -> String) -> Self {
         Self { count, ..self }

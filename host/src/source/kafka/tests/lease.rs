@@ -78,8 +78,8 @@ fn rebalance_waits_for_what_is_being_published_and_no_longer() {
     second.end().unwrap();
 }
 
-#[test]
-fn leaving_the_group_waits_for_what_is_being_published() {
+/// Ends a source so, while something is published, and looks for this long whether it leaves the group.
+fn stays_while_publishing(end: impl FnOnce(Host) + Send + 'static, time: Duration) {
     let topic = Topic::new(1, &[]);
     let mut client = client();
     client.properties.insert("session.timeout.ms".into(), Text::plain("25000"));
@@ -87,13 +87,31 @@ fn leaving_the_group_waits_for_what_is_being_published() {
     let assigned = host.assigned(0);
     durable(&host, &assigned);
     let publishing = assigned.lease.publish().unwrap();
-    let ending = std::thread::spawn(move || host.end_without_release().unwrap());
-    // Longer than lanes get otherwise.
-    let end = Instant::now() + Duration::from_secs(11);
-    while Instant::now() < end {
+    let ending = std::thread::spawn(move || end(host));
+    let until = Instant::now() + time;
+    while Instant::now() < until {
         assert!(!ending.is_finished(), "it has left");
         std::thread::park_timeout(Duration::from_millis(50));
     }
     drop(publishing);
     ending.join().unwrap();
+}
+
+#[test]
+fn leaving_the_group_waits_for_what_is_being_published() {
+    // Longer than lanes get otherwise.
+    stays_while_publishing(|host| host.end_without_release().unwrap(), Duration::from_secs(11));
+}
+
+#[test]
+fn leaving_the_group_waits_for_what_the_lanes_have_given_up_to_publish() {
+    stays_while_publishing(|host| host.end().unwrap(), Duration::from_secs(4));
+    // Lanes that have ended before the source.
+    stays_while_publishing(
+        |host| {
+            host.lanes[0].close();
+            host.end_without_release().unwrap();
+        },
+        Duration::from_secs(4),
+    );
 }

@@ -1,5 +1,7 @@
 //! What the group keeps while a partition goes and comes back: nothing of before takes the place of what is newer.
 
+use std::sync::atomic::AtomicBool;
+
 use super::cluster::{Topic, unique};
 use super::errors::{Brokers, commits, is_given_anew};
 use super::host::Host;
@@ -53,4 +55,15 @@ fn durable_batch_of_a_tenure_that_has_ended_is_not_committed() {
     let again = is_given_anew(&host, &partition);
     assert_eq!(again.committed, Some(Committed { offset: 60, metadata: "of now".into() }));
     host.end().unwrap();
+}
+
+#[test]
+fn claim_of_a_lane_that_says_nothing_is_taken_back_when_the_partition_is_let_go_of() {
+    let brokers = Brokers::play();
+    brokers.produce(0..1);
+    let source = || brokers.source().counting(|metadata, counted| format!("{metadata}{counted:?} "));
+    let host = Host::start(source(), 1);
+    assert_eq!(host.assigned(0).committed, Some(Committed { offset: 0, metadata: "Claim ".into() }));
+    host.end().unwrap();
+    assert_eq!(source().committed(&AtomicBool::new(false)).unwrap(), ["Claim Survived "]);
 }
