@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 
+use super::clash::Clashes;
 use super::commit::{Claims, CommitMetadata, shortened};
 use super::letters::Letters;
 use super::memo::{LastRecord, Memo};
@@ -35,6 +36,8 @@ pub(super) struct Standing {
     pub(super) last: Option<LastRecord>,
     /// The dead letters that are filed.
     pub(super) letters: Letters,
+    /// What clashes with other partitions.
+    pub(super) clashes: Clashes,
     /// The claims in a row that came to nothing.
     pub(super) claims: Claims,
     /// As long as it holds, the partition is this process's.
@@ -82,6 +85,7 @@ impl Stores {
             memos: Vec::new(),
             last: None,
             letters: Letters::default(),
+            clashes: before.map(|before| before.clashes.clone()).unwrap_or_default(),
             claims: Claims::default(),
             lease: assigned.lease.clone(),
         };

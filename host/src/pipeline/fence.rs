@@ -37,7 +37,7 @@ impl Stores {
         if standing.next[place] < to {
             memo.last = standing.last;
         }
-        match self.execute(standing, place, to, &[], (&batch.serving, &standing.memos[place]), true).await? {
+        match self.execute(standing, place, to, &[], (&batch.serving, &standing.memos[place])).await? {
             Answer::Durable => {
                 standing.next[place] = to;
                 Ok(Ended::Durable)

@@ -80,7 +80,7 @@ impl Stores {
         let to = standing.next[keeper].max(batch.to);
         memo.last = standing.last.filter(|last| last.offset < to).or(memo.last);
         memo.positions = self.positions(standing);
-        match self.execute(standing, keeper, to, &[], (&batch.serving, &memo), false).await? {
+        match self.execute(standing, keeper, to, &[], (&batch.serving, &memo)).await? {
             Answer::Durable => (standing.next[keeper], standing.memos[keeper]) = (to, memo),
             Answer::Rejected(_) => return Err(self.refused_nothing(&self.sinks[keeper])),
             Answer::Not(ended) => return Ok(Some(ended)),

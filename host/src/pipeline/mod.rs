@@ -7,6 +7,7 @@
 
 mod breaker;
 mod claim;
+mod clash;
 pub(crate) mod commit;
 mod count;
 pub mod dead_letter;

@@ -159,6 +159,6 @@ impl Stores {
         batch: &Prepared,
         memo: &Memo,
     ) -> anyhow::Result<Answer> {
-        self.execute(standing, place, standing.next[place], writes, (&batch.serving, memo), false).await
+        self.execute(standing, place, standing.next[place], writes, (&batch.serving, memo)).await
     }
 }

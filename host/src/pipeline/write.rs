@@ -27,7 +27,7 @@ use super::serving::{Serving, Slot};
 use super::start::declared;
 use super::stop::Stop;
 use crate::command::Port;
-use crate::command::collapse::{Origin, Parts, Tagged, collapse, has_folded_rows, judge};
+use crate::command::collapse::{Origin, Parts, Tagged, collapse, judge};
 use crate::config::{OnLost, OnLostCache};
 use crate::contract::Rejection;
 use crate::sink::{BadWrite, Declared, Sink, Step, Write, Written};
@@ -192,7 +192,7 @@ pub(super) enum Ended {
 
 impl Stores {
     /// Makes a batch durable. Sinks without a command in it are left where they stand, which costs a restart some
-    /// reading and saves a write; [`Stores::advance`] moves them along. A clash is rejected unless `patient`.
+    /// reading and saves a write; [`Stores::advance`] moves them along.
     ///
     /// # Errors
     /// When the pipeline has to stop. The partition's ledgers then stand where they stood, or at the batch's end.
@@ -200,7 +200,6 @@ impl Stores {
         &self,
         standing: &mut Standing,
         batch: &Prepared,
-        patient: bool,
         summary: &mut PipelineSummary,
     ) -> anyhow::Result<Ended> {
         let mut places: HashSet<usize> = batch.refused.iter().map(|refused| refused.place).collect();
@@ -250,19 +249,19 @@ impl Stores {
                     stays
                 });
                 let writes = collapse(commands.iter().copied(), &parts, &unfolded);
-                // Rows that were folded may clash by that alone.
-                let patient = patient && !has_folded_rows(&writes);
                 let mut memo = standing.memos[place].clone();
                 memo.left_out.add(&left_out, batch.serving.transforms());
                 self.mark(&mut memo, place, batch, from, |origin| refused.contains(origin) || omitted.contains(origin));
                 (memo.last, memo.positions) = (standing.last, self.positions(standing));
-                let bad =
-                    match self.execute(standing, place, batch.to, &writes, (&batch.serving, &memo), patient).await? {
-                        Answer::Durable => break memo,
-                        Answer::Rejected(bad) => bad,
-                        Answer::Not(ended) => return Ok(ended),
-                    };
-                let verdict = judge(commands.iter().copied(), &writes, &bad);
+                let bad = match self.execute(standing, place, batch.to, &writes, (&batch.serving, &memo)).await? {
+                    Answer::Durable => break memo,
+                    Answer::Rejected(bad) => bad,
+                    Answer::Not(ended) => return Ok(ended),
+                };
+                let mut verdict = judge(commands.iter().copied(), &writes, &bad);
+                if let Some(why) = standing.clashes.rest(&writes, &bad, &mut verdict, self.policies.clash_patience) {
+                    return Ok(Ended::Rest(format!("sink `{}`: {why}", bound.name)));
+                }
                 if verdict.rejected.is_empty() && verdict.unfold.is_empty() {
                     return Err(self.refused_nothing(bound));
                 }
@@ -287,6 +286,7 @@ impl Stores {
         standing.letters.pass(&refusers, batch.records.first().map_or(batch.to, |record| record.offset), batch.to);
         standing.letters.settle(&standing.next);
         self.breaker.passed(batch.records.len(), &places);
+        standing.clashes.pass(batch.to);
         Ok(Ended::Durable)
     }
 
@@ -331,7 +331,7 @@ impl Stores {
             let memo = &mut standing.memos[place];
             memo.last = standing.last.filter(|last| last.offset < to).or(memo.last);
             memo.positions = positions;
-            match self.execute(standing, place, to, &[], (serving, &standing.memos[place]), true).await? {
+            match self.execute(standing, place, to, &[], (serving, &standing.memos[place])).await? {
                 Answer::Durable => standing.next[place] = to,
                 Answer::Rejected(_) => return Err(self.refused_nothing(bound)),
                 Answer::Not(ended) => return Ok(ended),
@@ -348,7 +348,6 @@ impl Stores {
         to: u64,
         writes: &[Write<'_>],
         (serving, memo): (&Serving, &Memo),
-        patient: bool,
     ) -> anyhow::Result<Answer> {
         let (bound, from) = (&self.sinks[place], standing.next[place]);
         let (key, token, epoch) = (&standing.key, standing.token, standing.epochs[place]);
@@ -360,10 +359,6 @@ impl Stores {
         };
         Ok(match written {
             Written::Applied | Written::AlreadyApplied => Answer::Durable,
-            Written::Clashes(bad) if patient => {
-                let first = bad.first().map_or("", |bad| bad.reason.as_str());
-                Answer::Not(Ended::Rest(format!("sink `{}`: {first}", bound.name)))
-            }
             Written::Rejected(bad) | Written::Clashes(bad) => Answer::Rejected(bad),
             Written::StandsAt(at) => Answer::Not(Ended::ClaimAgain(bound.stands_at(at, from))),
             Written::Fenced => Answer::Not(Ended::ClaimAgain(bound.is_fenced())),

@@ -48,8 +48,6 @@ pub(super) struct Held {
     pub(super) suspicion: Suspicion,
     /// How many records are to be handled one by one: one of them has ended the process again and again.
     pub(super) one_by_one: usize,
-    /// Since when it clashes with another partition, if it does.
-    pub(super) clashing: Option<Instant>,
     /// When it is to be given again, while it rests.
     pub(super) rests_until: Option<Instant>,
     /// What the source was last told of it.
@@ -100,13 +98,13 @@ impl Running {
         tracing::info!(pipeline = stores.pipeline, %partition, offset, "claimed");
         stores.observed.claims.fetch_add(1, Ordering::Relaxed);
         let (mut suspicion, mut was_asked) = (Suspicion::first(standing.claims), false);
-        let (mut handled, mut by_before, mut clashing) = (0, 0..0, None);
+        let (mut handled, mut by_before) = (0, 0..0);
         if let Some(before) = before {
             // Its turn, and the trial with it, may have been given back while the claim waited.
             standing.claims = before.standing.claims.found_at(standing.lowest());
             was_asked = matches!(before.suspicion, Suspicion::Asked(_));
             suspicion = self.suspicion_after(before.suspicion, &mut standing.claims, offset);
-            (handled, by_before, clashing) = (before.handled, before.by_before, before.clashing);
+            (handled, by_before) = (before.handled, before.by_before);
         }
         let held = Held {
             claim: stores.next_claim(),
@@ -121,7 +119,6 @@ impl Running {
             lost: false,
             suspicion,
             one_by_one: 0,
-            clashing,
             rests_until: None,
             told: None,
             position: stores.observed.source.claimed(partition, offset, assigned.log_end),
@@ -138,13 +135,27 @@ impl Running {
         Ok(())
     }
 
-    /// Takes a partition's claim back: what ends now has not died of its records.
+    /// Takes a partition's claim back, and its trial, also where it was lost meanwhile: what ends now has not died of its
+    /// records. Who has it next counts on from there; a commit that comes after theirs is refused by the group.
     fn end_claim(&mut self, partition: &TopicPartition) {
-        if let Some(held) = self.held.get_mut(partition) {
-            held.standing.claims = Claims::default();
-        }
         self.lane.stores.observed.waiting.is_over(&partition.to_string());
-        self.tell(partition);
+        let Some(held) = self.held.get_mut(partition) else { return };
+        match &held.suspicion {
+            // Nothing was tried, and so the commits have it right.
+            Suspicion::Waits => {}
+            // The source may have counted the trial.
+            Suspicion::Asked(_) => self.say_untried(partition),
+            Suspicion::Tried(..) => {
+                if held.suspicion.is_tried_now() {
+                    held.standing.claims.take_trial_back();
+                }
+                self.say(partition);
+            }
+            Suspicion::None | Suspicion::GivenUp => {
+                held.standing.claims = Claims::default();
+                self.say(partition);
+            }
+        }
     }
 
     /// Holds records against those that the sinks took last, and leaves those that a sink wants.
@@ -210,12 +221,11 @@ impl Running {
     /// Lets a partition wait for another one, while the others go on.
     pub(super) fn rest(&mut self, partition: &TopicPartition, standing: Standing, why: &str) {
         let Some(held) = self.held.get_mut(partition) else { return };
-        if held.clashing.is_none() {
+        if !held.standing.clashes.are_there() {
             tracing::warn!(pipeline = self.lane.stores.pipeline, %partition, why, "waiting for what it clashes with");
         }
         held.claim = self.lane.stores.next_claim();
         held.standing = Standing { claims: held.standing.claims, ..standing };
-        held.clashing.get_or_insert_with(Instant::now);
         held.rests_until = Some(Instant::now() + REST);
     }
 

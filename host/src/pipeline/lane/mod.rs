@@ -238,9 +238,7 @@ impl Running {
             && held.claim == claim
         {
             let standing = held.standing.clone();
-            let patience = self.lane.stores.policies.clash_patience;
-            let patient = held.clashing.is_none_or(|since| since.elapsed() < patience);
-            self.begin(partition, standing, batch, patient);
+            self.begin(partition, standing, batch);
         }
         if rest.is_empty() { Ok(()) } else { self.handle(rest) }
     }
@@ -297,7 +295,7 @@ impl Running {
         }
     }
 
-    fn begin(&mut self, partition: TopicPartition, mut standing: Standing, mut batch: Prepared, patient: bool) {
+    fn begin(&mut self, partition: TopicPartition, mut standing: Standing, mut batch: Prepared) {
         let (stores, queue) = (self.lane.stores.clone(), self.lane.queue.clone());
         let before = self.held.get_mut(&partition).map(|held| {
             let before = std::mem::replace(&mut held.by, batch.serving.clone());
@@ -315,7 +313,7 @@ impl Running {
                 _ => Ok(Ended::Durable),
             };
             let ended = match moved {
-                Ok(Ended::Durable) => stores.write(&mut standing, &batch, patient, &mut summary).await,
+                Ok(Ended::Durable) => stores.write(&mut standing, &batch, &mut summary).await,
                 other => other,
             };
             queue.written(number);
@@ -343,7 +341,6 @@ impl Running {
                     let claims = held.standing.claims;
                     held.standing = Standing { claims, ..finished.standing };
                     held.done = finished.to;
-                    held.clashing = None;
                     held.position.reached(finished.to, finished.happened);
                 }
                 self.lane.stores.observed.durable(&finished.summary);
@@ -353,7 +350,8 @@ impl Running {
             Ended::ClaimAgain(why) => {
                 self.note_filed(finished.summary);
                 if let Some(held) = self.held.get_mut(&finished.partition) {
-                    held.standing.letters = finished.standing.letters;
+                    (held.standing.letters, held.standing.clashes) =
+                        (finished.standing.letters, finished.standing.clashes);
                 }
                 self.claim_again(&finished.partition, &why);
             }
@@ -408,8 +406,14 @@ impl Running {
     /// Tells the source how far a partition has become durable, where that is new.
     fn tell(&mut self, partition: &TopicPartition) {
         // What waits for its trial has the count of it in the source's hands.
-        let is_told = |held: &&mut Held| !held.lost && !matches!(held.suspicion, Suspicion::Waits);
-        let Some(held) = self.held.get_mut(partition).filter(is_told) else { return };
+        let is_told = |held: &Held| !held.lost && !matches!(held.suspicion, Suspicion::Waits);
+        if self.held.get(partition).is_some_and(is_told) {
+            self.say(partition);
+        }
+    }
+
+    fn say(&mut self, partition: &TopicPartition) {
+        let Some(held) = self.held.get_mut(partition) else { return };
         let durable = (held.standing.lowest(), self.lane.stores.commit_metadata(&held.standing));
         if held.told.as_ref() == Some(&durable) {
             return;

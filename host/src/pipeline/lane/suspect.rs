@@ -50,6 +50,11 @@ impl Suspicion {
         }
     }
 
+    /// Whether it is given, and has its turn: its trial counts.
+    pub(super) fn is_tried_now(&self) -> bool {
+        matches!(self, Self::Tried(_, kept) if kept.turn.is_some())
+    }
+
     fn kept(&mut self) -> Option<&mut Kept> {
         match self {
             Self::Asked(kept) | Self::Tried(_, kept) => Some(kept),
@@ -121,7 +126,7 @@ impl Running {
     pub(super) fn try_suspects(&mut self) {
         for held in self.held.values_mut() {
             match &mut held.suspicion {
-                Suspicion::Tried(from, _) if held.done > *from || held.clashing.is_some() => {
+                Suspicion::Tried(from, _) if held.done > *from || held.standing.clashes.are_there() => {
                     held.suspicion = Suspicion::None;
                 }
                 Suspicion::Tried(_, kept) if kept.since.elapsed() > KEEPS_WITHOUT_RECORDS => kept.turn = None,

@@ -335,3 +335,53 @@ fn lane_that_has_lost_its_partitions_waits_for_no_store_any_more() {
     until("what the lane told of the store is taken back", || !waits());
     played.end();
 }
+
+#[test]
+fn row_that_has_just_begun_to_clash_has_its_own_patience() {
+    use crate::source::Control;
+    let patience = Duration::from_millis(500);
+    let racing_since: Arc<Mutex<Option<Instant>>> = Arc::default();
+    let since = racing_since.clone();
+    let clashing = move |command: &Command| match command {
+        Command::RowUpsert(row) if row.key[0].1.get() == "0" => true,
+        // What it refers to comes a moment later, from another partition.
+        Command::RowUpsert(_) => since.lock().unwrap().get_or_insert_with(Instant::now).elapsed() < patience / 5,
+        _ => false,
+    };
+    let tables = Arc::new(Store::clashing(clashing));
+    let mut site = Site::new(vec![(TABLES, tables)]);
+    site.policies.clash_patience = patience;
+    let played = Played::over(site.stores(), |record| {
+        let offset = record.offset.to_string();
+        Some(vec![Command::RowUpsert(row(&offset, &offset))])
+    });
+    played.queue.assign(assigned(0)).unwrap();
+    let begun = Instant::now();
+    loop {
+        match played.told() {
+            Control::Begin { offset, claim, .. } => {
+                // The second comes when the first has clashed for so long.
+                let there = if begun.elapsed() < patience * 9 / 10 { 1 } else { 2 };
+                let records = (offset..there).map(|offset| Record {
+                    partition: of(0),
+                    offset,
+                    timestamp: None,
+                    headers: vec![],
+                    key: None,
+                    value: Some(vec![]),
+                    claim,
+                });
+                played.queue.give(records.collect()).unwrap();
+            }
+            Control::Durable { offset: 2, .. } => break,
+            _ => {}
+        }
+    }
+    let waited = racing_since.lock().unwrap().unwrap().elapsed();
+    played.end();
+    assert_eq!(
+        site.letters(),
+        [0],
+        "the second one waited {waited:?} of {patience:?}, and would have been taken after 100 ms"
+    );
+}

@@ -11,7 +11,7 @@ use crate::source::lease::{Leases, Moment};
 use crate::source::{Assigned, Lease};
 
 const MESSAGES: &[Port] = &[Port::Messages];
-const SESSION: Duration = Duration::from_secs(600);
+pub(super) const SESSION: Duration = Duration::from_secs(600);
 
 /// Publishes each record's offset.
 fn publishing(record: &Record) -> Option<Vec<Command>> {
@@ -22,12 +22,12 @@ fn message(value: &str) -> Command {
     Command::Publish { topic: "t".into(), key: None, value: Some(value.into()), headers: vec![] }
 }
 
-fn under(lease: &Lease) -> Assigned {
+pub(super) fn under(lease: &Lease) -> Assigned {
     Assigned { lease: lease.clone(), ..assigned(0) }
 }
 
 /// The lease of the first partition.
-fn begun(leases: &Leases) -> Lease {
+pub(super) fn begun(leases: &Leases) -> Lease {
     leases.begin(&[of(0)]);
     leases.of(&of(0))
 }

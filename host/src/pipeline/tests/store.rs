@@ -48,7 +48,11 @@ pub(super) struct Store {
     mute: bool,
     /// What happens while a write is under way.
     during: Option<During>,
+    /// Which commands clash at the moment.
+    clashing: Option<Clashing>,
 }
+
+type Clashing = Box<dyn Fn(&Command) -> bool + Send + Sync>;
 
 type During = Box<dyn Fn() + Send + Sync>;
 
@@ -119,6 +123,11 @@ impl Store {
     /// A store in which this happens while each write is under way.
     pub(super) fn during(during: impl Fn() + Send + Sync + 'static) -> Self {
         Self { during: Some(Box::new(during)), ..Self::default() }
+    }
+
+    /// A store with which these commands clash.
+    pub(super) fn clashing(clashing: impl Fn(&Command) -> bool + Send + Sync + 'static) -> Self {
+        Self { clashing: Some(Box::new(clashing)), ..Self::default() }
     }
 
     /// The same store, with this while each write is under way.
@@ -282,6 +291,17 @@ impl Sink for Store {
                 return Ok(Written::Rejected(vec![BadWrite { index, clash: false, reason: "it is too large".into() }]));
             }
             return Ok(state.model.write(writes));
+        }
+        if let Some(clashing) = &self.clashing {
+            let bad: Vec<_> = writes
+                .iter()
+                .enumerate()
+                .filter(|(_, write)| clashing(&write.command))
+                .map(|(index, _)| BadWrite { index, clash: true, reason: "taken".into() })
+                .collect();
+            if !bad.is_empty() {
+                return Ok(Written::Clashes(bad));
+            }
         }
         match fault {
             Fault::Away => return Err(SinkError::Retry("away".into())),

@@ -1,9 +1,13 @@
 //! Partitions whose records may have ended the processes before.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::fence::{SESSION, begun, under};
 use super::played::{CACHE, Played, assigned, committed, of};
 use super::store::Fault as Goes;
 use super::*;
 use crate::pipeline::commit::{Claims, CommitMetadata};
+use crate::source::lease::{Leases, Moment};
 use crate::source::{Assigned, Control, Counted};
 
 /// The first claim of a process, or one for a trial, after so many that came to nothing at this offset.
@@ -149,4 +153,101 @@ fn suspect_that_cannot_be_claimed_lets_the_next_one_be_tried_and_waits_for_its_t
     first.give(0, 0, claim);
     assert_eq!(first.durable(0, 1).claims, Claims::default());
     let _ = [first, second].map(Played::end);
+}
+
+/// A lane whose store is away, and a group that gives it the partition and takes it back.
+struct Rebalanced {
+    played: Played,
+    leases: Leases,
+    tries: Arc<AtomicUsize>,
+    /// What the group has committed.
+    metadata: String,
+}
+
+impl Rebalanced {
+    fn new() -> Self {
+        let tries = Arc::new(AtomicUsize::default());
+        let tried = tries.clone();
+        let store = Store::new(std::iter::repeat_n(Goes::Away, 100_000)).with_during(move || {
+            tried.fetch_add(1, Ordering::Relaxed);
+        });
+        let site = Site::new(vec![(CACHE, Arc::new(store))]);
+        let played = Played::over(site.stores(), |_| Some(vec![set("k", "v")]));
+        let leases = Leases::lasting(SESSION);
+        leases.membership.confirm(Moment::now());
+        Self { played, leases, tries, metadata: String::new() }
+    }
+
+    /// Assigns the partition, which the commit counts.
+    fn assign(&mut self, counted: Counted) {
+        self.metadata = CommitMetadata::count(&self.metadata, counted);
+        let lease = match counted {
+            Counted::Claim => begun(&self.leases),
+            _ => self.leases.of(&of(0)),
+        };
+        let committed = committed(0, self.metadata.clone());
+        self.played.queue.assign(Assigned { committed, ..under(&lease) }).unwrap();
+    }
+
+    /// What the lane tells next, beside what is to be committed.
+    fn told(&mut self) -> Control {
+        loop {
+            match self.played.told() {
+                Control::Durable { metadata, .. } => self.metadata = metadata,
+                told => return told,
+            }
+        }
+    }
+
+    /// Gives a record when the lane begins, and waits until its write was tried in vain.
+    fn tries_in_vain(&mut self) {
+        let seen = self.tries.load(Ordering::Relaxed);
+        let claim = loop {
+            match self.told() {
+                Control::Begin { claim, .. } => break claim,
+                Control::Try { .. } => self.assign(Counted::Trial),
+                _ => {}
+            }
+        };
+        self.played.give(0, 0, claim);
+        until("it is tried", || self.tries.load(Ordering::Relaxed) > seen + 1);
+    }
+
+    /// Takes the partition back, and answers how many claims are counted then.
+    fn revoke(&mut self) -> u32 {
+        self.leases.end(&[of(0)]);
+        self.played.queue.revoke(&of(0)).unwrap();
+        while !matches!(self.told(), Control::Released { .. }) {}
+        CommitMetadata::read(&self.metadata).claims.count
+    }
+}
+
+#[test]
+fn claim_that_a_rebalance_ends_while_a_store_is_away_is_taken_back() {
+    let mut group = Rebalanced::new();
+    for _ in 0..5 {
+        group.assign(Counted::Claim);
+        group.tries_in_vain();
+        assert_eq!(group.revoke(), 0, "no process has died");
+    }
+    group.played.end();
+}
+
+#[test]
+fn trial_that_a_rebalance_ends_while_a_store_is_away_is_taken_back() {
+    let mut group = Rebalanced::new();
+    // Processes have died, and another one before its trial had come to anything.
+    let claims = Claims { count: 5, at: Some(0) };
+    group.metadata = CommitMetadata { claims, ..CommitMetadata::default() }.write();
+    for _ in 0..5 {
+        group.assign(Counted::Claim);
+        group.tries_in_vain();
+        assert_eq!(group.revoke(), 5, "it is suspected as before");
+    }
+    // Nor does one count that was asked for, and is counted by the commit that is under way.
+    group.assign(Counted::Claim);
+    while !matches!(group.told(), Control::Try { .. }) {}
+    group.metadata = CommitMetadata::count(&group.metadata, Counted::Trial);
+    assert_eq!(group.revoke(), 5);
+    group.played.end();
 }
