@@ -148,8 +148,8 @@ fn whole_file(file: &Path, line: Option<usize>, cause: String, remedy: &str) -> 
     ConfigError::new(file, vec![Problem { line, field: String::new(), cause, remedy: remedy.into() }])
 }
 
-/// What goes to Kafka stands in no ledger unless it goes there exactly once, but in the commits of a Kafka source: with files it would go there again at
-/// each start.
+/// At least once, Kafka has no ledger: positions are in the commits of a Kafka source. With files every start would publish
+/// everything again.
 fn needs_commits(document: &Document<'_>, sinks: &Sinks, dead_letters: &DeadLetters, pipelines: &[Placed<Pipeline>]) {
     let cause = "nothing keeps how far it came in Kafka, since the source is files";
     for pipeline in pipelines {

@@ -1,9 +1,9 @@
 //! Taking a partition over in every sink.
 //!
-//! Every start is explicit: a partition that no sink knows begins at the start of the log, any other where the sink that is
-//! furthest behind wants to go on. A sink without a ledger goes on where the group's commit says, or the ledgers of the other
-//! sinks, whichever is further: a commit lags behind what is published, expires, and may be another group's. So does one that
-//! keeps a ledger from now on, where that does not know the partition yet.
+//! Every start is explicit: a partition that no sink knows begins at the start of the log, any other where the sink that
+//! is furthest behind wants to go on. A sink without a ledger goes on where the group's commit says, or the ledgers of the
+//! other sinks, whichever is further: a commit lags behind what is published, expires, and may be another group's. The same
+//! holds for a sink that had no ledger before (its `delivery` was changed), until its ledger knows the partition.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -106,7 +106,7 @@ impl Stores {
             let noted = standing.memos.iter().filter_map(|memo| memo.positions.get(&bound.name));
             let before_at = before.map(|before| &before.next[place]);
             let known = noted.chain(committed_at).chain(before_at).copied().max();
-            // Where it kept a ledger until now, nothing but the commit's offset says how far it is for sure.
+            // Of a sink that kept a ledger until now, only the commit's offset is known to be published.
             let kept_one = committed_offset.filter(|_| committed.sinks.contains_key(&bound.name));
             let Some(next) = known.or(kept_one) else { continue };
             self.compare(bound, assigned, next)?;
@@ -189,7 +189,7 @@ impl Stores {
     }
 }
 
-/// Where a sink stands that keeps a ledger now, and kept none before: it need not publish everything again.
+/// What is known of a sink that keeps a ledger now and kept none before, so that it does not publish everything again.
 #[derive(Default)]
 struct WithoutLedger {
     next: Option<u64>,
@@ -198,7 +198,7 @@ struct WithoutLedger {
 }
 
 impl WithoutLedger {
-    /// Takes what the commit and the other ledgers say of it. Its marks are its own from now on.
+    /// Takes what the commit and the other ledgers hold of it. Its marks move into its own ledger.
     fn take(sink: &str, standing: &mut Standing, committed: &CommitMetadata) -> Self {
         let noted = standing.memos.iter().filter_map(|memo| memo.positions.get(sink));
         let next = noted.chain(committed.positions.get(sink)).copied().max();

@@ -1,4 +1,4 @@
-//! What stands between an owner that has lost its partition and the sinks that keep no ledger.
+//! Keeps an owner that has lost its partition from publishing to the sinks that keep no ledger.
 //!
 //! A ledger fences by itself: a write under an older token changes nothing. Messages have none. So before any of a batch
 //! is published, a ledger of the pipeline moves to the batch's end, which shows that no later claim was there; and a try
@@ -10,8 +10,8 @@ use crate::sink::{SinkError, Step, Write, Written};
 use crate::source::{Holds, Lease};
 
 impl Stores {
-    /// The place of the sink whose ledger moves before anything is published, and which other processes see: the last one,
-    /// which is a cache where there is one, and answers soonest.
+    /// The place of the sink whose ledger moves before anything is published: the last one whose ledger other processes see.
+    /// That is a cache where there is one, which answers soonest.
     pub(super) fn fencing(&self) -> Option<usize> {
         self.sinks.iter().rposition(|bound| bound.sink.ledger_outlives_the_process())
     }

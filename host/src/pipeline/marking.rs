@@ -1,8 +1,8 @@
 //! Which dead letters each sink lacks, and which ledger records that.
 //!
-//! The marks of a sink with a ledger are in its own ledger. Those of a sink without one (messages) are in that of the last
-//! sink before it that has one, its keeper, as of that ledger's offset. A pipeline without any ledger has its marks in memory,
-//! as long as this process keeps the partition.
+//! The marks of a sink with a ledger are in its own ledger. Those of a sink without one (messages) are in the ledger that
+//! fences it ([`Stores::fencing`]), its keeper, as of that ledger's offset. Where there is none, they are in memory, as long
+//! as this process keeps the partition.
 
 use std::collections::HashSet;
 
@@ -37,8 +37,8 @@ impl Stores {
         }
     }
 
-    /// Updates a sink's marks in `memo` for a batch from this offset on: adds one for each response that is refused, and closes
-    /// those whose key has had a later event that wrote there. The same for each sink whose marks it keeps.
+    /// Updates a sink's marks in `memo` for a batch from this offset on: adds one for each response that is refused, and
+    /// closes those whose key has had a later event that wrote there. The same for each sink whose marks it keeps.
     pub(super) fn mark(
         &self,
         memo: &mut Memo,
@@ -53,9 +53,9 @@ impl Stores {
         memo.open_elsewhere.retain(|_, marks| !marks.is_empty());
     }
 
-    /// Brings the marks of a sink without a ledger up to date behind what it has published from this offset on. When its
-    /// keeper took the batch it was not known yet what this sink refuses of it, and a keeper that was ahead of the batch has
-    /// marked nothing. Answers how it ended where that cannot be done.
+    /// Updates the marks of a sink without a ledger after it has published a batch from this offset on. When its keeper took
+    /// the batch, it was not known yet what this sink would refuse; and a keeper that was ahead of the batch has marked
+    /// nothing. Returns how the batch ended where the keeper's ledger cannot be moved.
     ///
     /// # Errors
     /// When the pipeline has to stop.
@@ -88,8 +88,7 @@ impl Stores {
         Ok(None)
     }
 
-    /// Forgets the marks of other sinks that are not this one's to keep any more: which ledger keeps them follows from the
-    /// configuration.
+    /// Has each sink forget the marks of others that it keeps no more: the configuration decides which ledger keeps them.
     pub(super) fn keep_own(&self, standing: &mut Standing) {
         for place in 0..self.sinks.len() {
             let is_kept = |name: &String| {

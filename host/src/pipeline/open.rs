@@ -76,7 +76,7 @@ pub(super) fn source(config: &Config, pipeline: &config::Pipeline, seen_by: &Arc
 pub(super) fn sinks(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<dyn Sink>>> {
     let open = |(name, sink): (&String, &config::Sink)| {
         let opened = match (sink, &config.source) {
-            // A ledger fences by itself.
+            // Exactly once needs no bound on how late a message may come: its ledger fences.
             (config::Sink::Kafka(kafka), config::Source::Kafka(source)) if kafka.delivery == Delivery::AtLeastOnce => {
                 let client = sink::kafka::settled_within(source.session() / 2, &kafka.client);
                 self::sink(name, &config::Sink::Kafka(config::Kafka::at_least_once(client)))

@@ -157,14 +157,14 @@ impl Stores {
         }
     }
 
-    /// Says that a store is waited for, if that is news.
+    /// Logs that a store is waited for, unless that was logged before.
     pub(super) fn tell_waiting(&self, store: &str, cause: &str) {
         if self.observed.waiting.is_news(store, cause) {
             tracing::warn!(pipeline = self.pipeline, store, cause, "waiting for the store");
         }
     }
 
-    /// Says that it has answered, if it was told that it is waited for.
+    /// Logs that it has answered, if it was logged that it is waited for.
     pub(super) fn tell_answer(&self, store: &str) {
         if self.observed.waiting.is_over(store) {
             tracing::info!(pipeline = self.pipeline, store, "the store answers again");

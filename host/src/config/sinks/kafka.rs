@@ -10,30 +10,30 @@ use crate::config::text::Text;
 pub struct Kafka {
     /// The cluster.
     pub client: KafkaClient,
-    /// How often a message comes.
+    /// How often a message is published.
     pub delivery: Delivery,
-    /// Where the ledger is of one that delivers exactly once.
+    /// With [`Delivery::ExactlyOnce`]: the topic that holds the ledger.
     pub ledger_topic: String,
 }
 
-/// How often a message comes.
+/// How often a message is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Delivery {
-    /// Some come again after a crash.
+    /// Once or, after a crash, again.
     #[default]
     AtLeastOnce,
-    /// In a transaction with the ledger.
+    /// Once, in a transaction with the ledger's row.
     ExactlyOnce,
 }
 
 impl Delivery {
-    /// The words of the file.
+    /// The values of the key `delivery`.
     pub(in crate::config) const ALL: [(&str, Self); 2] =
         [("at-least-once", Self::AtLeastOnce), ("exactly-once", Self::ExactlyOnce)];
 }
 
 impl Kafka {
-    /// Where the ledger is unless the file says otherwise.
+    /// The default of `ledger_topic`.
     pub const LEDGER_TOPIC: &str = "tidegate.ledger";
 
     /// Messages to this cluster, at least once.
@@ -50,7 +50,7 @@ pub(super) fn read(mut block: Block<'_>) -> Option<Kafka> {
     Some(Kafka { client: client?, delivery, ledger_topic })
 }
 
-/// A topic, whose name may stand in messages.
+/// Reads the name of a topic. It is no secret: errors show it.
 fn read_topic(block: &mut Block<'_>) -> Option<String> {
     let topic = block.text("ledger_topic")?;
     let name: &Text = &topic.value;

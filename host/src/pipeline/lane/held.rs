@@ -34,7 +34,7 @@ pub(super) struct Held {
     pub(super) unseen: Vec<(usize, LastRecord)>,
     /// Everything below is durable, or was nobody's to give.
     pub(super) done: u64,
-    /// Where that stood when the ledgers were last moved along.
+    /// `done` when the ledgers were last moved along.
     pub(super) advanced: u64,
     /// The modules that handled what lies before the next batch.
     pub(super) by: Arc<Serving>,

@@ -30,12 +30,12 @@ use crate::source::{Bounds, Control, Item, LaneQueue, Record, TopicPartition};
 /// Sinks that got no commands are moved along after this long, so that a restart does not read days again.
 const ADVANCE_AFTER: Duration = Duration::from_secs(1);
 
-/// Which ledgers are moved along.
+/// Which ledgers [`Running::advance`] moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Advance {
-    /// Those that lag; of partitions at rest also what is to be noted of the sinks without a ledger.
+    /// Those that lag. Partitions without new records also have one note how far the sinks without a ledger are.
     Lagging,
-    /// And what is to be noted, of each partition.
+    /// The same, and all partitions have that noted.
     All,
 }
 
@@ -382,7 +382,7 @@ impl Running {
         let Some(held) = self.held.get_mut(partition).filter(|held| !held.lost && held.rests_until.is_none()) else {
             return Ok(());
         };
-        // What comes next notes it with its own write.
+        // Where records come, the write of the next batch notes it.
         let rests = std::mem::replace(&mut held.advanced, held.done) == held.done;
         let notes = (rests || which == Advance::All) && !self.lane.stores.notes_positions(&held.standing);
         if held.standing.lowest() >= held.done && !notes {

@@ -48,8 +48,8 @@ impl Before {
         self.known.get(index)?.get(id)
     }
 
-    /// The lines that put back what was sent and is none of the batch's any more. What was sent before this batch began,
-    /// by an owner that was cut short, is not known to have been otherwise.
+    /// The lines that put back documents that were sent and that the batch no longer writes. A document that an earlier
+    /// owner has already sent of this batch stays: what it was before is unknown.
     pub(super) fn put_back<'a>(
         &'a self,
         names: &Names,

@@ -56,9 +56,9 @@ pub(super) struct Bulk<'a> {
     pub(super) bound: u64,
     /// Versions below are this batch's own.
     pub(super) end: u64,
-    /// An earlier try of this batch had answers that were rejected since: where its version stands, the last line of an
-    /// id is written over it. So is a line before the last that the server has not taken yet, since it may refuse it, and
-    /// a version conflict hides that. One that it has taken is done.
+    /// Whether an earlier try of this batch had answers that were rejected since. A line that meets the version of that try
+    /// is sent again under it: the last line of its id, to be what stays; and an earlier one that the server has not taken
+    /// yet, since the conflict may hide a refusal. An earlier line that was taken is done.
     pub(super) redo: bool,
     /// What the server has taken of this batch.
     pub(super) taken: &'a Taken,
@@ -95,8 +95,8 @@ struct Done {
 }
 
 impl Bulk<'_> {
-    /// Sends lines in order; names the commands that the store refuses. All others are durable. The lines bear then the
-    /// versions under which they were sent last. Another owner is looked for before each further round.
+    /// Sends lines in order; names the commands that the store refuses. All others are durable. Afterwards the lines bear the
+    /// versions under which they were last sent. Before each further round the row is read again, in case of another owner.
     ///
     /// # Errors
     /// As a sink's write. Some of the lines may then be durable.
@@ -188,7 +188,7 @@ impl Bulk<'_> {
                 Class::Conflict(there) => {
                     let is_older =
                         |there: &u64| content_of(self.put_back, (line.index, line.id), *there) <= line.content;
-                    // What the last line of its id takes the place of is sent to be refused, or not.
+                    // An earlier line of its id, which the last one replaces, is sent only to learn whether it is refused.
                     let is_open = line.last || !line.is_among(self.taken);
                     if let Some(there) = there.filter(is_older) {
                         if is_open {

@@ -7,16 +7,15 @@
 //! - Commands that can be found bad here (a merge into what is missing, an id that is too long) are found before
 //!   anything is sent. What only the server can refuse (a value that its mapping does not take) is found when other
 //!   documents have gone through: the ledger has not moved, and the caller writes the rest again. Deletes are sent when
-//!   all else of the batch has been taken. A merge that is bad here only behind what an earlier event of the batch does to
-//!   its document may be good once the server refuses that event: it is named together with what the server refuses, and
-//!   nothing of its answer is sent.
+//!   all else of the batch has been taken. A merge that is bad only because of an earlier event of the batch may be good
+//!   once the server refuses that event: so its answer is not sent, and it is named together with what the server refuses.
 //! - An answer of which one command is refused may have changed other documents by then. These become again what they
 //!   were: the last command of the batch that is left for one is written over it; where none is, it is put back as it was
-//!   before the batch. A conflict would hide that the server refuses a line (it finds a term that is too long behind the
-//!   check of versions), so one that it has not taken yet is sent under the version that is there, and the later ones of its
-//!   document behind it. To put back, the documents of answers with several commands are read before the bulk, by `_mget`,
-//!   as those of merges are. What was sent before a crash is not known to have been otherwise: there, a part of an answer
-//!   that is refused after the crash stays until the document's next event.
+//!   before the batch. The server checks versions before it checks the length of terms, so a conflict can hide that it
+//!   would refuse a line. A line that it has not taken yet is therefore sent again under the version that is there, and the
+//!   later ones of its document after it. To put documents back, those of answers with several commands are read before the
+//!   bulk, by `_mget`, as those of merges are. After a crash it is unknown what a document was before: a part of an answer
+//!   that is refused then stays until the next event that sets or deletes the whole document.
 //! - Readers see a batch document by document, each when the index is next refreshed. tidegate never refreshes.
 //!
 //! **The fence.** The ledger's row is read, in real time, before the bulk, and compared and set after it. Between the
@@ -40,23 +39,23 @@
 //!   is done, since what is there came from this event too, and a set before a delete is not sent; unless it stands here,
 //!   and is bad once more.
 //! - `put_back`: documents whose bodies are older than their versions, entered before they are put back or written over;
-//!   kept beyond `next`, for the last 500. What is not older than such a body, a replay or what other modules make of an
-//!   event, is written over it, under the version that is there. Every other higher version that a replay meets is a
+//!   kept beyond `next`, for the last 500. A replay, or what other modules make of an event, is written over such a body
+//!   unless it is older than that, under the version that is there. Every other higher version that a replay meets is a
 //!   newer document, and stands. That no document was there says nothing of its age, and such a replay makes it.
 //! - A merge that misses its document is bad only when the token, read again, is still the writer's own.
 //!
 //! **Indexes** are made at the first start alone, as `{prefix}{index}-000001` behind the alias `{prefix}{index}`, and
-//! known by their UUID in the ledger. One that is missing, or is another, later on stops the pipeline: writes say
-//! `require_alias`, so that none makes one by the way; deletes, for which that does not hold, are sent after a look. An index that was there before is used only when it stands behind
-//! the alias, agrees with the definition, and nothing was ever written to it. The ledger too stands behind an alias.
+//! known by their UUID in the ledger. One that is missing later, or is another one, stops the pipeline: writes say
+//! `require_alias`, so that none creates an index. Deletes ignore that, so the UUID is checked before them. An index that was
+//! there before is used only when it stands behind the alias, agrees with the definition, and nothing was ever written to
+//! it. The ledger too stands behind an alias.
 //! `tidegate rewind` puts others in their place (`replace.rs`, `rollover.rs`), under the next number and the next epoch.
 //!
 //! **Throughput**, of documents of 230 bytes to one node of 7.17 on the same two cores, busy with other work, against a
 //! bare client that sends the same bulks without versions or ledger (`elasticsearch_forms`, host not optimised): 0.32 in
 //! batches of 64, where the ledger's two requests weigh most, 0.71 of 500, 0.83 of 2000. Compressed: 0.24, 0.72, 0.74; so
-//! requests go out plain unless the configuration says otherwise. Answers of two commands, whose documents are read before
-//! the bulk, against answers of one, a batch of these after a batch of those: 0.92 in batches of 64, 0.82 of 500, 0.81 of
-//! 2000 where the documents are new; 0.79, 0.64, 0.56 where they are there and come back whole.
+//! requests go out plain unless the configuration says otherwise. What it costs to read the documents of answers with two
+//! commands is in docs/delivery.md.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -32,8 +32,8 @@ pub(super) struct Plan<'a> {
     pub(super) deleting: Vec<Deleting>,
     /// Commands that are bad as they stand.
     pub(super) bad: Vec<BadWrite>,
-    /// Merges that are bad behind what earlier events of the batch do to their documents, as long as the server refuses
-    /// none of those. Nothing of their answers is in the lines.
+    /// Merges that are bad because of earlier events of the batch, unless the server refuses one of those. Nothing of their
+    /// answers is in the lines.
     pub(super) in_doubt: Vec<BadWrite>,
     /// Whether a merge is bad since its document is missing.
     pub(super) missed: bool,

@@ -1,4 +1,4 @@
-//! A partition's turn: its row is claimed, and each batch of it is sent between a look at the row and its move.
+//! Claims a partition's row, and writes its batches: reads the row, sends the documents, moves the row.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -67,7 +67,7 @@ impl Seat {
         }
     }
 
-    /// The version that a document will bear behind this line, where that may be later than its body.
+    /// The version that a document will bear after this line, where that may be later than its body.
     fn version_behind(&self, line: &Line<'_>) -> Option<u64> {
         if line.write.is_none() {
             return Some(line.version);
@@ -93,7 +93,7 @@ impl Elasticsearch {
         seat
     }
 
-    /// Keeps in mind what came of a try.
+    /// Remembers what a try has sent, for the next one.
     fn keep(&self, step: &Step<'_>, seat: &Seat, writes: &[Write<'_>]) {
         let mut seats = self.seats();
         if !is_replay(step) {

@@ -1,9 +1,10 @@
 //! Messages to Kafka, at least once; `exactly_once` is the same with a ledger.
 //!
-//! This sink keeps no ledger ([`Sink::keeps_ledger`]). A write is done when every replica in sync has every message of it; what a crash leaves
-//! between that and the source's commit is published again. Each message bears the header `tidegate.id`, which is the
-//! same each time: `{pipeline}/{topic}-{partition}@{offset}/{transform}/{n}`, where `transform` is the transform's
-//! number in the pipeline and `n` the message's number within that transform's answer to the event, both from 0.
+//! This sink keeps no ledger ([`Sink::keeps_ledger`]). A write is done when every replica in sync has every message of it;
+//! what a crash leaves between that and the source's commit is published again. Each message bears the header
+//! `tidegate.id`, which is the same each time: `{pipeline}/{topic}-{partition}@{offset}/{transform}/{n}`, where `transform`
+//! is the transform's number in the pipeline and `n` the message's number within that transform's answer to the event, both
+//! from 0.
 //! Messages of one topic and key are published in order; after a failure the messages from the failed one on are
 //! published again in order, so that the last one of a key is always the newest.
 

@@ -17,7 +17,7 @@ use crate::source::{Committed, TopicPartition};
 
 const INTERVAL: Duration = Duration::from_millis(100);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// For how long commits may fail before that is told.
+/// For how long commits may fail before a warning is logged.
 const PASSES: Duration = Duration::from_secs(30);
 
 /// A commit, and its partitions.
@@ -30,9 +30,9 @@ pub(super) struct Commits {
     /// The partitions that are being proved.
     proving: HashSet<TopicPartition>,
     due: Instant,
-    /// Since when no commit is taken.
+    /// Since when commits fail.
     failing: Option<Instant>,
-    /// Whether that has been told.
+    /// Whether that has been logged.
     told: bool,
 }
 
@@ -99,7 +99,8 @@ impl Commits {
         }))
     }
 
-    /// What was sent was taken, or not: then it is sent again in a while. Most failures pass, as that of a rebalance does.
+    /// Notes the outcome of a commit. After a failure everything is sent again in a second: most are transient, as that of a
+    /// rebalance is.
     pub(super) fn ended(&mut self, outcome: Outcome) {
         let Err(code) = outcome else {
             (self.failing, self.told) = (None, false);

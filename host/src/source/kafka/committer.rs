@@ -2,8 +2,8 @@
 //! that this process is a member: the group refuses a commit to everybody else. So where nothing new is to be committed, one
 //! that moves nothing is sent now and then.
 //!
-//! An asynchronous commit would be no proof: librdkafka reports what became of it to a callback alone, which rdkafka does
-//! not set.
+//! An asynchronous commit would confirm nothing: librdkafka reports its outcome to `offset_commit_cb` only, which rdkafka
+//! 0.39 does not set.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::config::KafkaClient;
 use crate::source::TopicPartition;
 use crate::source::lease::Moment;
 
-/// How often it is asked while it does not confirm.
+/// The least time between two commits that only confirm the membership.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// What became of a commit.
+/// The outcome of a commit.
 pub(super) type Outcome = Result<(), RDKafkaErrorCode>;
 
 /// The thread that commits.
@@ -34,13 +34,13 @@ pub(super) struct Committer {
     outcomes: Receiver<Outcome>,
     /// The partitions of the commit that is under way.
     under_way: HashSet<TopicPartition>,
-    /// When something was committed last to confirm the membership alone.
+    /// When the last commit was sent that only confirms the membership.
     confirmed: Option<Instant>,
     thread: JoinHandle<()>,
 }
 
 impl Committer {
-    /// Starts it.
+    /// Starts the thread.
     ///
     /// # Errors
     /// When the system has no thread for it.
@@ -76,7 +76,7 @@ impl Committer {
         self.under_way.contains(partition)
     }
 
-    /// What became of the commit that was under way, if that is over.
+    /// The outcome of the commit that was under way, if it has ended.
     pub(super) fn take(&mut self) -> Option<Outcome> {
         let outcome = self.outcomes.try_recv().ok()?;
         self.under_way.clear();
@@ -103,7 +103,7 @@ impl Committer {
         }
     }
 
-    /// Waits for the commit that is under way, if there is one.
+    /// Waits for the commit that is under way, if there is one, and returns its outcome.
     pub(super) fn wait(&mut self) -> Option<Outcome> {
         if self.under_way.is_empty() {
             return None;
@@ -112,7 +112,7 @@ impl Committer {
         self.outcomes.recv().ok()
     }
 
-    /// Ends it, once it has its answer.
+    /// Ends the thread, once the commit under way has its answer.
     pub(super) fn end(self) {
         drop(self.orders);
         let _ = self.thread.join();

@@ -197,7 +197,7 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Sees what became of the last commit, and makes the next one.
+    /// Takes the outcome of the last commit, and makes the next one.
     fn commit(&mut self) -> anyhow::Result<()> {
         if let Some(outcome) = self.committer.take() {
             if let Err(code) = outcome
@@ -232,6 +232,7 @@ impl Running<'_> {
 
     fn ask(&mut self, partition: TopicPartition) {
         let Some(held) = self.held.get_mut(&partition) else { return };
+        // The commit that is under way could overtake the one that proves the partition: ask when it has ended.
         if self.committer.is_committing(&partition) {
             held.number.store(0, Ordering::Release);
             self.again.push((Instant::now(), partition));

@@ -1,5 +1,5 @@
-//! The records of the ledger topic: what their keys name, and what their values hold. Both are JSON. A key is written in one
-//! way alone, since compaction compares its bytes.
+//! The records of the ledger topic: what their keys name, and what their values hold. Both are JSON. A key has
+//! one spelling only, since compaction compares its bytes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -37,8 +37,8 @@ impl Key {
         Self::History { pipeline, sink, topic, partition: *partition, offset }
     }
 
-    /// The `transactional.id` of those who may write it: of all of them the newest can, and no other. What is in another
-    /// ledger topic is another installation's.
+    /// The `transactional.id` of the producers that write it: of these only the one that was opened last can. It begins with
+    /// the ledger topic, since another one is another installation's.
     pub(super) fn transactional_id(&self, ledger_topic: &str) -> String {
         match self {
             Self::Pipeline { pipeline, sink } | Self::Topic { pipeline, sink, .. } => {
@@ -61,7 +61,7 @@ pub(super) struct Row {
     pub(super) digest: String,
     /// The note of the last write.
     pub(super) note: String,
-    /// Rises by one with each write, by which a write whose answer was lost is known.
+    /// Rises by one with each write: that shows whether a write whose answer was lost has come through.
     pub(super) number: u64,
     /// When the digests changed last, ms since 1970.
     changed: i64,
@@ -92,7 +92,7 @@ impl Row {
         (row, changes.then_some(changed))
     }
 
-    /// Whose the partition is. What is no token is nobody's.
+    /// The owner's token. What cannot be read as one is nobody's.
     pub(super) fn token(&self) -> Token {
         Token(u128::from_str_radix(&self.token, 16).unwrap_or_default())
     }
@@ -137,7 +137,7 @@ pub(super) fn topic_value(head: &TopicHead) -> String {
     json(&TopicValue { facts: head.facts.clone(), epoch: head.epoch })
 }
 
-/// Texts and numbers alone, which can always be written.
+/// The values here are texts and numbers only, which can always be written.
 pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
@@ -153,7 +153,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Takes in a record. What is no record of this sink is another one's.
+    /// Takes in a record. Those of other sinks and programs are skipped.
     pub(super) fn take(&mut self, sink: &str, key: &[u8], value: Option<&[u8]>) -> Result<(), SinkError> {
         let Ok(key) = serde_json::from_slice::<Key>(key) else { return Ok(()) };
         let of = match &key {

@@ -8,11 +8,11 @@
 //! (`transaction.rs`). A claim opens a new one, by which the brokers fence the former owner's and end what it had left open;
 //! then it reads the ledger topic to its end (`reader.rs`), and writes the row under its token. From then on nobody else
 //! can move the row while the producer is not fenced, so that a write compares with the row as this process knows it
-//! (`write.rs`). Who is fenced asks the ledger: another token there means that another claim owns the partition.
+//! (`write.rs`). A process that is fenced reads the ledger: another token there means that another claim owns the partition.
 //!
-//! A transaction that its process has left open keeps readers from the end of the ledger topic. Whoever needs to read on
-//! aborts it after a while, by opening a producer with its `transactional.id`. That may fence an owner that is merely slow:
-//! it finds its own token, and goes on.
+//! A transaction that its process has left open keeps readers from the end of the ledger topic. A process that has to read
+//! on aborts it after two seconds, by opening a producer with its `transactional.id` (`reader.rs`). That may fence an owner
+//! that is merely slow: it finds its own token in the ledger, and goes on.
 
 mod entry;
 mod reader;
@@ -38,7 +38,7 @@ use crate::config::KafkaClient;
 use crate::inspection::Inspection;
 use crate::sink::{Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
 
-/// How often entries are written again at once that another process came between.
+/// How often entries are tried at once where other processes write the same ones in between.
 const TRIES: usize = 3;
 
 /// How the sink is opened.
@@ -65,22 +65,22 @@ struct Shared {
     owners: Mutex<HashMap<LedgerKey, Arc<tokio::sync::Mutex<Owner>>>>,
 }
 
-/// What this process knows of a partition that it has claimed.
+/// What this process knows of a partition that it claimed.
 #[derive(Default)]
 struct Owner {
     /// None where it was fenced, or has failed.
     producer: Option<Transactional>,
     /// The row as the last write of this process has left it.
     row: Option<Row>,
-    /// What the last write was to leave, where nobody knows what came of it.
+    /// The row that the last write was to leave, where its outcome is unknown.
     unsettled: Option<Unsettled>,
 }
 
 impl ExactlyOnce {
-    /// Opens the sink. It connects by itself.
+    /// Opens the sink. librdkafka connects in the background.
     ///
     /// # Errors
-    /// When librdkafka does not take a setting.
+    /// `Stop` when librdkafka does not accept a setting.
     pub fn open(options: Options) -> Result<Self, SinkError> {
         let Options { name, client, ledger_topic } = options;
         let producer = Producer::shared(&client)?;
@@ -95,7 +95,8 @@ impl Shared {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what `missing` finds that the ledger lacks, as the only one who writes a pipeline's entries at the time.
+    /// Writes the value that `missing` finds the ledger to lack. The producer that it opens fences all others that write
+    /// these entries, so that what it then reads is the newest.
     async fn enter_missing(
         &self,
         key: &Key,
@@ -120,7 +121,7 @@ impl Shared {
         Ok(())
     }
 
-    /// What is wrong with the topics to publish to, beside their being there.
+    /// What is wrong with the topics to publish to, apart from missing ones.
     fn unfit(&self, declared: &Declared) -> Option<String> {
         declared.topics.contains(&self.ledger_topic).then(|| {
             format!(
@@ -217,7 +218,7 @@ impl Sink for ExactlyOnce {
     }
 }
 
-/// A task that was to ask Kafka has ended without an answer.
+/// The blocking task that called Kafka was cancelled, or panicked.
 fn unasked() -> SinkError {
     SinkError::Retry("Kafka could not be asked".into())
 }

@@ -1,9 +1,9 @@
 //! Reads the ledger topic, and keeps what it holds: each reading goes on where the last one ended.
 //!
-//! A reading ends at the end that the topic had when it began, so that it knows every write that had been answered by then.
-//! Readers see nothing behind the beginning of an open transaction, so it waits until every one is over that had begun. They
-//! take a moment, except those of a process that was killed, which stay open until somebody opens a producer with the same
-//! `transactional.id`, or the brokers lose patience. Whoever waits does the former: see [`Progress::HeldUp`].
+//! A reading ends at the high watermark that the topic had when it began, so that it sees every write that had been answered
+//! by then. Consumers see nothing past the beginning of an open transaction, so the reading waits for each that had begun.
+//! Most take a moment. That of a process that was killed stays open until another producer is opened with the same
+//! `transactional.id`, or until the brokers' timeout: the reading opens one, see [`Progress::HeldUp`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -27,11 +27,11 @@ use crate::source::kafka::client;
 const WITHIN: Duration = Duration::from_secs(10);
 /// How long a transaction may hold up a reading, before it is aborted.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long each further one may: what they are of has gone with the first.
+/// How long each further one may: it was most likely left by the same process.
 const LESS_PATIENCE: Duration = Duration::from_millis(250);
-/// How often it is looked whether it is over.
+/// How often to check whether it has ended.
 const LOOK: Duration = Duration::from_millis(2);
-/// So many are aborted by one reading at most.
+/// The most transactions that one reading aborts.
 const MOST: usize = 64;
 
 /// The reader of one sink.
@@ -48,7 +48,7 @@ struct State {
     clients: Option<Clients>,
     /// The offset behind the last record.
     next: i64,
-    /// Where the topic ended when it was read last.
+    /// The topic's high watermark when it was last read.
     end: i64,
     ledger: Ledger,
 }
@@ -78,10 +78,10 @@ impl Reader {
         }
     }
 
-    /// Reads to the end, and answers what `look` finds.
+    /// Reads to the end, and returns what `look` finds. An open transaction is aborted after a while.
     ///
     /// # Errors
-    /// As [`SinkError`] says.
+    /// `Stop` where the user may not read the topic, or an entry is broken; `Retry` where the brokers do not answer.
     pub(super) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         look: impl Fn(&Ledger) -> T + Send + Sync + 'static,
@@ -115,7 +115,7 @@ impl Reader {
             return Ok(Progress::Read(look(ledger)));
         };
         if goal < *end {
-            // It was made anew.
+            // The topic was deleted and created again.
             (*next, *end, *ledger) = (0, 0, Ledger::default());
         }
         if goal > *end {
@@ -129,9 +129,10 @@ impl Reader {
         Ok(Progress::Read(look(ledger)))
     }
 
-    /// Where the topic begins and ends for this client; none where it is not there.
+    /// The topic's watermarks, low and high, as this client sees them: to `committed` the high one is the last stable offset.
+    /// None where the topic is missing.
     fn ends(&self, client: &BaseConsumer<Context>) -> Result<Option<(i64, i64)>, SinkError> {
-        // Gives the client its token.
+        // An OAUTHBEARER token is fetched in a poll.
         let _ = client.poll(Duration::ZERO);
         let error = match client.fetch_watermarks(&self.topic, 0, WITHIN) {
             Ok(ends) => return Ok(Some(ends)),
@@ -144,7 +145,7 @@ impl Reader {
         }
     }
 
-    /// Waits until no transaction is open that had begun before `goal`. Answers where one begins that is not over in time.
+    /// Waits until no transaction is open that had begun before `goal`. Returns the offset of one that has not ended in time.
     fn wait_for(
         &self,
         client: &BaseConsumer<Context>,
@@ -192,7 +193,7 @@ impl Reader {
         })
     }
 
-    /// Gives the records from an offset on, to the end or as long as more are wanted.
+    /// Passes records to `each` from an offset on, to the end or until it returns false.
     fn records(
         &self,
         client: &BaseConsumer<Context>,
@@ -223,7 +224,7 @@ impl Reader {
             }
         };
         let read = read();
-        // It would go on asking the broker.
+        // Else it would go on fetching.
         client.unassign().map_err(|error| self.error(&error))?;
         read
     }
@@ -260,8 +261,9 @@ impl Clients {
             config.set("auto.offset.reset", "earliest");
             config.set("enable.partition.eof", "true");
             config.set("isolation.level", isolation);
-            // That the end has come is said after this; and a follower may not have it yet.
+            // The end is reported after this wait.
             config.set("fetch.wait.max.ms", "10");
+            // A follower may lag behind the watermark.
             config.set("client.rack", "");
             config.create_with_context(Context::of(settings)).map_err(|error| stop(client::refused(settings, &error)))
         };

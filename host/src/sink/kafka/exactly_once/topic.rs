@@ -14,7 +14,7 @@ use crate::source::kafka::client;
 
 /// How long the brokers may take to answer.
 const WITHIN: Duration = Duration::from_secs(15);
-/// What an entry that was replaced goes by: the topic stays small, and a start reads it in no time.
+/// The settings of a topic that is created here. Replaced entries are compacted away soon, so that a start reads little.
 const SETTINGS: [(&str, &str); 4] = [
     ("cleanup.policy", "compact"),
     ("segment.bytes", "16777216"),
@@ -30,10 +30,10 @@ enum Found {
     Unfit(String),
 }
 
-/// Makes the topic where it is missing, and holds it against what a ledger needs.
+/// Creates the topic where it is missing, and checks that it can hold a ledger.
 ///
 /// # Errors
-/// As [`SinkError`] says.
+/// `Stop` where it cannot, or may not be created; `Retry` where the brokers do not answer.
 pub(super) async fn ensure(settings: &KafkaClient, producer: &Producer, topic: &str) -> Result<(), SinkError> {
     loop {
         match look(settings, producer, topic).await? {
@@ -47,7 +47,7 @@ pub(super) async fn ensure(settings: &KafkaClient, producer: &Producer, topic: &
 /// What is wrong with the topic, and what the first start will do.
 ///
 /// # Errors
-/// As [`SinkError`] says.
+/// `Stop` where its settings may not be read; `Retry` where the brokers do not answer.
 pub(super) async fn inspect(
     settings: &KafkaClient,
     producer: &Producer,
@@ -114,7 +114,7 @@ async fn create(settings: &KafkaClient, topic: &str, only_try: bool) -> Result<(
     let Some(admin) = admin(settings)? else {
         return Err(SinkError::Stop(format!("there is no ledger topic {topic:?}: {by_hand}")));
     };
-    // As many replicas as the cluster gives a topic that says nothing.
+    // The cluster's default.replication.factor.
     let new = NewTopic::new(topic, 1, TopicReplication::Fixed(-1));
     let new = SETTINGS.iter().fold(new, |new, (name, value)| new.set(name, value));
     let options = AdminOptions::new().request_timeout(Some(WITHIN)).operation_timeout(Some(WITHIN));
@@ -136,7 +136,7 @@ async fn create(settings: &KafkaClient, topic: &str, only_try: bool) -> Result<(
     }
 }
 
-/// None where the client has no way to give its token, which librdkafka's administration does not ask for.
+/// None with OAUTHBEARER: librdkafka does not ask an admin client for its token.
 fn admin(settings: &KafkaClient) -> Result<Option<AdminClient<Context>>, SinkError> {
     if let Some(KafkaSasl::Token { .. }) = settings.sasl {
         return Ok(None);
@@ -145,7 +145,7 @@ fn admin(settings: &KafkaClient) -> Result<Option<AdminClient<Context>>, SinkErr
     admin.map(Some).map_err(|error| SinkError::Stop(format!("{:#}", client::refused(settings, &error))))
 }
 
-/// Its threads take a moment to end, which no task waits for.
+/// Drops the client on a blocking thread: its own threads take a moment to end.
 fn ended(admin: AdminClient<Context>) {
     drop(tokio::task::spawn_blocking(move || drop(admin)));
 }

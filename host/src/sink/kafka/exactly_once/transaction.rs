@@ -17,7 +17,8 @@ use crate::sink::kafka::producer::{self, Context, Inner, Outgoing};
 use crate::source::Lease;
 use crate::source::kafka::client;
 
-/// How long a transaction may stay open when its process is gone. Messages have failed before: see `message.timeout.ms`.
+/// How long the brokers leave a transaction open whose process is gone. Longer than `message.timeout.ms`, so that a message
+/// fails first.
 const OPEN: Duration = Duration::from_secs(30);
 /// How much longer a transaction may take than its messages.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -27,8 +28,8 @@ const WITHIN: Duration = Duration::from_secs(15);
 /// The producer.
 pub(super) struct Transactional {
     inner: Option<Arc<Inner>>,
-    /// Whether the brokers have refused a message: librdkafka goes on with the number after it, which the brokers refuse in
-    /// the next transaction. After that it begins anew.
+    /// Whether the brokers have refused a message. librdkafka does not use its sequence number again, so the brokers refuse
+    /// the next transaction as well. After that librdkafka starts over.
     skipped: AtomicBool,
 }
 
@@ -42,7 +43,7 @@ pub(super) enum Broken {
 }
 
 impl Transactional {
-    /// Opens a producer, by which all others of this `transactional.id` are fenced.
+    /// Opens a producer. That fences all earlier ones of this `transactional.id`.
     ///
     /// # Errors
     /// `Stop` where the brokers refuse it, `Retry` where they do not answer.
@@ -68,14 +69,14 @@ impl Transactional {
         inner.begin_transaction().map_err(|error| broken(inner, &error))
     }
 
-    /// Sends messages within the transaction and waits until each is acknowledged or has failed. Answers those that
-    /// failed, by their place, rising.
+    /// Sends messages within the transaction and waits until each is acknowledged or has failed. Returns those that failed,
+    /// with their places, in order.
     pub(super) async fn send<'a>(
         &self,
         messages: impl ExactSizeIterator<Item = Outgoing<'a>> + Send,
     ) -> Result<Vec<(usize, Failure)>, Broken> {
         let inner = self.inner().map_err(Broken::Failed)?;
-        // The transaction's commit is what a lease is for other messages.
+        // No lease is needed: the commit fails where another process has the partition.
         let failed = producer::hand_on(inner, messages, &Lease::default()).await;
         if failed.is_empty() {
             return Ok(Vec::new());
@@ -94,7 +95,7 @@ impl Transactional {
         Ok(failed)
     }
 
-    /// Whether a failure may be because of a message that was refused before. It is so once.
+    /// Whether a failure may follow from a message that was refused before. True once for each.
     pub(super) fn has_skipped(&self) -> bool {
         self.skipped.swap(false, Ordering::Relaxed)
     }
@@ -102,7 +103,7 @@ impl Transactional {
     /// Commits the transaction, all of whose messages are acknowledged.
     pub(super) async fn commit(&self) -> Result<(), Broken> {
         self.end(|inner| {
-            // Were a receipt still under way in the client, it would wait for a tenth of a second.
+            // With a delivery report outstanding, the commit would wait for a tenth of a second.
             while inner.in_flight_count() > 0 {
                 std::thread::sleep(Duration::from_micros(50));
             }
@@ -129,7 +130,7 @@ impl Transactional {
     }
 }
 
-/// Its threads take a moment to end, which no task waits for.
+/// On a blocking thread: the producer's own threads take a moment to end.
 impl Drop for Transactional {
     fn drop(&mut self) {
         let inner = self.inner.take();
@@ -158,7 +159,7 @@ fn connect(settings: &KafkaClient, id: &str) -> Result<Inner, SinkError> {
 
 const TIMEOUT_NAME: &str = "transaction.timeout.ms";
 
-/// How long a transaction may be open: longer than what it waits for.
+/// How long a transaction may be open: longer than its messages and requests may take.
 fn timeout(settings: &KafkaClient) -> Duration {
     let set = |name: &str| settings.properties.get(name).and_then(|set| set.as_str().parse().ok());
     let waits = ["message.timeout.ms", "delivery.timeout.ms", "socket.timeout.ms"].iter().filter_map(|name| set(name));
@@ -177,7 +178,7 @@ fn broken(inner: &Inner, error: &KafkaError) -> Broken {
     Broken::Failed(trouble(inner.client().context(), error))
 }
 
-/// Why transactions cannot be had.
+/// The error of a call that begins or ends a transaction; `Stop` where only the operator can help.
 fn trouble(context: &Context, error: &KafkaError) -> SinkError {
     let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
     // What merely took too long is explained by what the client has told of its connection.

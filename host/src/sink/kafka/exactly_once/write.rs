@@ -1,8 +1,8 @@
 //! A write: the messages of a batch and the row of the ledger, in one transaction.
 //!
 //! The row goes last, when every message is acknowledged: from then on until the commit nobody can read the ledger topic to
-//! its end. What came of a commit whose answer is lost is asked of the ledger, after a new producer has brought the
-//! transaction to its end.
+//! its end. Where the answer to a commit is lost, a new producer ends the transaction, and the ledger then shows whether it
+//! was committed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use crate::sink::kafka::producer::{Outgoing, headers_of};
 use crate::sink::kafka::{ALONE, Message, messages_of, worse};
 use crate::sink::{BadWrite, LedgerKey, SinkError, Standing, Step, Token, Write, Written, now};
 
-/// How often a write is begun again at once.
+/// How often a write is tried at once.
 const TRIES: usize = 3;
-/// How long whoever has fenced this producer has for entering its token.
+/// How long a claim that has fenced this producer may take to write its token.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
-/// How often it is looked for.
+/// How often to check for it.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A row that may have been written.
@@ -36,11 +36,11 @@ enum Ended {
     Rejected(Vec<BadWrite>),
     /// Another producer has been opened.
     Fenced,
-    /// Nobody knows.
+    /// Whether it was committed is unknown.
     Unsettled(SinkError),
 }
 
-/// What one pass over the messages has come to.
+/// The outcome of one pass over the messages.
 enum Pass {
     /// Each is acknowledged.
     Through,
@@ -139,8 +139,8 @@ impl Shared {
         }
     }
 
-    /// Waits for the token of whoever has fenced this producer. It may have been somebody who only wanted this
-    /// transaction to be over: then this process goes on.
+    /// Waits for the token of the claim that has fenced this producer. Where none comes, it was a reader that aborted the
+    /// transaction, and this process goes on.
     async fn after_fencing(&self, owner: &mut Owner, step: &Step<'_>) -> Result<Option<Written>, SinkError> {
         let begun = Instant::now();
         loop {
@@ -185,7 +185,7 @@ impl Shared {
         producer.commit().await.map_err(failed)
     }
 
-    /// Sends entries of the ledger; answers what keeps them out.
+    /// Sends entries of the ledger; returns why the brokers refuse one.
     async fn send_entries(
         &self,
         producer: &Transactional,
@@ -216,7 +216,7 @@ impl Shared {
         failure.about(topic)
     }
 
-    /// One transaction. An error says that nothing of it is left.
+    /// Runs one transaction. After an error it has been aborted, and the producer can go on.
     async fn transact(
         &self,
         producer: &Transactional,
@@ -265,7 +265,7 @@ impl Shared {
         Ok(producer.commit().await.map_or_else(Ended::from, |()| Ended::Committed))
     }
 
-    /// Ends the producers of partitions that another process has claimed.
+    /// Closes the producers of partitions that another process has claimed.
     pub(super) fn forget(&self, rows: Vec<(LedgerKey, Row)>) {
         let owners = self.owners();
         for (key, row) in rows {
@@ -298,8 +298,7 @@ impl From<Broken> for Ended {
 }
 
 impl Owner {
-    /// Whether the step is done already: by a write whose answer was lost. Of one that moves the offset the row says so
-    /// itself.
+    /// Whether an earlier try of the step, whose answer was lost, was committed.
     fn settle(&mut self, step: &Step<'_>) -> bool {
         let Some(unsettled) = self.unsettled.take() else { return false };
         let is_of_it = unsettled.row.token() == step.token
@@ -323,8 +322,8 @@ struct Doubt {
 }
 
 impl Doubt {
-    /// Sends what is left to be sent. Where something is bad, that is only what is not known to be good: it will not be
-    /// committed.
+    /// Sends the messages that are not known to be bad. Once one is, nothing will be committed, so that those that are known
+    /// to be good are not sent again.
     async fn pass(
         &mut self,
         producer: &Transactional,
