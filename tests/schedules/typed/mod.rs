@@ -4,6 +4,7 @@
 //! - `spread` writes a table with constraints, documents of a strict mapping, cache entries and messages.
 //! - `search` writes documents alone, also such of other keys of its partition; later on a table comes to it.
 //! - `outbox` publishes messages, and nothing else.
+//! - `once` does the same exactly once.
 
 mod event;
 mod model;
@@ -57,9 +58,12 @@ pub(super) struct Pipeline {
     messages: Option<Topic>,
 }
 
+/// The pipeline whose messages come exactly once.
+const ONCE: &str = "once";
+
 /// The pipelines.
 pub(super) struct Typed {
-    pub(super) pipelines: [Pipeline; 3],
+    pub(super) pipelines: [Pipeline; 4],
     /// Tables, documents and the cache of the first.
     pub(super) watchers: [Arc<Watcher>; 3],
     letters: Topic,
@@ -90,6 +94,7 @@ impl Typed {
             pipeline("spread", &[Port::Tables, Port::Documents, Port::Cache, Port::Messages], &[], false),
             pipeline("search", &[Port::Documents], &[Port::Tables], true),
             pipeline("outbox", &[Port::Messages], &[], false),
+            pipeline(ONCE, &[Port::Messages], &[], false),
         ];
         let stream = &pipelines[0].stream;
         let index = format!("{}{}", servers.prefix, stream.names.index);
@@ -111,7 +116,9 @@ impl Typed {
         let sinks = ["typed", "later"]
             .map(|schema| format!("[sinks.{schema}.postgres]\nurl = \"{warehouse}\"\nschema = \"{schema}\"\n"));
         let config = format!(
-            "{}[sinks.events.kafka]\nbrokers = \"{}\"\n[dead_letters.kafka]\ntopic = \"{}\"\n",
+            "{}[sinks.events.kafka]\nbrokers = \"{1}\"\n\
+             [sinks.once.kafka]\nbrokers = \"{1}\"\ndelivery = \"exactly-once\"\n\
+             [dead_letters.kafka]\ntopic = \"{2}\"\n",
             sinks.concat(),
             self.broker.0,
             self.letters.name
@@ -207,6 +214,9 @@ impl Pipeline {
                     let pattern = format!("{}*", names.cache);
                     ("cache", format!("cache_keys = [\"{pattern}\"]"), pattern)
                 }
+                Port::Messages if self.what == ONCE => {
+                    ("once", format!("topics = [\"{}\"]", names.topic), names.topic.clone())
+                }
                 Port::Messages => ("events", format!("topics = [\"{}\"]", names.topic), names.topic.clone()),
             };
             sinks.push(format!("{} = \"{sink}\"", port.name()));
@@ -299,6 +309,11 @@ impl Pipeline {
     /// What is wrong with what was published: all of it is there, and each key's last message is its newest.
     fn unpublished(&self, expected: &Expected, published: &[Published]) -> Vec<String> {
         let mut wrong = Vec::new();
+        if self.what == ONCE {
+            let mut seen = BTreeSet::new();
+            let again = published.iter().filter(|message| !seen.insert(&message.id));
+            wrong.extend(again.map(|message| format!("twice: {}: {}", self.what, message.id)));
+        }
         let there: BTreeSet<Place> = published.iter().map(|message| message.place).collect();
         for (key, events) in &expected.published {
             let may: BTreeSet<Place> = events.iter().map(|(place, _)| *place).collect();

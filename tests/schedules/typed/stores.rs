@@ -59,6 +59,7 @@ fn fields(object: &Value) -> Fields {
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Published {
+    pub(super) id: String,
     pub(super) key: String,
     /// The event that it came of.
     pub(super) place: Place,
@@ -68,7 +69,8 @@ pub(super) struct Published {
 pub(super) fn messages(broker: &str, topic: &str) -> Vec<Published> {
     read(broker, topic, |message| {
         let id = header(message, "tidegate.id").unwrap();
-        Published { key: String::from_utf8(message.key().unwrap().to_vec()).unwrap(), place: place(&id) }
+        let (key, place) = (String::from_utf8(message.key().unwrap().to_vec()).unwrap(), place(&id));
+        Published { id, key, place }
     })
 }
 
