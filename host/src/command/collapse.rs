@@ -8,6 +8,9 @@
 //!   of a row or document do, where the later one names every column of the earlier: what is folded away is then as good
 //!   as refused. And a command folds into a later one only where it is the whole answer: the rest of an answer that the
 //!   store would refuse must not be written.
+//! - Rows may hang on each other, by foreign keys and triggers that nobody here knows. So nothing of a row folds over a
+//!   delete of another one, which may have taken it along; and a delete replaces what was before it only where no
+//!   command of another row lies between.
 //! - Merges of a cache entry fold into a set or merge whose text can be merged into; a cache refuses nothing else.
 //! - Messages never fold.
 //!
@@ -83,12 +86,16 @@ pub fn collapse<'a>(
     let (count, _) = commands.size_hint();
     let mut slots: Vec<Slot<'a>> = Vec::with_capacity(count);
     let mut last: HashMap<Target<'a>, usize> = HashMap::with_capacity(count);
+    let mut rows = Rows::default();
     for tagged in commands {
         let Tagged { command, .. } = tagged;
         let origins = vec![tagged.origin()];
-        let mut slot = Slot { write: Some(Write { command: Cow::Borrowed(command), origins }), before: None };
+        let write = Some(Write { command: Cow::Borrowed(command), origins });
+        let row_before = rows.last.filter(|_| command.port() == Port::Tables);
+        let mut slot = Slot { write, before: None, row_before };
         let target = command.target().filter(|target| unfolded.is_empty() || !unfolded.contains(target));
         let Some(target) = target else {
+            rows.push(command, slots.len());
             slots.push(slot);
             continue;
         };
@@ -97,19 +104,23 @@ pub fn collapse<'a>(
                 entry.insert(slots.len());
             }
             Entry::Occupied(mut entry) => {
-                if let Some(earlier) = slots.get_mut(*entry.get()).and_then(|slot| slot.write.as_mut())
+                let at = *entry.get();
+                if let Some(earlier) = slots.get_mut(at).and_then(|slot| slot.write.as_mut())
                     && !parts.hold(earlier)
+                    && rows.let_pass(command, at)
                     && fold(earlier, command, tagged.origin())
                 {
+                    rows.folded(command, at);
                     continue;
                 }
-                slot.before = Some(*entry.get());
+                slot.before = Some(at);
                 if replaces(command) {
                     slot.take_over(&mut slots, parts);
                 }
                 entry.insert(slots.len());
             }
         }
+        rows.push(command, slots.len());
         slots.push(slot);
     }
     slots.into_iter().filter_map(|slot| slot.write).collect()
@@ -120,14 +131,51 @@ struct Slot<'a> {
     write: Option<Write<'a>>,
     /// The slot of the same target before this one.
     before: Option<usize>,
+    /// For a row, the slot of the row command right before this one, whatever its row is.
+    row_before: Option<usize>,
+}
+
+/// Where the rows of a batch are, which may hang on each other.
+#[derive(Default)]
+struct Rows {
+    /// The slot of the last row command; none where that was folded into a slot further back.
+    last: Option<usize>,
+    /// The slot of the last row delete.
+    deleted: Option<usize>,
+}
+
+impl Rows {
+    fn push(&mut self, command: &Command, at: usize) {
+        if command.port() == Port::Tables {
+            self.last = Some(at);
+        }
+        if matches!(command, Command::RowDelete(_)) {
+            self.deleted = Some(at);
+        }
+    }
+
+    /// Whether a command may take effect in this slot already.
+    fn let_pass(&self, command: &Command, at: usize) -> bool {
+        command.port() != Port::Tables || self.deleted.is_none_or(|deleted| deleted <= at)
+    }
+
+    fn folded(&mut self, command: &Command, at: usize) {
+        if command.port() == Port::Tables {
+            self.last = self.last.filter(|last| *last == at);
+        }
+    }
 }
 
 impl<'a> Slot<'a> {
-    /// Empties the slots before this one, back to a write that must not be hidden from the store, and takes their
-    /// origins.
+    /// Empties the slots before this one, back to a write that must not be hidden from the store, or a command of
+    /// another row, and takes their origins.
     fn take_over(&mut self, slots: &mut [Slot<'a>], parts: &Parts) {
         let Some(write) = &mut self.write else { return };
-        while let Some(slot) = self.before.and_then(|at| slots.get_mut(at)) {
+        let is_row = write.command.port() == Port::Tables;
+        while let Some(at) = self.before
+            && (!is_row || self.row_before == Some(at))
+            && let Some(slot) = slots.get_mut(at)
+        {
             match slot.write.take() {
                 Some(earlier) if earlier.command.is_merge() || parts.hold(&earlier) => {
                     slot.write = Some(earlier);
@@ -136,7 +184,7 @@ impl<'a> Slot<'a> {
                 Some(earlier) => write.origins.extend(earlier.origins),
                 None => {}
             }
-            self.before = slot.before;
+            (self.before, self.row_before) = (slot.before, slot.row_before);
         }
         write.origins.sort_unstable();
         write.origins.dedup();

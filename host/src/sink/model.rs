@@ -28,6 +28,8 @@ pub(crate) struct Model {
     pub(crate) messages: Vec<String>,
     /// The ports whose targets are strict.
     pub(crate) strict: &'static [Port],
+    /// Whether a row of the table `t` that is deleted takes along those of `child` that name it as their `parent`.
+    pub(crate) cascades: bool,
 }
 
 impl Model {
@@ -55,6 +57,11 @@ impl Model {
             Command::RowMerge(row) => set_columns(self.rows.get_mut(&row_key(row)).ok_or("no row")?, &row.values),
             Command::RowDelete(row) => {
                 self.rows.remove(&row_key(row));
+                if self.cascades && row.table == "t" {
+                    let gone = row.key[0].1.get();
+                    let hangs = |columns: &BTreeMap<_, String>| columns.get("parent").is_some_and(|key| key == gone);
+                    self.rows.retain(|(table, _), columns| table != "child" || !hangs(columns));
+                }
             }
             Command::DocumentIndex { index, id, body } => {
                 self.documents.insert((index.clone(), id.clone()), body.get().to_owned());

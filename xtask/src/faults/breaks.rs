@@ -54,9 +54,9 @@ pub(super) const BREAKS: [Break; 7] = [
         name: "commit-before-the-write",
         file: "host/src/sink/postgres/write.rs",
         changes: &[(
-            "        let binary = self.binary(session, &changes).await?;\n        let all",
+            "        let known = self.known(session, &changes).await?;\n        let all",
             "        session.run(COMMIT).await?;\n        session.run(BEGIN).await?;\n        \
-             let binary = self.binary(session, &changes).await?;\n        let all",
+             let known = self.known(session, &changes).await?;\n        let all",
         )],
         finder: Finder::Schedules,
     },
@@ -76,9 +76,9 @@ pub(super) const BREAKS: [Break; 7] = [
         name: "fold-a-delete-away",
         file: "host/src/command/collapse.rs",
         changes: &[(
-            "                slot.before = Some(*entry.get());\n",
+            "                slot.before = Some(at);\n",
             "                if matches!(command, Command::CacheDelete { .. } | Command::RowDelete(_)) {\n                    \
-             continue;\n                }\n                slot.before = Some(*entry.get());\n",
+             continue;\n                }\n                slot.before = Some(at);\n",
         )],
         finder: Finder::Schedules,
     },

@@ -34,11 +34,14 @@ fn is_row(command: &Command) -> bool {
 struct Failure<'a> {
     target: Option<Target<'a>>,
     clash: bool,
+    /// It may have missed a row that a delete of another row has taken along.
+    merges_row: bool,
     reason: &'a str,
 }
 
 /// Judges refused writes. An answer is bad for certain when nothing that may yet be left out was there before it at the
-/// target where it failed, nor, where it clashed with other rows, at any row; the others are tried again without the
+/// target where it failed, nor, where it clashed with other rows, at any row, nor a delete of any row, where it merges into
+/// one; the others are tried again without the
 /// certain ones. Each round unfolds or rejects at least one, so trying again comes to an end.
 pub fn judge<'a>(commands: impl IntoIterator<Item = &'a Tagged>, writes: &[Write<'_>], bad: &[BadWrite]) -> Verdict {
     let mut verdict = Verdict::default();
@@ -58,6 +61,7 @@ pub fn judge<'a>(commands: impl IntoIterator<Item = &'a Tagged>, writes: &[Write
             [origin] => failed.entry(*origin).or_default().push(Failure {
                 target: write.command.target(),
                 clash: *clash,
+                merges_row: matches!(write.command.as_ref(), Command::RowMerge(_)),
                 reason,
             }),
             folded => {
@@ -76,11 +80,13 @@ pub fn judge<'a>(commands: impl IntoIterator<Item = &'a Tagged>, writes: &[Write
     let mut uncertain: HashSet<Target<'a>> = HashSet::new();
     // And where one of its rows was written meanwhile, whether later rows clash.
     let mut rows_uncertain = false;
+    // And where it has deleted a row, whether others are still there.
+    let mut deletes_uncertain = false;
     for (origin, commands) in answers {
         let failures = failed.get(&origin).map(Vec::as_slice).unwrap_or_default();
         let certain = failures.iter().find(|failure| {
             let at_target = failure.target.as_ref().is_some_and(|target| uncertain.contains(target));
-            let in_doubt = at_target || (failure.clash && rows_uncertain);
+            let in_doubt = at_target || (failure.clash && rows_uncertain) || (failure.merges_row && deletes_uncertain);
             !in_doubt
         });
         if let Some(failure) = certain {
@@ -91,6 +97,7 @@ pub fn judge<'a>(commands: impl IntoIterator<Item = &'a Tagged>, writes: &[Write
         if doubtful || targets.any(|target| uncertain.contains(&target)) {
             let left_no_trace = certain.is_some() && commands.len() == 1;
             rows_uncertain |= !left_no_trace && commands.iter().any(|command| is_row(command));
+            deletes_uncertain |= !left_no_trace && commands.iter().any(|one| matches!(one, Command::RowDelete(_)));
             uncertain.extend(commands.iter().filter_map(|command| command.target()));
         }
     }

@@ -8,7 +8,7 @@ use super::*;
 use crate::command::Row;
 use crate::command::json::{parse_fields, write_object};
 use crate::sink::BadWrite;
-use crate::sink::model::strict::strict_events;
+use crate::sink::model::strict::{family_events, strict_events};
 use crate::sink::model::{Model, events, settle};
 
 fn row(values: &str) -> Row {
@@ -197,22 +197,21 @@ fn row_that_clashes_behind_an_answer_that_is_left_out_gets_another_try() {
 }
 
 /// The state and the rejected answers are those of one after the other, wherever batches are cut.
-fn a_cut_is_not_seen(events: Vec<Vec<Tagged>>, cuts: Vec<usize>, strict: &'static [Port]) {
+fn a_cut_is_not_seen(events: Vec<Vec<Tagged>>, cuts: Vec<usize>, empty: &Model) {
     // Two transforms answer each event.
     let answer = |(n, commands): (usize, Vec<Tagged>)| {
         let (offset, transform) = (n as u64 / 2, n % 2);
         commands.into_iter().map(|tagged| Tagged { offset, transform, ..tagged }).collect::<Vec<_>>()
     };
     let events: Vec<_> = events.into_iter().enumerate().map(answer).collect();
-    let model = || Model { strict, ..Model::default() };
-    let mut one_by_one = model();
+    let mut one_by_one = empty.clone();
     let mut rejected = Vec::new();
     for event in &events {
         if one_by_one.apply_event(event).is_err() {
             rejected.push((event[0].origin(), event.len()));
         }
     }
-    let mut batched = model();
+    let mut batched = empty.clone();
     let mut batch_rejected = Vec::new();
     let (mut rest, mut cuts) = (&events[..], cuts.into_iter());
     while !rest.is_empty() {
@@ -222,7 +221,8 @@ fn a_cut_is_not_seen(events: Vec<Vec<Tagged>>, cuts: Vec<usize>, strict: &'stati
     }
     assert_eq!(one_by_one, batched);
     // A value that was replaced within a batch may be left unseen, with nothing else in its answer.
-    let seen = |(origin, parts): &(Origin, usize)| batch_rejected.contains(origin) || strict.is_empty() || *parts > 1;
+    let seen =
+        |(origin, parts): &(Origin, usize)| batch_rejected.contains(origin) || empty.strict.is_empty() || *parts > 1;
     rejected.retain(seen);
     batch_rejected.sort_unstable();
     assert_eq!(rejected.into_iter().map(|(origin, _)| origin).collect::<Vec<_>>(), batch_rejected);
@@ -235,13 +235,21 @@ proptest! {
     fn the_result_never_depends_on_where_a_batch_was_cut(
         events in events(24), cuts in prop::collection::vec(1_usize..8, 0..24),
     ) {
-        a_cut_is_not_seen(events, cuts, &[]);
+        a_cut_is_not_seen(events, cuts, &Model::default());
     }
 
     #[test]
     fn refusals_never_depend_on_where_a_batch_was_cut(
         events in strict_events(24, 3), cuts in prop::collection::vec(1_usize..8, 0..24),
     ) {
-        a_cut_is_not_seen(events, cuts, &[Port::Tables, Port::Documents]);
+        let empty = Model { strict: &[Port::Tables, Port::Documents], ..Model::default() };
+        a_cut_is_not_seen(events, cuts, &empty);
+    }
+
+    #[test]
+    fn rows_that_a_delete_takes_along_never_depend_on_where_a_batch_was_cut(
+        events in family_events(24), cuts in prop::collection::vec(1_usize..8, 0..24),
+    ) {
+        a_cut_is_not_seen(events, cuts, &Model { strict: &[Port::Tables], cascades: true, ..Model::default() });
     }
 }

@@ -72,6 +72,24 @@ pub(crate) fn strict_events(most: usize, parts: usize) -> impl Strategy<Value = 
     in_order(command(), most, parts)
 }
 
+/// Random events of rows that hang on others: those of `child` name one of `t` as their `parent`.
+pub(crate) fn family_events(most: usize) -> impl Strategy<Value = Vec<Vec<Tagged>>> {
+    let table = || prop::sample::select(vec!["t", "child"]);
+    let row = |of_ten: u32| {
+        let parent = value(&["1", "2", "null"], &["1"]);
+        let columns = (columns(of_ten), members(vec![("parent", 6, parent)]));
+        (table(), key(), columns).prop_map(|(table, key, (mut values, parent))| {
+            values.extend(parent.into_iter().filter(|_| table == "child"));
+            Row { table: table.into(), key: id(key), values }
+        })
+    };
+    let delete = (table(), key())
+        .prop_map(|(table, key)| Command::RowDelete(Row { table: table.into(), key: id(key), values: vec![] }));
+    let command =
+        prop_oneof![3 => row(9).prop_map(Command::RowUpsert), 2 => row(4).prop_map(Command::RowMerge), 2 => delete];
+    in_order(command, most, 3)
+}
+
 fn command() -> impl Strategy<Value = Command> {
     let row = |values: BoxedStrategy<Fields>| {
         (key(), values).prop_map(|(key, values)| Row { table: "t".into(), key: id(key), values })

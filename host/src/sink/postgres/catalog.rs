@@ -186,18 +186,72 @@ fn check_unique(
     Ok(others)
 }
 
-/// The `bytea` columns of a table, domains over it included.
-pub(super) async fn binary(session: &mut Session, name: &TableName) -> Result<HashSet<String>, Problem> {
-    let sql = "
-        WITH RECURSIVE base AS (
-            SELECT a.attname::text AS name, a.atttypid AS type
-            FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped
-            UNION
-            SELECT base.name, t.typbasetype FROM base JOIN pg_type t ON t.oid = base.type AND t.typtype = 'd')
-        SELECT name FROM base WHERE type = 'bytea'::regtype";
-    let rows = session.query(sql, &[&name.schema, &name.table]).await?;
-    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+/// What must be known of a table to write its rows.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// The `bytea` columns, and the arrays of `bytea`, domains over them included.
+    pub(super) bytes: HashSet<String>,
+    pub(super) byte_arrays: HashSet<String>,
+    /// Whether a delete reaches other rows: by a foreign key that cascades or sets null, by a trigger or a rule.
+    pub(super) deletes_reach: bool,
+    /// Whether an insert or an update does, by a trigger. A trigger `BEFORE … FOR EACH ROW` is taken to see to its own
+    /// row alone, as PostgreSQL recommends.
+    pub(super) writes_reach: bool,
+    /// The columns whose change a foreign key hands on to other rows.
+    pub(super) handed_on: HashSet<String>,
+}
+
+impl Facts {
+    /// Whether there is nothing to be known.
+    pub(super) fn are_none(&self) -> bool {
+        let columns = [&self.bytes, &self.byte_arrays, &self.handed_on];
+        !self.deletes_reach && !self.writes_reach && columns.iter().all(|columns| columns.is_empty())
+    }
+}
+
+/// The facts of a table, its partitions included: what is known, and of which column.
+const FACTS: &str = "
+    WITH RECURSIVE this AS (
+        SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2
+    ), below AS (
+        SELECT oid FROM this UNION SELECT i.inhrelid FROM pg_inherits i JOIN below ON i.inhparent = below.oid
+    ), base AS (
+        SELECT a.attname::text AS name, a.atttypid AS type, false AS many
+        FROM pg_attribute a JOIN this ON a.attrelid = this.oid WHERE a.attnum > 0 AND NOT a.attisdropped
+        UNION
+        SELECT base.name, CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END, base.many OR t.typtype <> 'd'
+        FROM base JOIN pg_type t ON t.oid = base.type AND (t.typtype = 'd' OR (t.typelem <> 0 AND t.typlen = -1))
+    ), keys AS (
+        SELECT k.* FROM pg_constraint k JOIN below ON k.confrelid = below.oid WHERE k.contype = 'f'
+    ), triggers AS (
+        SELECT t.tgtype::int AS type FROM pg_trigger t JOIN below ON t.tgrelid = below.oid
+        WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
+    )
+    SELECT CASE WHEN many THEN 'byte array' ELSE 'bytes' END, name FROM base WHERE type = 'bytea'::regtype
+    UNION ALL
+    SELECT 'handed on', a.attname::text FROM keys JOIN pg_attribute a ON a.attrelid = keys.confrelid
+    AND a.attnum = ANY (keys.confkey) WHERE keys.confupdtype IN ('c', 'n', 'd')
+    UNION ALL
+    SELECT 'deletes', '' WHERE EXISTS (SELECT 1 FROM keys WHERE confdeltype IN ('c', 'n', 'd'))
+    OR EXISTS (SELECT 1 FROM triggers WHERE type & 8 <> 0)
+    OR EXISTS (SELECT 1 FROM pg_rewrite r JOIN this ON r.ev_class = this.oid WHERE r.ev_type = '4')
+    UNION ALL
+    SELECT 'writes', '' WHERE EXISTS (SELECT 1 FROM triggers WHERE type & 20 <> 0 AND type & 3 <> 3)";
+
+/// What must be known of a table to write its rows.
+pub(super) async fn facts(session: &mut Session, name: &TableName) -> Result<Facts, Problem> {
+    let mut facts = Facts::default();
+    for row in session.query(FACTS, &[&name.schema, &name.table]).await? {
+        let column: String = row.try_get(1)?;
+        match row.try_get(0)? {
+            "bytes" => drop(facts.bytes.insert(column)),
+            "byte array" => drop(facts.byte_arrays.insert(column)),
+            "handed on" => drop(facts.handed_on.insert(column)),
+            "deletes" => facts.deletes_reach = true,
+            _ => facts.writes_reach = true,
+        }
+    }
+    Ok(facts)
 }
 
 fn list(columns: &[String]) -> String {

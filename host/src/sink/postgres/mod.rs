@@ -3,9 +3,12 @@
 //! - A row is written by `INSERT … ON CONFLICT (key) DO UPDATE`, `UPDATE` and `DELETE`, many a statement. Its values go
 //!   as JSON text, and PostgreSQL converts each by the type of its column: text, numbers with all their digits, times,
 //!   `jsonb` (a string becomes a JSON string), arrays, enums, composite types. Bytes are base64, as the SDK gives them,
-//!   or `\x…`. Columns that a row does not name stay as they are; null is NULL.
+//!   or `\x…`, also in arrays. Columns that a row does not name stay as they are; null is NULL.
 //! - The ledger lives in a schema of its own (`tidegate`) and moves in the same transaction, first of all.
 //! - `schema.table` names a table of another schema; identifiers are taken exactly, as if quoted.
+//! - Rows of a batch change places among statements, but not with what may act on other rows than its own: a delete where
+//!   a foreign key cascades or sets null, a change of a column that a foreign key hands on, a command that fires a
+//!   trigger. A trigger `BEFORE … FOR EACH ROW` on inserts and updates is taken to see to its own row.
 //! - A row that PostgreSQL will never take is a bad command. So is a merge into a row that is not there, and a value for
 //!   a generated column. What another partition may still clear (a unique value, a foreign key, an exclusion) clashes.
 //! - A row that PostgreSQL would refuse, that is all that came of its event, and that a later one of the same batch replaces
@@ -18,7 +21,8 @@
 //!
 //! A write has a connection to itself, by preference the one that its partition had; after an error that connection is
 //! closed. `synchronous_commit` is what server and user say. A pooler between must keep a session to its connection.
-//! Tables may be altered while a pipeline runs; only a column that becomes `bytea`, or ceases to be, wants a restart.
+//! Tables may be altered while a pipeline runs. What wants a restart is a column that becomes `bytea`, or ceases to be, and
+//! a trigger, or a foreign key with an action, that is added.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -43,6 +47,7 @@ use crate::source::TopicPartition;
 mod catalog;
 mod connect;
 mod copies;
+mod deferred;
 mod error;
 mod history;
 mod ledger;

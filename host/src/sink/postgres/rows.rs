@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,6 +11,7 @@ use serde_json::value::RawValue;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
+use super::catalog::Facts;
 use super::error::Problem;
 use super::name::{LONGEST, TableName, quoted};
 use crate::command::{Command, Row, json};
@@ -28,8 +30,8 @@ pub(super) enum Kind {
     Delete,
 }
 
-/// Which columns of a table are `bytea`, by the table's quoted name.
-pub(super) type Binary = HashMap<String, HashSet<String>>;
+/// What is known of the tables of a batch, where there is anything.
+pub(super) type Known<'a> = HashMap<&'a str, Arc<Facts>>;
 
 /// A row to write, and how.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +73,20 @@ impl<'a> Change<'a> {
         self.row.key.iter().map(|(_, value)| value.get().trim_matches('"')).collect()
     }
 
+    fn facts<'k>(&self, known: &'k Known<'_>) -> Option<&'k Facts> {
+        if known.is_empty() { None } else { known.get(self.row.table.as_str()).map(Arc::as_ref) }
+    }
+
+    /// Whether it may act on other rows than its own.
+    fn reaches(&self, facts: Option<&Facts>) -> bool {
+        facts.is_some_and(|facts| match self.kind {
+            Kind::Delete => facts.deletes_reach,
+            Kind::Upsert | Kind::Merge => {
+                facts.writes_reach || self.row.values.iter().any(|(name, _)| facts.handed_on.contains(name))
+            }
+        })
+    }
+
     /// Whether its names are what PostgreSQL can have.
     fn check(&self) -> Result<(), Problem> {
         match self.columns().find(|name| name.len() > LONGEST) {
@@ -86,14 +102,15 @@ impl<'a> Change<'a> {
 /// Rows of one table that one statement writes. A row occurs once.
 pub(super) struct Group<'a> {
     like: Change<'a>,
+    reaches: bool,
     keys: HashSet<Vec<&'a str>>,
     json: String,
     rows: u64,
 }
 
 impl<'a> Group<'a> {
-    fn new(like: Change<'a>) -> Self {
-        Self { like, keys: HashSet::new(), json: String::new(), rows: 0 }
+    fn new(like: Change<'a>, reaches: bool) -> Self {
+        Self { like, reaches, keys: HashSet::new(), json: String::new(), rows: 0 }
     }
 
     fn push(&mut self, key: Vec<&'a str>, row: &str) {
@@ -117,15 +134,17 @@ impl<'a> Group<'a> {
 /// The statements for these rows, to be executed in this order.
 ///
 /// A row joins an earlier statement of its kind, table and columns unless a statement after that one holds the same
-/// row. So the writes of one row keep their order, as long as its key is spelt alike.
-pub(super) fn group<'a>(changes: &[Change<'a>], binary: &Binary, schema: &str) -> Result<Vec<Group<'a>>, Problem> {
+/// row. So the writes of one row keep their order, as long as its key is spelt alike. And what may act on other rows
+/// passes over nothing, and nothing over it.
+pub(super) fn group<'a>(changes: &[Change<'a>], known: &Known<'_>) -> Result<Vec<Group<'a>>, Problem> {
     let mut groups: Vec<Group<'a>> = Vec::new();
     let mut row = String::new();
     for change in changes {
         change.check()?;
         row.clear();
-        write_json(&mut row, *change, binary, schema)?;
-        let key = change.key();
+        let facts = change.facts(known);
+        write_json(&mut row, *change, facts)?;
+        let (key, reaches) = (change.key(), change.reaches(facts));
         let mut place = None;
         for (at, group) in groups.iter().enumerate().rev().take(LOOK_BACK) {
             if group.like.row.table == change.row.table && group.keys.contains(&key) {
@@ -135,11 +154,14 @@ pub(super) fn group<'a>(changes: &[Change<'a>], binary: &Binary, schema: &str) -
                 place = Some(at);
                 break;
             }
+            if reaches || group.reaches {
+                break;
+            }
         }
         match place.and_then(|at| groups.get_mut(at)) {
             Some(group) => group.push(key, &row),
             None => {
-                let mut group = Group::new(*change);
+                let mut group = Group::new(*change, reaches);
                 group.push(key, &row);
                 groups.push(group);
             }
@@ -149,10 +171,10 @@ pub(super) fn group<'a>(changes: &[Change<'a>], binary: &Binary, schema: &str) -
 }
 
 /// The statement for one row.
-pub(super) fn single(change: Change<'_>, binary: &Binary, schema: &str) -> Result<(String, Json), Problem> {
+pub(super) fn single(change: Change<'_>, known: &Known<'_>, schema: &str) -> Result<(String, Json), Problem> {
     change.check()?;
     let mut json = "[".to_owned();
-    write_json(&mut json, change, binary, schema)?;
+    write_json(&mut json, change, change.facts(known))?;
     json.push(']');
     Ok((sql(change, schema), Json(json)))
 }
@@ -160,21 +182,20 @@ pub(super) fn single(change: Change<'_>, binary: &Binary, schema: &str) -> Resul
 /// For each column of a row a query that does nothing but convert its value, to find the one that cannot be.
 pub(super) fn conversions<'a>(
     change: Change<'a>,
-    binary: &'a Binary,
+    known: &'a Known<'_>,
     schema: &'a str,
 ) -> impl Iterator<Item = (&'a str, String, Json)> + 'a {
     let table = TableName::new(&change.row.table, schema).quoted();
+    let facts = change.facts(known);
     change.row.key.iter().chain(&change.row.values).filter_map(move |(name, value)| {
-        let value = converted(name, value, binary.get(&table)).ok()?;
+        let value = converted(name, value, facts).ok()?;
         let json = format!("[{{{}:{value}}}]", serde_json::Value::from(name.as_str()));
         Some((name.as_str(), format!("SELECT s.{} FROM {}", quoted(name), recordset(&table)), Json(json)))
     })
 }
 
 /// Writes a row behind what the text holds.
-fn write_json(text: &mut String, change: Change<'_>, binary: &Binary, schema: &str) -> Result<(), Problem> {
-    let binary =
-        (!binary.is_empty()).then(|| binary.get(&TableName::new(&change.row.table, schema).quoted())).flatten();
+fn write_json(text: &mut String, change: Change<'_>, facts: Option<&Facts>) -> Result<(), Problem> {
     text.push('{');
     for (place, (name, value)) in change.row.key.iter().chain(&change.row.values).enumerate() {
         if place > 0 {
@@ -183,7 +204,7 @@ fn write_json(text: &mut String, change: Change<'_>, binary: &Binary, schema: &s
         json::write_quoted(text, name);
         text.push(':');
         text.push_str(
-            &converted(name, value, binary)
+            &converted(name, value, facts)
                 .map_err(|problem| Problem::Bad(format!("table {:?}: column {name:?}: {problem}", change.row.table)))?,
         );
     }
@@ -193,18 +214,35 @@ fn write_json(text: &mut String, change: Change<'_>, binary: &Binary, schema: &s
 
 /// The value as PostgreSQL is to read it. What transforms give for bytes is base64, which `bytea` would take for the
 /// bytes themselves.
-fn converted<'v>(name: &str, value: &'v RawValue, binary: Option<&HashSet<String>>) -> Result<Cow<'v, str>, String> {
+fn converted<'v>(name: &str, value: &'v RawValue, facts: Option<&Facts>) -> Result<Cow<'v, str>, String> {
     let text = value.get();
-    let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    match inner {
-        Some(inner) if binary.is_some_and(|columns| columns.contains(name)) && !inner.starts_with("\\\\x") => {
-            let plain: String = serde_json::from_str(text).map_err(|error| error.to_string())?;
-            let bytes = STANDARD.decode(plain).map_err(|error| format!("neither base64 nor \\x…: {error}"))?;
-            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            Ok(Cow::Owned(format!("\"\\\\x{digits}\"")))
-        }
+    match facts {
+        Some(facts) if text.starts_with('"') && facts.bytes.contains(name) => hexadecimal(text),
+        // A text is an array as PostgreSQL spells it.
+        Some(facts) if text.starts_with('[') && facts.byte_arrays.contains(name) => array(value).map(Cow::Owned),
         _ => Ok(Cow::Borrowed(text)),
     }
+}
+
+fn array(value: &RawValue) -> Result<String, String> {
+    let elements: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(|error| error.to_string())?;
+    let each = elements.into_iter().map(|element| match element.get().as_bytes().first() {
+        Some(b'[') => array(element).map(Cow::Owned),
+        Some(b'"') => hexadecimal(element.get()),
+        _ => Ok(Cow::Borrowed(element.get())),
+    });
+    Ok(format!("[{}]", each.collect::<Result<Vec<_>, _>>()?.join(",")))
+}
+
+/// The bytes of a JSON text of base64 as `\x…`, which it may be already.
+fn hexadecimal(text: &str) -> Result<Cow<'_, str>, String> {
+    if text.starts_with("\"\\\\x") {
+        return Ok(Cow::Borrowed(text));
+    }
+    let plain: String = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let bytes = STANDARD.decode(plain).map_err(|error| format!("neither base64 nor \\x…: {error}"))?;
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Cow::Owned(format!("\"\\\\x{digits}\"")))
 }
 
 /// PostgreSQL converts each member by the column's type; nothing goes through another type on the way. The type is

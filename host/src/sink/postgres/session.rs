@@ -1,7 +1,7 @@
 //! One connection with its prepared statements, and the connections that are free.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
+use super::catalog::Facts;
 use super::connect::{Address, GRACE};
 use super::error::Problem;
 use crate::source::TopicPartition;
@@ -25,8 +26,8 @@ pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 pub(super) struct Session {
     client: Client,
     statements: HashMap<String, Statement>,
-    /// Which columns of a table are `bytea`, by the table's quoted name.
-    pub(super) binary: HashMap<String, HashSet<String>>,
+    /// What is known of tables, by their names as commands spell them.
+    pub(super) facts: HashMap<String, Arc<Facts>>,
     /// How long to wait for an answer.
     patience: Duration,
     /// How long the server is to wait, for each transaction by itself.
@@ -36,8 +37,8 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(client: Client, patience: Duration, limits: &[(&str, u128)]) -> Self {
         let limits: Vec<_> = limits.iter().map(|(name, ms)| format!("SET LOCAL {name} = {ms}")).collect();
-        let (statements, binary, limits) = (HashMap::new(), HashMap::new(), limits.join("; "));
-        Self { client, statements, binary, patience, limits }
+        let (statements, facts, limits) = (HashMap::new(), HashMap::new(), limits.join("; "));
+        Self { client, statements, facts, patience, limits }
     }
 
     /// Begins a transaction. What the session was set to is set once more: behind a pooler that gives each transaction

@@ -1,10 +1,12 @@
 //! One batch: the ledger's step and the rows, in one transaction.
 
+use std::sync::Arc;
+
 use super::catalog;
 use super::error::Problem;
 use super::ledger::Ledger;
 use super::name::TableName;
-use super::rows::{Binary, Change, Group, Kind, conversions, group, single};
+use super::rows::{Change, Group, Kind, Known, conversions, group, single};
 use super::session::Session;
 use crate::sink::{BadWrite, Step, Write, Written};
 
@@ -34,8 +36,8 @@ impl Writer<'_> {
             Ok(ctid) => ctid,
             Err(refused) => return self.rolled_back(session, refused).await,
         };
-        let binary = self.binary(session, &changes).await?;
-        let all = match self.all_at_once(session, &changes, &binary).await {
+        let known = self.known(session, &changes).await?;
+        let all = match self.all_at_once(session, &changes, &known).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Problem::Bad(String::new())),
             Err(problem) => Err(problem),
@@ -44,42 +46,41 @@ impl Writer<'_> {
             Ok(()) => Ok((Written::Applied, Some(ctid))),
             Err(Problem::Bad(_) | Problem::Clash(_)) => {
                 session.run("ROLLBACK").await?;
-                self.one_by_one(session, step, &changes, &binary).await
+                self.one_by_one(session, step, writes, &changes, &known).await
             }
             Err(other) => Err(other),
         }
     }
 
-    async fn rolled_back(&self, session: &Session, answer: Written) -> Result<(Written, Option<String>), Problem> {
+    pub(super) async fn rolled_back(
+        &self,
+        session: &Session,
+        answer: Written,
+    ) -> Result<(Written, Option<String>), Problem> {
         session.run("ROLLBACK").await?;
         Ok((answer, None))
     }
 
-    async fn binary(&self, session: &mut Session, changes: &[Change<'_>]) -> Result<Binary, Problem> {
-        let mut binary = Binary::new();
+    async fn known<'a>(&self, session: &mut Session, changes: &[Change<'a>]) -> Result<Known<'a>, Problem> {
+        let mut known = Known::new();
         let mut last = None;
-        for change in changes {
-            if last == Some(&change.row.table) {
+        for Change { row, .. } in changes {
+            let table = row.table.as_str();
+            if last.replace(table) == Some(table) || known.contains_key(table) {
                 continue;
             }
-            last = Some(&change.row.table);
-            let name = TableName::new(&change.row.table, self.schema);
-            let quoted = name.quoted();
-            if binary.contains_key(&quoted) {
-                continue;
-            }
-            let columns = match session.binary.get(&quoted) {
-                Some(columns) => columns.clone(),
+            let facts = match session.facts.get(table) {
+                Some(facts) => facts.clone(),
                 None => {
-                    let columns = catalog::binary(session, &name).await?;
-                    session.binary.insert(quoted.clone(), columns.clone());
-                    columns
+                    let facts = Arc::new(catalog::facts(session, &TableName::new(table, self.schema)).await?);
+                    session.facts.insert(table.to_owned(), facts.clone());
+                    facts
                 }
             };
-            binary.insert(quoted, columns);
+            known.insert(table, facts);
         }
-        binary.retain(|_, columns| !columns.is_empty());
-        Ok(binary)
+        known.retain(|_, facts| !facts.are_none());
+        Ok(known)
     }
 
     /// Writes many rows a statement and commits; false, and nothing is committed, when a row to merge into is missing.
@@ -87,9 +88,9 @@ impl Writer<'_> {
         &self,
         session: &mut Session,
         changes: &[Change<'_>],
-        binary: &Binary,
+        known: &Known<'_>,
     ) -> Result<bool, Problem> {
-        let groups = group(changes, binary, self.schema)?;
+        let groups = group(changes, known)?;
         let merged: Vec<Option<u64>> = groups.iter().map(Group::merged).collect();
         let statements: Vec<_> = groups.into_iter().map(|group| group.statement(self.schema)).collect();
         if !statements.is_empty() && merged.iter().all(Option::is_none) {
@@ -112,8 +113,9 @@ impl Writer<'_> {
         &self,
         session: &mut Session,
         step: &Step<'_>,
+        writes: &[Write<'_>],
         changes: &[Change<'_>],
-        binary: &Binary,
+        known: &Known<'_>,
     ) -> Result<(Written, Option<String>), Problem> {
         session.begin().await?;
         let ctid = match self.ledger.advance(session, step, None).await? {
@@ -122,7 +124,7 @@ impl Writer<'_> {
         };
         let mut refusals = Refusals::default();
         for (index, change) in changes.iter().enumerate() {
-            if let Err(problem) = self.tried(session, *change, binary, "").await? {
+            if let Err(problem) = self.tried(session, *change, known, "").await? {
                 refusals.add(index, problem);
             }
         }
@@ -131,7 +133,7 @@ impl Writer<'_> {
                 Ok(()) => return Ok((Written::Applied, Some(ctid))),
                 Err(Problem::Bad(_) | Problem::Clash(_)) => {
                     session.run("ROLLBACK").await?;
-                    return self.deferred(session, step, changes, binary).await;
+                    return self.deferred(session, step, writes, changes, known).await;
                 }
                 Err(other) => return Err(other),
             }
@@ -139,51 +141,17 @@ impl Writer<'_> {
         self.rolled_back(session, refusals.into()).await
     }
 
-    /// Finds the rows that a constraint refuses which waits for the end of the transaction. What a later row of the
-    /// batch makes good is none of them, so that those refused are tried once more after all others.
-    async fn deferred(
-        &self,
-        session: &mut Session,
-        step: &Step<'_>,
-        changes: &[Change<'_>],
-        binary: &Binary,
-    ) -> Result<(Written, Option<String>), Problem> {
-        session.begin().await?;
-        if let Err(refused) = self.ledger.advance(session, step, None).await? {
-            return self.rolled_back(session, refused).await;
-        }
-        let at_once = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED; ";
-        let mut again = Vec::new();
-        for (index, change) in changes.iter().enumerate() {
-            if self.tried(session, *change, binary, at_once).await?.is_err() {
-                again.push((index, *change));
-            }
-        }
-        let mut refusals = Refusals::default();
-        for (index, change) in again {
-            if let Err(problem) = self.tried(session, change, binary, at_once).await? {
-                refusals.add(index, problem);
-            }
-        }
-        if refusals.is_empty() {
-            return Err(Problem::Retry(
-                "a deferred constraint refused the batch, and each of its rows it does not".into(),
-            ));
-        }
-        self.rolled_back(session, refusals.into()).await
-    }
-
     /// Writes one row, or leaves everything as it was and answers why. `check` is run after it.
-    async fn tried(
+    pub(super) async fn tried(
         &self,
         session: &mut Session,
         change: Change<'_>,
-        binary: &Binary,
+        known: &Known<'_>,
         check: &str,
     ) -> Result<Result<(), Problem>, Problem> {
         session.run("SAVEPOINT one").await?;
         let tried = async {
-            let (sql, json) = single(change, binary, self.schema)?;
+            let (sql, json) = single(change, known, self.schema)?;
             let touched = session.execute(&sql, &[&json]).await?;
             if change.kind == Kind::Merge && touched == 0 {
                 return Err(Problem::Bad("there is no row to merge into".into()));
@@ -196,7 +164,7 @@ impl Writer<'_> {
             Err(problem @ (Problem::Bad(_) | Problem::Clash(_))) => {
                 session.run("ROLLBACK TO SAVEPOINT one").await?;
                 let column = match &problem {
-                    Problem::Bad(text) if !text.contains("column") => self.culprit(session, change, binary).await?,
+                    Problem::Bad(text) if !text.contains("column") => self.culprit(session, change, known).await?,
                     _ => None,
                 };
                 session.run("RELEASE SAVEPOINT one").await?;
@@ -216,9 +184,9 @@ impl Writer<'_> {
         &self,
         session: &mut Session,
         change: Change<'_>,
-        binary: &Binary,
+        known: &Known<'_>,
     ) -> Result<Option<String>, Problem> {
-        for (column, sql, json) in conversions(change, binary, self.schema) {
+        for (column, sql, json) in conversions(change, known, self.schema) {
             match session.execute(&sql, &[&json]).await {
                 Ok(_) => {}
                 Err(Problem::Bad(_)) => {
@@ -234,13 +202,13 @@ impl Writer<'_> {
 
 /// The rows that were refused.
 #[derive(Default)]
-struct Refusals {
+pub(super) struct Refusals {
     bad: Vec<BadWrite>,
     clash: bool,
 }
 
 impl Refusals {
-    fn add(&mut self, index: usize, problem: Problem) {
+    pub(super) fn add(&mut self, index: usize, problem: Problem) {
         let clash = matches!(problem, Problem::Clash(_));
         self.clash |= clash;
         if let Problem::Bad(reason) | Problem::Clash(reason) = problem {
@@ -248,7 +216,7 @@ impl Refusals {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.bad.is_empty()
     }
 }

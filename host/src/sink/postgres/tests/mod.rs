@@ -4,8 +4,10 @@
 
 mod catalog;
 mod cluster;
+mod deferred;
 mod faults;
 mod ledger;
+mod order;
 mod values;
 
 use std::borrow::Cow;

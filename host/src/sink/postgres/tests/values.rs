@@ -239,3 +239,23 @@ async fn an_altered_table_is_written_as_it_is_now() {
     let rows = bench.sql("SELECT a FROM v ORDER BY id");
     assert_eq!(rows.iter().map(|row| texts(row)).collect::<Vec<_>>(), [["1.255"], ["1.000"]]);
 }
+
+#[tokio::test]
+async fn arrays_of_bytes_are_base64_too() {
+    let bench = PostgresBench::new();
+    bench.sql(
+        "CREATE DOMAIN digest AS bytea; CREATE DOMAIN digests AS bytea[];
+         CREATE TABLE v (id int PRIMARY KEY, many bytea[], of_domain digest[], domain_of digests, text text[])",
+    );
+    let mut run = Run::new(&bench, &table("v", &["id"])).await;
+    let values =
+        r#"{"many":["AQI=",null,"\\x0a",""], "of_domain":["/w=="], "domain_of":[["AQI="],["AQ=="]], "text":["AQI="]}"#;
+    run.applied(&[upsert("v", r#"{"id":1}"#, values)]).await;
+    let expected = ["1", r#"{"\\x0102",NULL,"\\x0a","\\x"}"#, r#"{"\\xff"}"#, r#"{{"\\x0102"},{"\\x01"}}"#, "{AQI=}"];
+    assert_eq!(texts(&one(&bench, "SELECT * FROM v")), expected);
+    // As PostgreSQL spells an array.
+    run.applied(&[upsert("v", r#"{"id":1}"#, r#"{"many":"{\"\\\\x03\"}"}"#)]).await;
+    assert_eq!(texts(&one(&bench, "SELECT many FROM v")), [r#"{"\\x03"}"#]);
+    let bad = run.rejected(&[upsert("v", r#"{"id":1}"#, r#"{"many":["no base64"]}"#)]).await;
+    assert!(bad[0].reason.contains("many") && bad[0].reason.contains("base64"), "{bad:?}");
+}
