@@ -6,7 +6,7 @@
 //! rights, triggers and publications, and readers are never kept waiting. Columns that the transforms never write keep
 //! their values. All of it, the ledger and the end of the copies too, is one transaction.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,19 +15,23 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::connect::Address;
-use super::copies::{Copied, Copies};
+use super::copies::Copies;
 use super::error::Problem;
-use super::ledger::{Ledger, text};
-use super::name::{TableName, quoted};
+use super::ledger::Ledger;
+use super::name::quoted;
 use super::session::Session;
 use super::tls::TlsFiles;
 use super::{Options, Postgres};
 use crate::sink::replace::{Replacement, Stand, Stands, beside, next_head};
-use crate::sink::{Sink, SinkError, Token, TopicHead};
+use crate::sink::{Sink, SinkError, TopicHead};
 use crate::source::{TopicFacts, TopicPartition};
+
+mod switch;
 
 /// How long a statement of the switch may take: it goes through whole tables.
 const STATEMENT: Duration = Duration::from_secs(3600);
+/// How long it waits for a lock that somebody else has.
+const LOCK_MS: u32 = 20_000;
 
 /// The tables of one pipeline on one sink, to be replaced.
 pub struct Rewind {
@@ -56,6 +60,8 @@ enum Switching {
     Held(Session),
     /// The transaction was cut off.
     Lost,
+    /// It was to be committed, and nobody has heard whether it was: what is told if so, and what went wrong.
+    Asked(Vec<String>, String),
 }
 
 impl Rewind {
@@ -196,120 +202,32 @@ impl Rewind {
     async fn lock(&self) -> Result<Session, Problem> {
         let mut session = self.address.connect().await?;
         session
-            .run(
-                "SET idle_in_transaction_session_timeout = 60000; SET lock_timeout = 20000;
-                 BEGIN ISOLATION LEVEL READ COMMITTED; SET CONSTRAINTS ALL DEFERRED",
-            )
+            .run(&format!(
+                "SET idle_in_transaction_session_timeout = 60000; SET lock_timeout = {LOCK_MS};
+                 BEGIN ISOLATION LEVEL READ COMMITTED; SET CONSTRAINTS ALL DEFERRED"
+            ))
             .await?;
-        let schema = &self.real.schema;
-        let head = format!("SELECT 1 FROM {schema}.pipelines WHERE pipeline = $1 AND sink = $2 FOR UPDATE");
-        session.query(&head, &[&self.pipeline, &self.real.sink]).await?;
-        let rows = format!(
-            "SELECT 1 FROM {schema}.ledger WHERE pipeline = $1 AND sink = $2 ORDER BY topic, partition FOR UPDATE"
-        );
-        session.query(&rows, &[&self.pipeline, &self.real.sink]).await?;
+        self.lock_rows(&mut session, &self.real.sink).await?;
         Ok(session)
     }
 
-    /// Brings a table to what its copy holds: rows deleted, changed and made.
-    async fn statements(&self, session: &mut Session, table: &str, copied: &Copied) -> Result<[String; 3], Problem> {
-        let real = TableName::new(table, &self.schema);
-        let copy = TableName::new(table, &self.copies).quoted();
-        // What the database gives by itself is not taken from the copy.
-        let sql = "SELECT a.attname::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-                   JOIN pg_namespace n ON n.oid = c.relnamespace
-                   WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND (a.attidentity = 'a' OR a.attgenerated <> '')";
-        let rows = session.query(sql, &[&real.schema, &real.table]).await?;
-        let own: BTreeSet<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-        let values: Vec<String> =
-            copied.written.iter().filter(|name| !own.contains(*name)).map(|name| quoted(name)).collect();
-        let key: Vec<String> = copied.key.iter().map(|name| quoted(name)).collect();
-        let each = |names: &[String], form: &dyn Fn(&String) -> String, between: &str| {
-            names.iter().map(form).collect::<Vec<_>>().join(between)
-        };
-        let real = real.quoted();
-        let same = each(&key, &|name| format!("t.{name} = s.{name}"), " AND ");
-        let deleted = format!("DELETE FROM {real} t WHERE NOT EXISTS (SELECT 1 FROM {copy} s WHERE {same})");
-        let changed = if values.is_empty() {
-            String::new()
-        } else {
-            let set = each(&values, &|name| format!("{name} = s.{name}"), ", ");
-            // By the bytes: not every type can be compared otherwise, and 1.0 is not 1.00.
-            let side = |side: &str| format!("ROW({})::record", each(&values, &|name| format!("{side}.{name}"), ", "));
-            format!("UPDATE {real} t SET {set} FROM {copy} s WHERE {same} AND ({} *<> {})", side("t"), side("s"))
-        };
-        let all: Vec<String> = key.iter().chain(&values).cloned().collect();
-        let (columns, read) = (all.join(", "), each(&all, &|name| format!("s.{name}"), ", "));
-        let made = format!(
-            "INSERT INTO {real} ({columns}) OVERRIDING SYSTEM VALUE SELECT {read} FROM {copy} s
-             WHERE NOT EXISTS (SELECT 1 FROM {real} t WHERE {same})"
-        );
-        Ok([deleted, changed, made])
-    }
-
-    async fn replace(&self, session: &mut Session) -> Result<Vec<String>, Problem> {
-        let tables: Vec<(String, Copied)> = match &self.fresh.copies {
-            Some(copies) => copies.tables(),
-            None => Vec::new(),
-        };
-        let mut statements = Vec::new();
-        for (table, copied) in &tables {
-            statements.push(self.statements(session, table, copied).await?);
-        }
-        let mut counts = vec![[0_u64; 3]; tables.len()];
-        // What is deleted makes room for what takes its unique values.
-        for step in 0..3 {
-            for (place, sql) in statements.iter().enumerate().filter(|(_, sql)| !sql[step].is_empty()) {
-                let done = session.execute(&sql[step], &[]).await;
-                counts[place][step] = done.map_err(|problem| match problem {
-                    Problem::Bad(text) | Problem::Clash(text) => Problem::Stop(format!(
-                        "table {} cannot be brought to what the fill has made: {text}: drop the constraint, or make it \
-                         DEFERRABLE",
-                        tables[place].0
-                    )),
-                    other => other,
-                })?;
-            }
-        }
-        self.set_ledger(session).await?;
-        self.forget(session).await?;
-        session.run(&format!("DROP SCHEMA {} CASCADE", quoted(&self.copies))).await?;
-        session.run("SET CONSTRAINTS ALL IMMEDIATE").await?;
-        let told = tables.iter().zip(counts).map(|((table, _), [deleted, changed, made])| {
-            format!("table {table}: {deleted} rows deleted, {changed} changed, {made} made; the others were right")
-        });
-        Ok(told.collect())
-    }
-
-    async fn set_ledger(&self, session: &mut Session) -> Result<(), Problem> {
-        let half = || getrandom::u64().map_err(|e| Problem::Stop(format!("the system gives no random numbers: {e}")));
-        let token = text(Token(u128::from(half()?) << 64 | u128::from(half()?)));
+    /// Locks the head of a ledger, without which no row is made, and its rows.
+    async fn lock_rows(&self, session: &mut Session, sink: &String) -> Result<(), Problem> {
         let schema = &self.real.schema;
-        let (pipeline, real, fresh) = (&self.pipeline, &self.real.sink, &self.fresh_ledger.sink);
-        for table in ["ledger", "topics"] {
-            let sql = format!("DELETE FROM {schema}.{table} WHERE pipeline = $1 AND sink = $2");
-            session.execute(&sql, &[pipeline, real]).await?;
-        }
-        let sql = format!(
-            "INSERT INTO {schema}.ledger (pipeline, sink, topic, partition, token, next_offset, digest, note)
-             SELECT pipeline, $2, topic, partition, $4, next_offset, digest, note FROM {schema}.ledger
-             WHERE pipeline = $1 AND sink = $3"
+        let head = format!("SELECT 1 FROM {schema}.pipelines WHERE pipeline = $1 AND sink = $2 FOR UPDATE");
+        session.query(&head, &[&self.pipeline, sink]).await?;
+        let rows = format!(
+            "SELECT 1 FROM {schema}.ledger WHERE pipeline = $1 AND sink = $2 ORDER BY topic, partition FOR UPDATE"
         );
-        session.execute(&sql, &[pipeline, real, fresh, &token]).await?;
-        let sql = format!("UPDATE {schema}.topics SET sink = $2 WHERE pipeline = $1 AND sink = $3");
-        session.execute(&sql, &[pipeline, real, fresh]).await?;
-        // After all that is known of a partition.
-        let sql = format!(
-            "INSERT INTO {schema}.history AS h (pipeline, sink, topic, partition, from_offset, digests, changed_at)
-             SELECT f.pipeline, $2, f.topic, f.partition, f.from_offset, f.digests, greatest(now(),
-                 (SELECT max(changed_at) FROM {schema}.history o WHERE o.pipeline = $1 AND o.sink = $2
-                  AND o.topic = f.topic AND o.partition = f.partition))
-             FROM {schema}.history f WHERE f.pipeline = $1 AND f.sink = $3
-             ON CONFLICT (pipeline, sink, topic, partition, from_offset)
-             DO UPDATE SET digests = excluded.digests, changed_at = excluded.changed_at"
-        );
-        session.execute(&sql, &[pipeline, real, fresh]).await?;
+        session.query(&rows, &[&self.pipeline, sink]).await?;
         Ok(())
+    }
+
+    /// Whether the switch has left the fresh ledger's head, which it deletes. A commit that is under way is waited for.
+    async fn is_fresh_head_left(&self, session: &mut Session) -> Result<bool, Problem> {
+        let schema = &self.real.schema;
+        let sql = format!("SELECT 1 FROM {schema}.pipelines WHERE pipeline = $1 AND sink = $2 FOR UPDATE");
+        Ok(!session.query(&sql, &[&self.pipeline, &self.fresh_ledger.sink]).await?.is_empty())
     }
 
     fn lost(&self) -> SinkError {
@@ -369,7 +287,7 @@ impl Replacement for Rewind {
                 *switching = if alive.is_ok() { Switching::Held(session) } else { Switching::Lost };
                 if alive.is_ok() { Ok(()) } else { Err(self.lost()) }
             }
-            Switching::Lost => Err(self.lost()),
+            Switching::Lost | Switching::Asked(..) => Err(self.lost()),
         }
     }
 
@@ -381,20 +299,29 @@ impl Replacement for Rewind {
 
     async fn put_in_place(&self) -> Result<Vec<String>, SinkError> {
         let mut switching = self.switching.lock().await;
-        let Switching::Held(mut session) = std::mem::take(&mut *switching) else { return Err(self.lost()) };
-        let replaced = async {
-            session.give_time(STATEMENT).await?;
-            self.replace(&mut session).await
-        };
-        let told = replaced.await.map_err(|problem| self.placed(problem))?;
-        if let Err(problem) = session.run("COMMIT").await {
-            drop(session);
-            // The answer was lost, or the commit.
-            let is_left = self.look(async |session| self.fresh_ledger.has_head(session, &self.pipeline).await).await?;
-            if is_left {
-                return Err(self.placed(problem.map(|text| format!("the switch was not committed: {text}"))));
+        match std::mem::take(&mut *switching) {
+            Switching::Held(mut session) => {
+                let replaced = async {
+                    session.give_time(STATEMENT).await?;
+                    self.replace(&mut session).await
+                };
+                let told = replaced.await.map_err(|problem| self.placed(problem))?;
+                match session.run("COMMIT").await {
+                    Ok(()) => return Ok(told),
+                    Err(problem) => *switching = Switching::Asked(told, problem.text().to_owned()),
+                }
             }
+            asked @ Switching::Asked(..) => *switching = asked,
+            Switching::Not | Switching::Lost => return Err(self.lost()),
         }
-        Ok(told)
+        // The answer was lost, or the commit. As long as nobody can tell, this is asked again.
+        let is_left = self.look(async |session| self.is_fresh_head_left(session).await).await?;
+        match std::mem::take(&mut *switching) {
+            Switching::Asked(told, _) if !is_left => Ok(told),
+            Switching::Asked(_, cause) => Err(self.placed(Problem::Stop(format!(
+                "the switch was not committed, and the tables are as they were: rewind again: {cause}"
+            )))),
+            _ => Err(self.lost()),
+        }
     }
 }

@@ -10,6 +10,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,8 @@ pub struct Rewind {
     known: Mutex<Known>,
     /// What the hold says whose it is, once it was taken.
     hold: Mutex<Option<String>>,
+    /// Whether the switch may have been done without anybody's hearing of it.
+    asked: AtomicBool,
 }
 
 /// Rows and topics of a ledger.
@@ -78,8 +81,8 @@ impl Rewind {
         let mut fresh = Redis::open(Options { name: beside(&options.name), ..options.clone() })?;
         fresh.names.entries = entries;
         let real = Redis::open(Options { timeout: SWITCH, ..options })?;
-        let (known, hold) = (Mutex::default(), Mutex::default());
-        Ok(Self { pipeline: pipeline.to_owned(), real, fresh: Arc::new(fresh), known, hold })
+        let (known, hold, asked) = (Mutex::default(), Mutex::default(), AtomicBool::default());
+        Ok(Self { pipeline: pipeline.to_owned(), real, fresh: Arc::new(fresh), known, hold, asked })
     }
 
     async fn on<T>(&self, work: impl AsyncFnOnce(&mut Connection) -> Result<T, SinkError>) -> Result<T, SinkError> {
@@ -391,14 +394,21 @@ impl Replacement for Rewind {
     }
 
     async fn put_in_place(&self) -> Result<Vec<String>, SinkError> {
-        let done = self.on(async |connection| self.replace_on(connection).await).await;
-        let Err(SinkError::Retry(cause)) = done else { return done };
-        // The answer was lost, or the switch. The fresh head went with it.
+        // The fresh head goes with the switch.
         let head = self.fresh.names.head(&self.pipeline);
-        if self.on(async |connection| self.exists(connection, &head).await).await? {
-            return Err(SinkError::Retry(cause));
+        let is_done = async || -> Result<bool, SinkError> {
+            Ok(!self.on(async |connection| self.exists(connection, &head).await).await?)
+        };
+        let as_told = || Ok(vec!["the entries were replaced".into()]);
+        if self.asked.load(Ordering::Relaxed) && is_done().await? {
+            return as_told();
         }
-        Ok(vec!["the entries were replaced".into()])
+        let done = self.on(async |connection| self.replace_on(connection).await).await;
+        if matches!(done, Err(SinkError::Retry(_))) {
+            // The answer was lost, or the switch.
+            self.asked.store(true, Ordering::Relaxed);
+        }
+        if done.is_err() && self.asked.load(Ordering::Relaxed) && is_done().await? { as_told() } else { done }
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod access;
 mod ledger;
+mod rewind;
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +21,8 @@ type Event = (&'static str, Box<dyn FnOnce() + Send>);
 /// Passes everything on to a server, until it is told to cut a connection.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
-    cut: Arc<Mutex<Option<Cut>>>,
+    /// What is to be cut, one after the other.
+    cuts: Arc<Mutex<VecDeque<Cut>>>,
     before: Arc<Mutex<Option<Event>>>,
     requests: Arc<AtomicUsize>,
 }
@@ -30,16 +32,17 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let proxy = Self {
             address: listener.local_addr().unwrap(),
-            cut: Arc::default(),
+            cuts: Arc::default(),
             before: Arc::default(),
             requests: Arc::default(),
         };
-        let (cut, before, requests) = (Arc::clone(&proxy.cut), Arc::clone(&proxy.before), Arc::clone(&proxy.requests));
+        let (cuts, before, requests) =
+            (Arc::clone(&proxy.cuts), Arc::clone(&proxy.before), Arc::clone(&proxy.requests));
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let (client, server) = (client.unwrap(), TcpStream::connect(server).unwrap());
-                let (cut, before, requests) = (Arc::clone(&cut), Arc::clone(&before), Arc::clone(&requests));
-                std::thread::spawn(move || pass(client, server, &cut, &before, &requests));
+                let (cuts, before, requests) = (Arc::clone(&cuts), Arc::clone(&before), Arc::clone(&requests));
+                std::thread::spawn(move || pass(client, server, &cuts, &before, &requests));
             }
         });
         proxy
@@ -53,12 +56,17 @@ impl Proxy {
     /// The next request with this word reaches the server; the answers from then on get lost, and the connection with
     /// them when one with the other word says that all is done.
     pub(crate) fn cut_behind(&self, request: &'static str, answer: &'static str) {
-        *self.cut.lock().unwrap() = Some(Cut::Behind { request, answer });
+        *self.cuts.lock().unwrap() = [Cut::Behind { request, answer }].into();
+    }
+
+    /// When what is to be cut has been cut, the next request with this word gets lost too, and the connection with it.
+    pub(crate) fn then_before(&self, request: &'static str) {
+        self.cuts.lock().unwrap().push_back(Cut::Before(request));
     }
 
     /// The next request with this word gets lost, and the connection with it.
     pub(crate) fn cut_before(&self, request: &'static str) {
-        *self.cut.lock().unwrap() = Some(Cut::Before(request));
+        *self.cuts.lock().unwrap() = [Cut::Before(request)].into();
     }
 
     /// Something happens before the next request with this word reaches the server.
@@ -71,7 +79,7 @@ impl Proxy {
 fn pass(
     mut client: TcpStream,
     mut server: TcpStream,
-    cut: &Mutex<Option<Cut>>,
+    cuts: &Mutex<VecDeque<Cut>>,
     before: &Mutex<Option<Event>>,
     requests: &AtomicUsize,
 ) {
@@ -87,7 +95,7 @@ fn pass(
         if let Some((_, event)) = now {
             event();
         }
-        let here = cut.lock().unwrap().take_if(|cut| match cut {
+        let here = cuts.lock().unwrap().pop_front_if(|cut| match cut {
             Cut::Behind { request: word, .. } | Cut::Before(word) => has(&buffer[..size], word),
         });
         match here {

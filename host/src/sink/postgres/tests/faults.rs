@@ -9,7 +9,7 @@ use super::*;
 use crate::sink::testing::proxy::Proxy;
 
 /// The options of the sink with a proxy before the server.
-fn behind_proxy(bench: &PostgresBench) -> (super::super::Options, Proxy) {
+pub(super) fn behind_proxy(bench: &PostgresBench) -> (super::super::Options, Proxy) {
     let url = bench.url();
     let (before, server) = url.split_once("@").unwrap();
     let (server, database) = server.split_once('/').unwrap();

@@ -8,6 +8,7 @@ mod deferred;
 mod faults;
 mod ledger;
 mod order;
+mod rewind;
 mod values;
 
 use std::borrow::Cow;
