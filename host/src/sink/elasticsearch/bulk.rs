@@ -21,6 +21,9 @@ const TRIES: u32 = 3;
 /// How long to wait before the second try; the wait doubles.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// A shorter document holds no term that is too long, 32,766 bytes, also where a normalizer makes it half as long again.
+const LONG: usize = 16 << 10;
+
 /// A document to set or delete.
 #[derive(Debug, Clone)]
 pub(super) struct Line<'a> {
@@ -40,7 +43,7 @@ pub(super) struct Line<'a> {
     pub(super) is_taken: bool,
 }
 
-/// Documents that the server has taken, as hashes: it takes them again.
+/// Long documents that the server has taken, as hashes: it takes them again.
 pub(super) type Taken = HashSet<u64>;
 
 /// How lines are sent.
@@ -57,8 +60,8 @@ pub(super) struct Bulk<'a> {
     /// Versions below are this batch's own.
     pub(super) end: u64,
     /// Whether an earlier try of this batch had answers that were rejected since. A line that meets the version of that try
-    /// is sent again under it: the last line of its id, to be what stays; and an earlier one that the server has not taken
-    /// yet, since the conflict may hide a refusal. An earlier line that was taken is done.
+    /// is sent again under it: the last line of its id, to be what stays; and an earlier long one that the server has not
+    /// taken yet, since the conflict may hide a refusal. Any other earlier line is done.
     pub(super) redo: bool,
     /// What the server has taken of this batch.
     pub(super) taken: &'a Taken,
@@ -262,14 +265,17 @@ fn with_later(lines: &[Line<'_>], left: &[usize], again: &HashSet<usize>, bad: &
 }
 
 impl Line<'_> {
-    /// The document that it sets, as a hash; none for a delete.
+    /// The document that it sets, as a hash, if a conflict of versions may hide that the server refuses it. Most of what it
+    /// refuses it finds before it compares versions; terms that are too long it finds behind that.
     pub(super) fn document(&self) -> Option<u64> {
+        let body = self.body.as_ref().filter(|body| body.len() >= LONG)?;
         let mut hasher = DefaultHasher::new();
-        (self.index, self.id, self.body.as_ref()?).hash(&mut hasher);
+        (self.index, self.id, body).hash(&mut hasher);
         Some(hasher.finish())
     }
 
-    /// Whether the server has taken the same before. It refuses no delete.
+    /// Whether nothing is to be learned from sending it again: the server has taken the same before, or could not have hidden
+    /// that it refuses it.
     pub(super) fn is_among(&self, taken: &Taken) -> bool {
         self.document().is_none_or(|document| taken.contains(&document))
     }

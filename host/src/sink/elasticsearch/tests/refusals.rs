@@ -129,6 +129,30 @@ fn merge_behind_a_delete_of_a_refused_event_is_written() {
 }
 
 #[test]
+fn merge_over_what_was_refused_is_not_sent_over_a_later_event() {
+    on_each_server(|bench| async move {
+        let proxy = Proxy::new(&bench.url);
+        let options = Options { urls: vec![proxy.url.clone()], ..bench.options() };
+        let mut run = Run::start(options, 1).await;
+        // The merge is refused with what it is laid over, and then laid over event 0.
+        let batch = [
+            (0, index("a", r#"{"n":0}"#)),
+            (1, bad("a")),
+            (2, merge("a", r#"{"t":"2"}"#)),
+            (3, index("a", r#"{"n":3}"#)),
+        ];
+        assert_eq!(run.settle(4, &batch), [1]);
+        let sent = proxy.take();
+        let lines = sent.lines().zip(sent.lines().skip(1));
+        let actions: Vec<_> =
+            lines.filter(|(_, body)| *body == r#"{"n":0,"t":"2"}"#).map(|(action, _)| action).collect();
+        let is_its_own = |action: &&str| action.contains(r#""version":2,"#);
+        assert!(!actions.is_empty() && actions.iter().all(is_its_own), "{actions:?}");
+        assert_eq!(documents(&bench), [r#"a:{"n":3}"#]);
+    });
+}
+
+#[test]
 fn refusal_that_a_later_version_would_hide_is_found() {
     on_each_server(|bench| async move {
         let mut run = Run::start(bench.options(), 1).await;
