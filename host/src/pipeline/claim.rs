@@ -15,7 +15,7 @@ use super::commit::{Claims, CommitMetadata, shortened};
 use super::letters::Letters;
 use super::memo::{LastRecord, Memo};
 use super::open_marks::OpenMarks;
-use super::write::{BoundSink, Stores};
+use super::write::{Answer, BoundSink, Stores};
 use crate::sink::{LedgerKey, Token};
 use crate::source::{Assigned, Claim, Lease};
 
@@ -91,15 +91,20 @@ impl Stores {
         };
         for (place, bound) in self.sinks.iter().enumerate() {
             let (mut next, mut epoch, mut memo) = (assigned.log_start, 0, Memo::default());
+            let mut without = WithoutLedger::default();
             if bound.sink.keeps_ledger() {
                 let epoch_before = before.map(|before| before.epochs[place]);
                 let known_by = epoch_before.or_else(|| committed.sinks.get(&bound.name).copied());
                 let before = WithoutLedger::take(&bound.name, &mut standing, &committed);
-                (next, epoch, memo) = self.claim_ledger(bound, assigned, &standing, known_by, before).await?;
+                (next, epoch, memo) = self.claim_ledger(bound, assigned, &standing, known_by, &before).await?;
+                without = before;
             }
             standing.next.push(next);
             standing.epochs.push(epoch);
             standing.memos.push(memo);
+            if without.next.is_some_and(|at| at > next) {
+                self.move_on(&mut standing, place, without).await?;
+            }
         }
         for (place, bound) in self.sinks.iter().enumerate().filter(|(_, bound)| !bound.sink.keeps_ledger()) {
             let committed_at = committed.positions.get(&bound.name);
@@ -141,7 +146,7 @@ impl Stores {
         assigned: &Assigned,
         standing: &Standing,
         known_by: Option<u16>,
-        before: WithoutLedger,
+        before: &WithoutLedger,
     ) -> anyhow::Result<(u64, u16, Memo)> {
         if self.rebuilds(bound) {
             self.begin_afresh_if_lost(bound, "is gone").await?;
@@ -156,13 +161,28 @@ impl Stores {
         // Where the target was replaced while the claim waited, the epoch is another one.
         let epoch = self.enter_topic(bound, assigned).await?;
         if found.known || before.next.is_some() {
-            self.compare(bound, assigned, found.next)?;
+            self.compare(bound, assigned, found.next.max(before.next.unwrap_or_default()))?;
         }
         let mut memo = Memo::read(&found.note, epoch);
         if !found.known {
-            (memo.last, memo.open) = (before.last, before.open);
+            (memo.last, memo.open) = (before.last, before.open.clone());
         }
         Ok((found.next, epoch, memo))
+    }
+
+    /// Moves the ledger of a sink that has kept none for a while, and has one from before, to where the sink came meanwhile.
+    async fn move_on(&self, standing: &mut Standing, place: usize, meanwhile: WithoutLedger) -> anyhow::Result<()> {
+        let WithoutLedger { next: Some(to), last, open } = meanwhile else { return Ok(()) };
+        // What was open before is not known to be so still.
+        let mut memo = standing.memos[place].clone();
+        (memo.last, memo.open) = (last, open);
+        match self.execute(standing, place, to, &[], (&self.slot.serving(), &memo)).await? {
+            Answer::Durable => (standing.next[place], standing.memos[place]) = (to, memo),
+            Answer::Rejected(_) => return Err(self.refused_nothing(&self.sinks[place])),
+            // Another claim is behind this one, which its first write finds.
+            Answer::Not(_) => {}
+        }
+        Ok(())
     }
 
     /// The next offset of each sink without a ledger, to be kept in the ledgers of the others.

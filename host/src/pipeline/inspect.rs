@@ -2,17 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Builder;
 
 use super::bind;
+use super::commit::CommitMetadata;
 use super::open::{self, Source};
 use super::start::{declared, start};
-use crate::config::{self, Config, DeadLetterStore};
+use crate::config::{self, Config, DeadLetterStore, OnLostCache};
 use crate::engine::Engine;
 use crate::inspection::Inspection;
 use crate::sink::{Declared, SinkError};
+use crate::source::KafkaSource;
 
 /// How long one store may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -47,11 +52,18 @@ pub fn inspect(config: &Config) -> anyhow::Result<Vec<Finding>> {
     let engine = Engine::new(config.engine.cache.as_ref().map(|folder| folder.as_path().to_path_buf()))?;
     for pipeline in &config.pipelines {
         let place = |part: &str| format!("pipeline `{}`, {part}", pipeline.name);
+        let mut committed = Vec::new();
         match open::source(config, pipeline, &Arc::default()) {
-            Ok(Source::Kafka(source)) => match runtime.block_on(source.inspect()) {
-                Ok(found) => findings.extend(placed(&place("topics"), found)),
-                Err(error) => findings.push(wrong(place("source"), format!("{error:#}"))),
-            },
+            Ok(Source::Kafka(source)) => {
+                let looked = runtime.block_on(source.inspect()).and_then(|found| {
+                    findings.extend(placed(&place("topics"), found));
+                    committed = commits(&source)?;
+                    Ok(())
+                });
+                if let Err(error) = looked {
+                    findings.push(wrong(place("source"), format!("{error:#}")));
+                }
+            }
             Ok(Source::File(_)) => {}
             Err(error) => findings.push(wrong(place("source"), format!("{error:#}"))),
         }
@@ -60,7 +72,20 @@ pub fn inspect(config: &Config) -> anyhow::Result<Vec<Finding>> {
             pipeline.transforms.iter().filter_map(|one| Some(Arc::new(start(&engine, config, one).ok()?))).collect();
         for bound in bind(pipeline, &sinks) {
             let declared = declared(&bound.ports, started.iter().map(|one| one.description()));
-            let look = bound.sink.inspect(&pipeline.name, &declared);
+            let had_a_ledger = committed.iter().any(|commit| commit.sinks.contains_key(&bound.name));
+            let look = async {
+                let mut found = bound.sink.inspect(&pipeline.name, &declared).await?;
+                if had_a_ledger && !bound.sink.knows(&pipeline.name).await? {
+                    if bound.is_cache() && pipeline.on_lost_cache == OnLostCache::Rebuild {
+                        found
+                            .notes
+                            .push("its ledger is gone: a run clears the cache, and fills it from the start".into());
+                    } else {
+                        found.faults.push(bound.is_lost("is gone"));
+                    }
+                }
+                Ok(found)
+            };
             let asked = runtime.block_on(async { tokio::time::timeout(PATIENCE, look).await });
             let place = place(&format!("sink `{}`", bound.name));
             match asked {
@@ -88,6 +113,23 @@ pub fn inspect(config: &Config) -> anyhow::Result<Vec<Finding>> {
         }
     }
     Ok(findings)
+}
+
+/// What the group has committed of a pipeline's topics.
+fn commits(source: &KafkaSource) -> anyhow::Result<Vec<CommitMetadata>> {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (done, read) = mpsc::channel::<()>();
+        let stop = &stop;
+        scope.spawn(move || {
+            if read.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        });
+        let committed = source.committed(stop);
+        drop(done);
+        Ok(committed?.iter().map(|metadata| CommitMetadata::read(metadata)).collect())
+    })
 }
 
 fn placed(place: &str, found: Inspection) -> impl Iterator<Item = Finding> {

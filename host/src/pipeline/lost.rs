@@ -5,9 +5,28 @@ use anyhow::anyhow;
 
 use super::commit::CommitMetadata;
 use super::write::{BoundSink, Stores};
+use crate::command::Port;
 use crate::config::OnLostCache;
 use crate::sink::LedgerKey;
 use crate::source::Assigned;
+
+impl BoundSink {
+    /// Why a pipeline stops whose sink has lost its ledger, or a part of it, and what to do.
+    pub(super) fn is_lost(&self, what: &str) -> String {
+        let sink = &self.name;
+        if self.ports == [Port::Messages] {
+            return format!(
+                "the ledger of sink `{sink}` {what}: its topic was deleted or recreated, or `ledger_topic` names another. \
+                 Name the topic that has it; or publish by `delivery = \"at-least-once\"` for one start, end that in good \
+                 order, and change back: the ledger begins where the messages stood then"
+            );
+        }
+        format!(
+            "the ledger of sink `{sink}` {what}: the store was emptied, replaced, or restored from elsewhere. Restore it; or \
+             begin anew with a pipeline of another name and a fresh target"
+        )
+    }
+}
 
 impl Stores {
     /// What a sink needs before its first claim: its tables and indexes are compared with the declaration, and its
@@ -92,10 +111,7 @@ impl Stores {
     async fn begin_afresh(&self, bound: &BoundSink, what: &str) -> anyhow::Result<()> {
         let (pipeline, sink) = (&self.pipeline, &bound.name);
         if !self.rebuilds(bound) {
-            return Err(anyhow!(
-                "pipeline `{pipeline}`: the ledger of sink `{sink}` {what}: the store was emptied, replaced, or restored \
-                 from elsewhere. Restore it; or begin anew with a pipeline of another name and a fresh target"
-            ));
+            return Err(anyhow!("pipeline `{pipeline}`: {}", bound.is_lost(what)));
         }
         tracing::warn!(pipeline, sink, "the ledger of the cache is gone: clearing it, and filling it from the start");
         let declared = self.declared(bound);

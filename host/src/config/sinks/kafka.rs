@@ -44,15 +44,19 @@ impl Kafka {
 
 pub(super) fn read(mut block: Block<'_>) -> Option<Kafka> {
     let client = kafka::read(&mut block);
-    let delivery = choice(&mut block, "delivery", &Delivery::ALL).unwrap_or_default();
-    let ledger_topic = read_topic(&mut block).unwrap_or_else(|| Kafka::LEDGER_TOPIC.to_owned());
+    let delivery = choice(&mut block, "delivery", &Delivery::ALL);
+    let ledger_topic = read_topic(&mut block, delivery).unwrap_or_else(|| Kafka::LEDGER_TOPIC.to_owned());
     block.finish("key");
-    Some(Kafka { client: client?, delivery, ledger_topic })
+    Some(Kafka { client: client?, delivery: delivery.unwrap_or_default(), ledger_topic })
 }
 
 /// Reads the name of a topic. It is no secret: errors show it.
-fn read_topic(block: &mut Block<'_>) -> Option<String> {
+fn read_topic(block: &mut Block<'_>, delivery: Option<Delivery>) -> Option<String> {
     let topic = block.text("ledger_topic")?;
+    if delivery.is_none() {
+        let remedy = "write `delivery = \"exactly-once\"`, or leave it out";
+        block.document().problem(&topic.place, "a sink that publishes at least once keeps no ledger", remedy);
+    }
     let name: &Text = &topic.value;
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if name.is_empty() || name.len() > 249 || !name.bytes().all(legal) || matches!(name.as_str(), "." | "..") {

@@ -243,6 +243,7 @@ fn messages_come_once_where_the_sink_says_so() {
         ("", "or write `delivery = \"exactly-once\"` in the sink"),
         ("delivery = \"once\"", "sinks.events.kafka.delivery: `once` is none of the choices"),
         ("delivery = \"exactly-once\"\nledger_topic = \"a topic\"", "ledger_topic: `a topic` is no name of a topic"),
+        ("ledger_topic = \"l\"", "ledger_topic: a sink that publishes at least once keeps no ledger"),
         ("properties = { \"transactional.id\" = \"x\" }", "`transactional.id` is tidegate's own to set"),
     ] {
         let error = load(keys).unwrap_err().to_string();

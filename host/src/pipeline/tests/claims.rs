@@ -56,6 +56,11 @@ fn sink_that_keeps_a_ledger_from_now_on_begins_where_it_stood_without_one() {
     assert_eq!(before(&new, None), [0, 7]);
     assert_eq!(before(&Site::new(vec![(CACHE, Arc::new(Store::default())), messages()]), None), [0, 0]);
 
+    // Without one for a while, and with it again: what came meanwhile is published.
+    let commit = CommitMetadata { positions: [("s1".to_owned(), 9)].into(), ..CommitMetadata::default() };
+    assert_eq!(before(&new, Some(commit)), [0, 9]);
+    assert_eq!(before(&new, None), [0, 9]);
+
     // What was lost before it stood there is told, as without a ledger.
     let site = Site::new(vec![messages()]);
     let commit = CommitMetadata { positions: [("s0".to_owned(), 7)].into(), ..CommitMetadata::default() };

@@ -101,14 +101,14 @@ async fn look(settings: &KafkaClient, producer: &Producer, topic: &str) -> Resul
     }
     Ok(Found::Unfit(format!(
         "the ledger topic {topic:?} has cleanup.policy={policy}, by which the brokers delete what the ledger holds: set \
-         it to compact (`kafka-configs --alter --entity-type topics --entity-name {topic} --add-config \
+         it to compact (`kafka-configs.sh --bootstrap-server … --alter --entity-type topics --entity-name {topic} --add-config \
          cleanup.policy=compact`)"
     )))
 }
 
 async fn create(settings: &KafkaClient, topic: &str, only_try: bool) -> Result<(), SinkError> {
     let by_hand = format!(
-        "create it: `kafka-topics --create --topic {topic} --partitions 1 --config cleanup.policy=compact --config \
+        "create it: `kafka-topics.sh --bootstrap-server … --create --topic {topic} --partitions 1 --config cleanup.policy=compact --config \
          segment.ms=3600000`"
     );
     let Some(admin) = admin(settings)? else {
