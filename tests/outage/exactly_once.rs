@@ -165,7 +165,7 @@ fn ledger_topic_that_is_deleted_stops_the_pipeline_at_each_start() {
         case.stream.program.start().fails(&parts);
     }
     let (code, said) = case.stream.program.check();
-    assert!(code == 1 && said.iter().any(|line| line.contains("the ledger of sink `events` is gone")), "{said:#?}");
+    assert!(code == 2 && said.iter().any(|line| line.contains("the ledger of sink `events` is gone")), "{said:#?}");
     // As the message says.
     case.stream.program.change(EXACTLY, "");
     case.stream.running().stop();

@@ -16,6 +16,7 @@ use super::letters::Letters;
 use super::memo::{LastRecord, Memo};
 use super::open_marks::OpenMarks;
 use super::write::{Answer, BoundSink, Stores};
+use crate::command::Port;
 use crate::sink::{LedgerKey, Token};
 use crate::source::{Assigned, Claim, Lease};
 
@@ -74,7 +75,6 @@ impl Stores {
     /// [`super::topic::BeyondTheEnd`] where the source has to be asked once more first.
     pub(super) async fn claim(&self, assigned: &Assigned, before: Option<&Standing>) -> anyhow::Result<Standing> {
         let key = LedgerKey { pipeline: self.pipeline.clone(), partition: assigned.partition.clone() };
-        let committed_offset = assigned.committed.as_ref().map(|commit| commit.offset);
         let committed = assigned.committed.as_ref();
         let committed = committed.map(|commit| CommitMetadata::read(&commit.metadata)).unwrap_or_default();
         let mut standing = Standing {
@@ -91,19 +91,21 @@ impl Stores {
         };
         for (place, bound) in self.sinks.iter().enumerate() {
             let (mut next, mut epoch, mut memo) = (assigned.log_start, 0, Memo::default());
-            let mut without = WithoutLedger::default();
+            let mut meanwhile = None;
             if bound.sink.keeps_ledger() {
                 let epoch_before = before.map(|before| before.epochs[place]);
                 let known_by = epoch_before.or_else(|| committed.sinks.get(&bound.name).copied());
                 let before = WithoutLedger::take(&bound.name, &mut standing, &committed);
-                (next, epoch, memo) = self.claim_ledger(bound, assigned, &standing, known_by, &before).await?;
-                without = before;
+                let is_fresh;
+                (next, epoch, memo, is_fresh) =
+                    self.claim_ledger(bound, assigned, &standing, known_by, before.next).await?;
+                meanwhile = Some(before).filter(|before| before.next.is_some_and(|at| at > next || is_fresh));
             }
             standing.next.push(next);
             standing.epochs.push(epoch);
             standing.memos.push(memo);
-            if without.next.is_some_and(|at| at > next) {
-                self.move_on(&mut standing, place, without).await?;
+            if let Some(meanwhile) = meanwhile {
+                self.move_on(&mut standing, place, meanwhile).await?;
             }
         }
         for (place, bound) in self.sinks.iter().enumerate().filter(|(_, bound)| !bound.sink.keeps_ledger()) {
@@ -111,9 +113,8 @@ impl Stores {
             let noted = standing.memos.iter().filter_map(|memo| memo.positions.get(&bound.name));
             let before_at = before.map(|before| &before.next[place]);
             let known = noted.chain(committed_at).chain(before_at).copied().max();
-            // Of a sink that kept a ledger until now, only the commit's offset is known to be published.
-            let kept_one = committed_offset.filter(|_| committed.sinks.contains_key(&bound.name));
-            let Some(next) = known.or(kept_one) else { continue };
+            // What a sink that kept a ledger until now has published.
+            let Some(next) = known.or(committed.kept.get(&bound.name).copied()) else { continue };
             self.compare(bound, assigned, next)?;
             standing.next[place] = next;
             let committed_last = committed.last.get(&bound.name).copied();
@@ -138,16 +139,17 @@ impl Stores {
         Ok(standing)
     }
 
-    /// Takes the partition over in one sink. Answers the next offset that it wants, the topic's epoch there, and the ledger's
-    /// metadata. `known_by` is the epoch under which the ledger knew the partition before, if it did.
+    /// Takes the partition over in one sink. Answers the next offset that it wants, the topic's epoch there, the ledger's
+    /// metadata, and whether the ledger has none yet. `known_by` is the epoch under which the ledger knew the partition
+    /// before, if it did, and `published` how far the sink came without a ledger.
     async fn claim_ledger(
         &self,
         bound: &BoundSink,
         assigned: &Assigned,
         standing: &Standing,
         known_by: Option<u16>,
-        before: &WithoutLedger,
-    ) -> anyhow::Result<(u64, u16, Memo)> {
+        published: Option<u64>,
+    ) -> anyhow::Result<(u64, u16, Memo, bool)> {
         if self.rebuilds(bound) {
             self.begin_afresh_if_lost(bound, "is gone").await?;
         }
@@ -155,24 +157,22 @@ impl Stores {
             self.miss_row(bound, assigned, &standing.key, epoch).await?;
         }
         self.enter_topic(bound, assigned).await?;
-        let start = before.next.unwrap_or(assigned.log_start);
+        let start = published.unwrap_or(assigned.log_start);
         let claim = || bound.sink.claim(&standing.key, standing.token, start);
         let found = self.patiently(bound, claim).await?;
         // Where the target was replaced while the claim waited, the epoch is another one.
         let epoch = self.enter_topic(bound, assigned).await?;
-        if found.known || before.next.is_some() {
-            self.compare(bound, assigned, found.next.max(before.next.unwrap_or_default()))?;
+        if found.known || published.is_some() {
+            self.compare(bound, assigned, found.next.max(published.unwrap_or_default()))?;
         }
-        let mut memo = Memo::read(&found.note, epoch);
-        if !found.known {
-            (memo.last, memo.open) = (before.last, before.open.clone());
-        }
-        Ok((found.next, epoch, memo))
+        Ok((found.next, epoch, Memo::read(&found.note, epoch), found.note.is_empty()))
     }
 
-    /// Moves the ledger of a sink that has kept none for a while, and has one from before, to where the sink came meanwhile.
+    /// Moves the ledger of a sink that has kept none until now, or for a while, to where the sink came meanwhile, and has it
+    /// note what was noted elsewhere.
     async fn move_on(&self, standing: &mut Standing, place: usize, meanwhile: WithoutLedger) -> anyhow::Result<()> {
-        let WithoutLedger { next: Some(to), last, open } = meanwhile else { return Ok(()) };
+        let WithoutLedger { next: Some(at), last, open } = meanwhile else { return Ok(()) };
+        let to = standing.next[place].max(at);
         // What was open before is not known to be so still.
         let mut memo = standing.memos[place].clone();
         (memo.last, memo.open) = (last, open);
@@ -201,6 +201,9 @@ impl Stores {
         for (place, bound) in self.sinks.iter().enumerate() {
             if bound.sink.ledger_outlives_the_process() {
                 metadata.sinks.insert(bound.name.clone(), standing.epochs[place]);
+                if bound.ports == [Port::Messages] {
+                    metadata.kept.insert(bound.name.clone(), standing.next[place]);
+                }
             } else if let Some(last) = standing.memos[place].last.filter(|_| !bound.sink.keeps_ledger()) {
                 metadata.last.insert(bound.name.clone(), last);
             }

@@ -25,6 +25,10 @@ pub(super) struct CommitMetadata {
     /// By sink without a ledger: everything below is published.
     #[serde(default)]
     pub(super) positions: BTreeMap<String, u64>,
+    /// By sink of messages that keeps a ledger: everything below was published. The ledger outranks this; it is for the
+    /// day on which the sink keeps none any more.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) kept: BTreeMap<String, u64>,
     /// By sink without a ledger: the last record below its position.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) last: BTreeMap<String, LastRecord>,

@@ -239,7 +239,11 @@ impl Stores {
                 }
             }
             let mut unfolded = HashSet::new();
-            let mut left_out = Vec::new();
+            let mut left_out = standing.clashes.filed(place, batch.to);
+            omitted.extend(left_out.iter().copied());
+            let records = batch.records.iter().enumerate();
+            let filed = records.filter(|(_, record)| left_out.iter().any(|origin| origin.offset == record.offset));
+            places.extend(filed.map(|(place, _)| place));
             let memo = loop {
                 commands.retain(|tagged| {
                     let stays = !omitted.contains(&tagged.origin());
@@ -269,11 +273,12 @@ impl Stores {
                 let refused = refused_by(place, bound, batch, verdict);
                 let origins: Vec<Origin> = refused.iter().map(|(origin, _)| *origin).collect();
                 left_out.extend_from_slice(&origins);
-                omitted.extend(origins);
+                omitted.extend(origins.iter().copied());
                 places.extend(refused.iter().map(|(_, refused)| refused.place));
                 let refused: Vec<_> = refused.iter().map(|(_, refused)| refused).collect();
                 let letters = (&mut standing.letters, &refusers);
                 self.file(batch, letters, &refused, &places, &mut summary.rejected).await?;
+                standing.clashes.file(place, &origins);
             };
             (standing.next[place], standing.memos[place]) = (batch.to, memo);
             is_fenced |= Some(place) == self.fencing();

@@ -68,10 +68,15 @@ fn sink_that_keeps_a_ledger_from_now_on_begins_where_it_stood_without_one() {
     let error = RUNTIME.block_on(site.stores().claim(&gone, None)).unwrap_err().to_string();
     assert!(error.contains("2 offsets are gone"), "{error}");
 
-    // And back: as far as every ledger was for sure.
-    let commit = CommitMetadata { sinks: [("s0".to_owned(), 0)].into(), ..CommitMetadata::default() };
-    let back = Site::new(vec![(&[Port::Messages], Arc::new(Store::silent()))]);
-    assert_eq!(before(&back, Some(commit)), [3]);
+    // And back, where the messages stood, whatever another sink lacks.
+    let site = Site::new(vec![(CACHE, Arc::new(Store::default())), messages()]);
+    let played = Played::over(site.stores(), |record| Some(vec![publish(record.offset)]));
+    let (_, claim) = played.assign(assigned(0));
+    played.give(0, 4, claim);
+    let commit = played.durable(0, 5);
+    played.end();
+    let back = Site::new(vec![(CACHE, Arc::new(Store::default())), (&[Port::Messages], Arc::new(Store::silent()))]);
+    assert_eq!(before(&back, Some(commit)), [0, 5]);
 }
 
 /// As after seven days without members, or with the name of another group.
@@ -388,5 +393,57 @@ fn row_that_has_just_begun_to_clash_has_its_own_patience() {
         site.letters(),
         [0],
         "the second one waited {waited:?} of {patience:?}, and would have been taken after 100 ms"
+    );
+}
+
+#[test]
+fn event_that_is_filed_as_a_clash_is_not_written_when_its_batch_comes_again() {
+    let patience = Duration::from_millis(500);
+    let path: Arc<Mutex<Option<std::path::PathBuf>>> = Arc::default();
+    let (file, second) = (path.clone(), Arc::new(Mutex::new(None::<Instant>)));
+    let clashing = move |command: &Command| match command {
+        // Another partition frees it just after the letter was filed.
+        Command::RowUpsert(row) if row.key[0].1.get() == "0" => {
+            store::letters(file.lock().unwrap().as_ref().unwrap()).is_empty()
+        }
+        Command::RowUpsert(_) => second.lock().unwrap().get_or_insert_with(Instant::now).elapsed() < patience / 5,
+        _ => false,
+    };
+    let tables = Arc::new(Store::clashing(clashing));
+    let mut site = Site::new(vec![(TABLES, tables.clone())]);
+    *path.lock().unwrap() = Some(site.letters_path());
+    site.policies.clash_patience = patience;
+    let played = Played::over(site.stores(), |record| {
+        let offset = record.offset.to_string();
+        Some(vec![Command::RowUpsert(row(&offset, &offset))])
+    });
+    played.queue.assign(assigned(0)).unwrap();
+    let begun = Instant::now();
+    loop {
+        match played.told() {
+            Control::Begin { offset, claim, .. } => {
+                let there = if begun.elapsed() < patience * 9 / 10 { 1 } else { 2 };
+                let records = (offset..there).map(|offset| Record {
+                    partition: of(0),
+                    offset,
+                    timestamp: None,
+                    headers: vec![],
+                    key: None,
+                    value: Some(vec![]),
+                    claim,
+                });
+                played.queue.give(records.collect()).unwrap();
+            }
+            Control::Durable { offset: 2, .. } => break,
+            _ => {}
+        }
+    }
+    played.end();
+    let written: Vec<_> = tables.model().rows.keys().cloned().collect();
+    assert_eq!(
+        (site.letters().len(), written.len()),
+        (1, 1),
+        "{:?} are filed, {written:?} are written",
+        site.letters()
     );
 }

@@ -173,3 +173,18 @@ fn mark_of_a_message_is_closed_also_while_another_store_keeps_the_marks() {
     assert_eq!((fate, messages.model().messages), (Fate::Superseded, vec!["12".to_owned()]));
     played.end();
 }
+
+#[test]
+fn marks_of_messages_outlive_a_change_of_delivery() {
+    let (tables, _, site) = both();
+    let played = Replaying::new(&site);
+    played.give(&[(10, "k", "at first too large")]);
+    played.end();
+    // The same sink keeps a ledger now, and is started twice before its next event.
+    let exactly = Site::new(vec![(TABLES, tables), (MESSAGES, Arc::new(Store::default()))]);
+    Replaying::new(&exactly).end();
+    let played = Replaying::new(&exactly);
+    played.mend();
+    assert_eq!(played.replay(10, "k", "at first too large"), Fate::Applied);
+    played.end();
+}
