@@ -399,7 +399,7 @@ fn row_that_has_just_begun_to_clash_has_its_own_patience() {
 #[test]
 fn event_that_is_filed_as_a_clash_is_not_written_when_its_batch_comes_again() {
     let patience = Duration::from_millis(500);
-    let path: Arc<Mutex<Option<std::path::PathBuf>>> = Arc::default();
+    let path: Arc<Mutex<Option<PathBuf>>> = Arc::default();
     let (file, second) = (path.clone(), Arc::new(Mutex::new(None::<Instant>)));
     let clashing = move |command: &Command| match command {
         // Another partition frees it just after the letter was filed.
