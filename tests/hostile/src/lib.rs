@@ -107,7 +107,7 @@ fn misbehave((deed, settings): (&str, &Value), calls: u64, batch: &Batch, change
             write(Level::Info, "slow");
             work();
         }
-        "toil" => (0..1_000).for_each(|_| work()),
+        "toil" => (0..10_000).for_each(|_| work()),
         "wear-out" if calls > 2 => panic!("worn out"),
         "flood" => (0..5_000).for_each(|i| write(Level::Info, &format!("message {i}"))),
         "levels" => {
