@@ -279,6 +279,10 @@ pub trait Sink: Send + Sync {
     /// As [`SinkError`] says.
     async fn claim(&self, key: &LedgerKey, token: Token, start: u64) -> Result<Standing, SinkError>;
 
+    /// The pipeline has let go of the partition: what the sink keeps for it in this process may go. Returns at once. A claim
+    /// comes before the next write.
+    fn release(&self, _key: &LedgerKey) {}
+
     /// Under which token the ledger has each of these rows, and at which next offset; none where it does not know one.
     /// Locks nothing, so that it may be old by the time that it is read.
     ///

@@ -15,6 +15,7 @@ use crate::pipeline::memo::LastRecord;
 use crate::pipeline::retry::Backoff;
 use crate::pipeline::serving::Serving;
 use crate::pipeline::topic::BeyondTheEnd;
+use crate::sink::LedgerKey;
 use crate::source::status::Position;
 use crate::source::{Assigned, Claim, Control, Record, TopicPartition};
 
@@ -78,6 +79,7 @@ impl Running {
             }
             Err(problem) => {
                 self.held.remove(partition);
+                self.let_sinks_go(partition);
                 // The pipeline stops for that, and the process has not died.
                 if let Some(commit) = &assigned.committed {
                     let (partition, offset) = (partition.clone(), commit.offset);
@@ -265,9 +267,19 @@ impl Running {
         self.advance_one(partition, Advance::All)?;
         self.end_claim(partition);
         self.held.remove(partition);
+        self.let_sinks_go(partition);
         self.lane.stores.observed.source.released(partition);
         let _ = self.lane.control.send(Control::Released { partition: partition.clone() });
         Ok(())
+    }
+
+    /// Before the source hears of it: it may give the partition to another lane at once, which claims it in the same sinks.
+    fn let_sinks_go(&self, partition: &TopicPartition) {
+        let stores = &self.lane.stores;
+        let key = LedgerKey { pipeline: stores.pipeline.clone(), partition: partition.clone() };
+        for bound in &stores.sinks {
+            bound.sink.release(&key);
+        }
     }
 
     /// Gives everything back at the end.
@@ -276,6 +288,7 @@ impl Running {
         for partition in partitions {
             self.end_claim(&partition);
             self.held.remove(&partition);
+            self.let_sinks_go(&partition);
             self.lane.stores.observed.source.released(&partition);
             let _ = self.lane.control.send(Control::Released { partition });
         }

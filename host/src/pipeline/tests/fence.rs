@@ -195,3 +195,18 @@ fn ledger_of_a_partition_at_rest_notes_how_far_its_messages_have_come() {
     played.end();
     assert_eq!((writes, cache.writes().len()), (2, 2), "once");
 }
+
+#[test]
+fn partition_that_is_taken_away_or_left_at_the_end_is_released_in_every_sink() {
+    let (cache, messages) = (Arc::new(Store::default()), Arc::new(Store::silent()));
+    let played =
+        Played::over(Site::new(vec![(CACHE, cache.clone()), (MESSAGES, messages.clone())]).stores(), publishing);
+    for partition in 0..2 {
+        played.assign(assigned(partition));
+    }
+    played.queue.revoke(&of(0)).unwrap();
+    assert_eq!(played.releases(), of(0));
+    assert_eq!((cache.released(), messages.released()), (vec![of(0)], vec![of(0)]));
+    played.end();
+    assert_eq!((cache.released(), messages.released()), (vec![of(0), of(1)], vec![of(0), of(1)]));
+}

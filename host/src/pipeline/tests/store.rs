@@ -12,6 +12,7 @@ use crate::sink::model::Model;
 use crate::sink::{
     BadWrite, Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written,
 };
+use crate::source::TopicPartition;
 
 /// What goes wrong with one write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +77,8 @@ struct State {
     /// How often it was cleared.
     cleared: usize,
     faults: VecDeque<Fault>,
+    /// The partitions that the pipeline has let go of.
+    released: Vec<TopicPartition>,
     /// What was durable before each write, the oldest first.
     history: Vec<(Model, Rows)>,
     /// For each durable write where the ledger came to, the offsets of its events, and the dead letters at that time.
@@ -133,6 +136,10 @@ impl Store {
     /// The same store, with this while each write is under way.
     pub(super) fn with_during(self, during: impl Fn() + Send + Sync + 'static) -> Self {
         Self { during: Some(Box::new(during)), ..self }
+    }
+
+    pub(super) fn released(&self) -> Vec<TopicPartition> {
+        self.state().released.clone()
     }
 
     pub(super) fn model(&self) -> Model {
@@ -267,6 +274,10 @@ impl Sink for Store {
         let row = state.rows.entry(key.clone()).or_insert((token, start, String::new()));
         row.0 = token;
         Ok(Standing { next: row.1, known, note: row.2.clone() })
+    }
+
+    fn release(&self, key: &LedgerKey) {
+        self.state().released.push(key.partition.clone());
     }
 
     async fn positions(&self, keys: &[LedgerKey]) -> Result<Vec<Option<(Token, u64)>>, SinkError> {

@@ -9,6 +9,8 @@ use crate::sink::SinkError;
 pub(crate) struct Failure {
     pub(super) kind: Kind,
     cause: String,
+    /// The topic that it is of, where that is known to be another one than the message's.
+    topic: Option<String>,
 }
 
 /// What can be done about it.
@@ -34,18 +36,27 @@ impl Failure {
     pub(super) fn new(code: Code, told: Option<&(Code, String)>) -> Self {
         match told {
             Some((why, reason)) if Kind::of(code) == Kind::Passing => {
-                Self { kind: Kind::of(*why), cause: format!("{code}: {reason}") }
+                Self::of(Kind::of(*why), format!("{code}: {reason}"))
             }
-            _ => Self { kind: Kind::of(code), cause: code.to_string() },
+            _ => Self::of(Kind::of(code), code.to_string()),
         }
+    }
+
+    /// The failure of a message that is gone because its transaction may not write to a topic: this one, if it is known.
+    pub(super) fn denied(cause: String, topic: Option<String>) -> Self {
+        Self { topic, ..Self::of(Kind::Denied, cause) }
+    }
+
+    fn of(kind: Kind, cause: String) -> Self {
+        Self { kind, cause, topic: None }
     }
 
     /// The failure of a message of this code, of a producer that cannot go on for this reason. Another one can, unless
     /// the reason is the user's rights.
     pub(super) fn fatal(code: Code, (why, cause): &(Code, String)) -> Self {
         match Kind::of(code) {
-            Kind::Passing => Self { kind: Kind::of(*why), cause: cause.clone() },
-            kind => Self { kind, cause: code.to_string() },
+            Kind::Passing => Self::of(Kind::of(*why), cause.clone()),
+            kind => Self::of(kind, code.to_string()),
         }
     }
 
@@ -81,6 +92,7 @@ impl Failure {
     /// The error, where the failure is not of the message.
     pub(crate) fn about(&self, topic: &str) -> SinkError {
         let cause = &self.cause;
+        let topic = self.topic.as_deref().unwrap_or(topic);
         match self.kind {
             Kind::NoTopic => SinkError::Stop(format!(
                 "there is no topic {topic:?}: create it; tidegate never does, since it cannot know its partitions and \

@@ -8,6 +8,7 @@
 //! Messages of one topic and key are published in order; after a failure the messages from the failed one on are
 //! published again in order, so that the last one of a key is always the newest.
 
+mod context;
 pub mod exactly_once;
 mod failure;
 pub(crate) mod producer;

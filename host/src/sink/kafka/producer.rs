@@ -5,15 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
-use rdkafka::ClientContext;
-use rdkafka::client::{Client, OAuthToken};
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::client::Client;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use tokio::sync::Notify;
 
+pub(super) use super::context::Context;
 use super::failure::Failure;
 use crate::config::KafkaClient;
 use crate::sink::{SinkError, blocking};
@@ -50,7 +48,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 const FULL: Duration = Duration::from_millis(2);
 
 /// What to ask where no broker answers and librdkafka knows no cause.
-const SILENT: &str = "is it running, and does it ask for `tls`?";
+pub(super) const SILENT: &str = "is it running, and does it ask for `tls`?";
 
 /// A message to send.
 #[derive(Debug)]
@@ -288,67 +286,17 @@ fn look_up(client: &Client<Context>, topic: &str) -> KafkaResult<Result<usize, R
     }
 }
 
-/// What librdkafka tells beside the messages' fate.
-#[derive(Debug)]
-pub(super) struct Context {
-    settings: KafkaClient,
-    last: Mutex<Option<(RDKafkaErrorCode, String)>>,
-}
-
-impl Context {
-    pub(super) fn of(settings: &KafkaClient) -> Self {
-        Self { settings: settings.clone(), last: Mutex::default() }
-    }
-
-    pub(super) fn last(&self) -> Option<(RDKafkaErrorCode, String)> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn clear(&self) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
-
-impl ClientContext for Context {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
-    }
-
-    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        client::token(&self.settings)
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        let Some(code) = error.rdkafka_error_code() else { return };
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match code {
-            // That all brokers are down says less than why one is. When a broker hangs up at once it is all there is.
-            RDKafkaErrorCode::AllBrokersDown => {
-                last.get_or_insert_with(|| (code, format!("{reason}: {SILENT}")));
-            }
-            code => *last = Some((client::meaning(code, reason), reason.to_owned())),
-        }
-    }
-}
-
-impl ConsumerContext for Context {}
-
-impl ProducerContext for Context {
-    type DeliveryOpaque = Box<Receipt>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, receipt: Box<Receipt>) {
-        let failed = result.as_ref().err().map(|(error, _)| error.rdkafka_error_code());
-        receipt.of.enter(receipt.place, failed.map(|code| code.unwrap_or(RDKafkaErrorCode::Unknown)));
-    }
-}
-
 /// Whose fate a message's is.
 #[derive(Debug)]
 pub(super) struct Receipt {
     of: Arc<Receipts>,
     place: usize,
+}
+
+impl Receipt {
+    pub(super) fn enter(&self, failed: Option<RDKafkaErrorCode>) {
+        self.of.enter(self.place, failed);
+    }
 }
 
 /// What became of messages that were sent together.

@@ -183,6 +183,12 @@ fn since_epoch(time: SystemTime) -> Duration {
     time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// The offset of the end that a client has come to, from the text of its event: librdkafka tells it nowhere else.
+pub(crate) fn end_offset(text: &str) -> Option<u64> {
+    let digits = text.split_once("at offset ")?.1;
+    digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

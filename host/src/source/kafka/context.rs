@@ -137,11 +137,9 @@ impl Context {
         Self { client, noted, member, end: Mutex::default() }
     }
 
-    /// The offset of the end that was reached last: librdkafka tells it in the text of its event alone.
+    /// The offset of the end that was reached last.
     pub(super) fn end_offset(&self) -> Option<u64> {
-        let text = lock(&self.end);
-        let digits = text.split_once("at offset ")?.1;
-        digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        client::end_offset(&lock(&self.end))
     }
 }
 

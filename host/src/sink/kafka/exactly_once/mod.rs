@@ -10,9 +10,10 @@
 //! can move the row while the producer is not fenced, so that a write compares with the row as this process knows it
 //! (`write.rs`). A process that is fenced reads the ledger: another token there means that another claim owns the partition.
 //!
-//! A transaction that its process has left open keeps readers from the end of the ledger topic. A process that has to read
-//! on aborts it after two seconds, by opening a producer with its `transactional.id` (`reader.rs`). That may fence an owner
-//! that is merely slow: it finds its own token in the ledger, and goes on.
+//! A transaction that its process has left open keeps readers from the end of the ledger topic. A claim aborts it after two
+//! seconds, by opening a producer with its `transactional.id` (`reader.rs`). That may fence an owner that is merely slow: it
+//! finds its own token in the ledger, and goes on. Nothing but a claim aborts one: checks come every few seconds, and would
+//! keep a slow owner from ever committing.
 
 mod entry;
 mod reader;
@@ -103,7 +104,7 @@ impl Shared {
         missing: impl Fn(&Ledger) -> Option<String> + Send + Sync + Clone + 'static,
     ) -> Result<(), SinkError> {
         let mut tries = 0;
-        while self.reader.read(missing.clone()).await?.is_some() {
+        while self.reader.read_enough(missing.clone(), Option::is_none).await?.is_some() {
             let entered = async {
                 let producer = Transactional::open(&self.settings, &key.transactional_id(&self.ledger_topic)).await?;
                 match self.reader.read(missing.clone()).await? {
@@ -136,7 +137,8 @@ impl Shared {
 impl Sink for ExactlyOnce {
     async fn knows(&self, pipeline: &str) -> Result<bool, SinkError> {
         let pipeline = pipeline.to_owned();
-        self.0.reader.read(move |ledger| ledger.pipelines.contains(&pipeline)).await
+        // The entry stays as it is once it is there.
+        self.0.reader.read_enough(move |ledger| ledger.pipelines.contains(&pipeline), |known| *known).await
     }
 
     async fn prepare(&self, pipeline: &str, declared: &Declared) -> Result<(), SinkError> {
@@ -171,7 +173,7 @@ impl Sink for ExactlyOnce {
             }
         };
         shared.enter_missing(&key, missing).await?;
-        let held = shared.reader.read(move |ledger| ledger.topics.get(&of).cloned()).await?;
+        let held = shared.reader.read_enough(move |ledger| ledger.topics.get(&of).cloned(), Option::is_some).await?;
         held.ok_or_else(|| SinkError::Retry(format!("the ledger topic {:?} was emptied just now", shared.ledger_topic)))
     }
 
@@ -181,12 +183,18 @@ impl Sink for ExactlyOnce {
 
     async fn positions(&self, keys: &[LedgerKey]) -> Result<Vec<Option<(Token, u64)>>, SinkError> {
         let wanted = keys.to_vec();
-        let look =
-            move |ledger: &Ledger| -> Vec<_> { wanted.iter().map(|key| ledger.rows.get(key).cloned()).collect() };
-        let rows = self.0.reader.read(look).await?;
-        let positions = rows.iter().map(|row| row.as_ref().map(|row| (row.token(), row.next))).collect();
-        self.0.forget(keys.iter().cloned().zip(rows).filter_map(|(key, row)| Some((key, row?))).collect());
-        Ok(positions)
+        let look = move |ledger: &Ledger| -> Vec<_> {
+            let rows = wanted.iter().map(|key| ledger.rows.get(key));
+            rows.map(|row| row.map(|row| (row.token(), row.next))).collect()
+        };
+        // Whoever asks before a claim asks whether the rows are there; the claim itself ends an open transaction.
+        let is_owner = keys.iter().any(|key| self.0.known_owner(key).is_some());
+        self.0.reader.read_enough(look, |rows| !is_owner && rows.iter().all(Option::is_some)).await
+    }
+
+    fn release(&self, key: &LedgerKey) {
+        // A write that is still under way has its own hold of it.
+        drop(self.0.owners().remove(key));
     }
 
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {
@@ -210,9 +218,13 @@ impl Sink for ExactlyOnce {
         faults.extend(fault);
         // An id of its own, which fences nobody. The brokers forget it after a week.
         let id = format!("{}:{pipeline}:{}::check", shared.ledger_topic, shared.name);
-        match Transactional::open(&shared.settings, &id).await {
-            Ok(_) => {}
-            Err(SinkError::Stop(cause) | SinkError::Retry(cause)) => faults.push(cause),
+        let is_there = faults.is_empty() && note.is_none();
+        let tried = async {
+            let producer = Transactional::open(&shared.settings, &id).await?;
+            if is_there { shared.try_ledger(&producer).await } else { Ok(()) }
+        };
+        if let Err(SinkError::Stop(cause) | SinkError::Retry(cause)) = tried.await {
+            faults.push(cause);
         }
         Ok(Inspection { faults, notes: note.into_iter().collect() })
     }

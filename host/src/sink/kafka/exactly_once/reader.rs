@@ -3,8 +3,10 @@
 //! A reading ends at the high watermark that the topic had when it began, so that it sees every write that had been answered
 //! by then. Consumers see nothing past the beginning of an open transaction, so the reading waits for each that had begun.
 //! Most take a moment. That of a process that was killed stays open until another producer is opened with the same
-//! `transactional.id`, or until the brokers' timeout: the reading opens one, see [`Progress::HeldUp`].
+//! `transactional.id`, or until the brokers' timeout. The reading of a claim opens one ([`Reader::read_for_claim`]); others
+//! are told to try again, since the owner may be merely slow.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -63,8 +65,8 @@ struct Clients {
 /// How a reading ended.
 enum Progress<T> {
     Read(T),
-    /// A transaction of this `transactional.id` has been open for too long.
-    HeldUp(String),
+    /// A transaction of this `transactional.id` has been open for too long. What was found lies before it.
+    HeldUp(String, T),
 }
 
 impl Reader {
@@ -78,29 +80,74 @@ impl Reader {
         }
     }
 
-    /// Reads to the end, and returns what `look` finds. An open transaction is aborted after a while.
+    /// Reads to the end, and returns what `look` finds.
     ///
     /// # Errors
-    /// `Stop` where the user may not read the topic, or an entry is broken; `Retry` where the brokers do not answer.
+    /// `Stop` where the user may not read the topic, or an entry is broken; `Retry` where the brokers do not answer, or a
+    /// transaction stays open.
     pub(super) async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        look: impl Fn(&Ledger) -> T + Send + Sync + 'static,
+    ) -> Result<T, SinkError> {
+        self.read_enough(look, |_| false).await
+    }
+
+    /// As [`Reader::read`]; but what lies before an open transaction is returned where it is `enough`.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub(super) async fn read_enough<T: Send + 'static>(
+        self: &Arc<Self>,
+        look: impl Fn(&Ledger) -> T + Send + Sync + 'static,
+        enough: impl Fn(&T) -> bool + Send,
+    ) -> Result<T, SinkError> {
+        let look = Arc::new(look);
+        let mut holder = String::new();
+        for patience in [LESS_PATIENCE, PATIENCE] {
+            match self.reading(patience, look.clone()).await? {
+                Progress::Read(found) => return Ok(found),
+                Progress::HeldUp(_, found) if enough(&found) => return Ok(found),
+                Progress::HeldUp(id, _) => holder = id,
+            }
+        }
+        Err(SinkError::Retry(format!(
+            "the ledger topic {:?} cannot be read to its end: the transaction of {holder:?} is open. It ends by itself, \
+             or by the brokers' timeout",
+            self.topic
+        )))
+    }
+
+    /// As [`Reader::read`], for a claim, which cannot wait for the brokers' timeout: aborts a transaction that stays open.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub(super) async fn read_for_claim<T: Send + 'static>(
         self: &Arc<Self>,
         look: impl Fn(&Ledger) -> T + Send + Sync + 'static,
     ) -> Result<T, SinkError> {
         let look = Arc::new(look);
         let mut patience = PATIENCE;
         for _ in 0..MOST {
-            let (reader, look) = (self.clone(), look.clone());
-            let reading = tokio::task::spawn_blocking(move || reader.catch_up(patience, &*look));
-            match reading.await.unwrap_or_else(|_| Err(unasked()))? {
+            match self.reading(patience, look.clone()).await? {
                 Progress::Read(found) => return Ok(found),
-                Progress::HeldUp(id) => {
-                    tracing::info!(sink = self.sink, id, "aborting a transaction that holds up the ledger topic");
-                    drop(Transactional::open(&self.settings, &id).await?);
+                Progress::HeldUp(transactional_id, _) => {
+                    drop(Transactional::open(&self.settings, &transactional_id).await?);
+                    tracing::info!(sink = self.sink, transactional_id, "open transaction aborted");
                     patience = LESS_PATIENCE;
                 }
             }
         }
         Err(SinkError::Retry(format!("{MOST} transactions hold up the ledger topic {:?}", self.topic)))
+    }
+
+    async fn reading<T: Send + 'static>(
+        self: &Arc<Self>,
+        patience: Duration,
+        look: Arc<impl Fn(&Ledger) -> T + Send + Sync + 'static>,
+    ) -> Result<Progress<T>, SinkError> {
+        let reader = self.clone();
+        let reading = tokio::task::spawn_blocking(move || reader.catch_up(patience, &*look));
+        reading.await.unwrap_or_else(|_| Err(unasked()))
     }
 
     fn catch_up<T>(&self, patience: Duration, look: impl Fn(&Ledger) -> T) -> Result<Progress<T>, SinkError> {
@@ -120,11 +167,16 @@ impl Reader {
         }
         if goal > *end {
             *next = begin.max(*next);
-            if let Some(stable) = self.wait_for(&clients.committed, goal, patience)? {
-                return self.holder(&clients.any, stable).map(Progress::HeldUp);
+            let stable = self.wait_for(&clients.committed, goal, patience)?;
+            let readable = stable.unwrap_or(goal);
+            if readable > *end {
+                self.take(&clients.committed, next, readable, ledger)?;
+                *end = readable;
             }
-            self.take(&clients.committed, next, ledger)?;
-            *end = goal;
+            if let Some(stable) = stable {
+                let id = self.holder(&clients.any, stable)?;
+                return Ok(Progress::HeldUp(id, look(ledger)));
+            }
         }
         Ok(Progress::Read(look(ledger)))
     }
@@ -171,7 +223,7 @@ impl Reader {
     /// The `transactional.id` of the open transaction that begins here.
     fn holder(&self, client: &BaseConsumer<Context>, offset: i64) -> Result<String, SinkError> {
         let mut found = None;
-        self.records(client, offset, |at, key, _| {
+        self.records(client, offset..offset + 1, |at, key, _| {
             found = found.take().or_else(|| Some((at, serde_json::from_slice::<Key>(key).ok())));
             Ok(false)
         })?;
@@ -184,24 +236,29 @@ impl Reader {
         }
     }
 
-    fn take(&self, client: &BaseConsumer<Context>, next: &mut i64, ledger: &mut Ledger) -> Result<(), SinkError> {
-        let from = *next;
-        self.records(client, from, |at, key, value| {
+    fn take(
+        &self,
+        client: &BaseConsumer<Context>,
+        next: &mut i64,
+        end: i64,
+        ledger: &mut Ledger,
+    ) -> Result<(), SinkError> {
+        self.records(client, *next..end, |at, key, value| {
             ledger.take(&self.sink, key, value)?;
             *next = at + 1;
             Ok(true)
         })
     }
 
-    /// Passes records to `each` from an offset on, to the end or until it returns false.
+    /// Passes records to `each`, until it returns false or all of these offsets are read. Some beyond may come too.
     fn records(
         &self,
         client: &BaseConsumer<Context>,
-        from: i64,
+        offsets: Range<i64>,
         mut each: impl FnMut(i64, &[u8], Option<&[u8]>) -> Result<bool, SinkError>,
     ) -> Result<(), SinkError> {
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&self.topic, 0, Offset::Offset(from)).map_err(|error| self.error(&error))?;
+        list.add_partition_offset(&self.topic, 0, Offset::Offset(offsets.start)).map_err(|error| self.error(&error))?;
         client.assign(&list).map_err(|error| self.error(&error))?;
         let mut heard = Instant::now();
         let mut read = || {
@@ -213,7 +270,8 @@ impl Reader {
                             return Ok(());
                         }
                     }
-                    Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
+                    // A new leader may take a moment to know how far the log is replicated, and end it too early.
+                    Some(Err(KafkaError::PartitionEOF(_))) if is_at(client, offsets.end) => return Ok(()),
                     Some(Err(error)) if heard.elapsed() > WITHIN => return Err(self.error(&error)),
                     None if heard.elapsed() > WITHIN => {
                         let silent = "it gives no records: is the leader of its partition up?";
@@ -268,5 +326,53 @@ impl Clients {
             config.create_with_context(Context::of(settings)).map_err(|error| stop(client::refused(settings, &error)))
         };
         Ok(Self { committed: consumer("read_committed")?, any: consumer("read_uncommitted")? })
+    }
+}
+
+/// Whether the end that a client has just come to is not before this offset. The position behind the last record does not
+/// tell: what is aborted, is compacted away, or ends a transaction may follow it.
+fn is_at(client: &BaseConsumer<Context>, end: i64) -> bool {
+    let told = client.context().last().and_then(|(_, text)| client::end_offset(&text));
+    told.is_none_or(|at| i64::try_from(at).is_ok_and(|at| at >= end))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rdkafka::message::OwnedHeaders;
+
+    use super::*;
+    use crate::sink::kafka::producer::Outgoing;
+    use crate::sink::kafka::testing::{Topic, broker};
+    use crate::source::Lease;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn log_that_seems_to_end_too_early_is_read_on() {
+        let topic = Topic::make(1, &[]).await;
+        let producer = Producer::shared(&broker()).unwrap();
+        let reader = Reader::new(&broker(), &producer, &topic.0, "events");
+        let send = |value: &'static [u8]| {
+            let message = Outgoing { topic: &topic.0, key: None, value: Some(value), headers: OwnedHeaders::new() };
+            let (producer, message) = (&producer, [message].into_iter());
+            async move { assert!(producer.send(message, &Lease::default()).await.unwrap().is_empty()) }
+        };
+        send(b"0").await;
+        let clients = Arc::new(Clients::connect(&broker()).unwrap());
+        let of = clients.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut values = Vec::new();
+            let each = |_, _: &[u8], value: Option<&[u8]>| {
+                values.push(value.unwrap().to_vec());
+                Ok(true)
+            };
+            reader.records(&of.committed, 0..2, each).unwrap();
+            values
+        });
+        while clients.committed.context().last().is_none_or(|(code, _)| code != Code::PartitionEOF) {
+            assert!(!reading.is_finished(), "it ended by nothing");
+            tokio::time::sleep(LOOK).await;
+        }
+        send(b"1").await;
+        assert_eq!(reading.await.unwrap(), [b"0", b"1"]);
     }
 }

@@ -156,6 +156,10 @@ impl Sink for Renamed {
         self.sink.claim(key, token, start).await
     }
 
+    fn release(&self, key: &LedgerKey) {
+        self.sink.release(key);
+    }
+
     async fn positions(&self, keys: &[LedgerKey]) -> Result<Vec<Option<(Token, u64)>>, SinkError> {
         self.sink.positions(keys).await
     }

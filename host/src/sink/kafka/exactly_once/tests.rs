@@ -6,6 +6,9 @@ use std::slice::from_ref;
 use std::time::{Duration, Instant};
 
 use rdkafka::message::OwnedHeaders;
+use rdkafka::mocking::MockCluster;
+use rdkafka::types::RDKafkaApiKey::{AddPartitionsToTxn, EndTxn};
+use rdkafka::types::RDKafkaRespErr::*;
 
 use super::testing::KafkaBench;
 use super::write::GRACE;
@@ -39,8 +42,8 @@ async fn claimed(bench: &KafkaBench) -> ExactlyOnce {
     sink
 }
 
-/// Leaves a transaction open as a process does that is killed behind its last message.
-async fn die_in_a_transaction(bench: &KafkaBench, key: &LedgerKey, value: &str) {
+/// Leaves a transaction open as a process does that is killed behind its last message, or that is slow.
+async fn die_in_a_transaction(bench: &KafkaBench, key: &LedgerKey, value: &str) -> Transactional {
     let entry = Key::row("events", key);
     let producer =
         Transactional::open(&crate::sink::kafka::testing::broker(), &entry.transactional_id(&bench.ledger.0))
@@ -59,6 +62,7 @@ async fn die_in_a_transaction(bench: &KafkaBench, key: &LedgerKey, value: &str) 
         headers: OwnedHeaders::new(),
     });
     assert!(producer.send(all).await.unwrap().is_empty());
+    producer
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +73,7 @@ async fn transaction_of_a_process_that_died_is_never_seen_and_its_batch_comes_on
     let topic = bench.topic.0.as_str();
     assert_eq!(sink.write(&step(&key, 1, 0, 5), &[message(topic, 1, Some("k"), "a")]).await.unwrap(), Written::Applied);
     drop(sink);
-    die_in_a_transaction(&bench, &key, "b").await;
+    drop(die_in_a_transaction(&bench, &key, "b").await);
     assert_eq!(bench.committed(), ["a"]);
     let next = bench.sink();
     let standing = next.claim(&key, Token(2), 0).await.unwrap();
@@ -87,7 +91,7 @@ async fn transactions_that_others_left_open_hold_up_a_claim_for_a_moment() {
     let sink = claimed(&bench).await;
     for partition in 10..13 {
         let partition = TopicPartition { topic: "db.orders".into(), partition };
-        die_in_a_transaction(&bench, &LedgerKey { pipeline: "orders".into(), partition }, "lost").await;
+        drop(die_in_a_transaction(&bench, &LedgerKey { pipeline: "orders".into(), partition }, "lost").await);
     }
     let begun = Instant::now();
     let other = bench.sink();
@@ -255,4 +259,83 @@ async fn ledger_topic_that_is_deleted_is_told_and_not_made_up_for() {
     }
     assert!(!sink.knows("orders").await.unwrap());
     assert!(matches!(sink.claim(&key, Token(2), 0).await, Err(SinkError::Stop(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partition_that_is_released_keeps_no_producer() {
+    let bench = KafkaBench::new();
+    let (sink, key) = (claimed(&bench).await, key());
+    let gone = LedgerKey { partition: TopicPartition { partition: 10, ..key.partition.clone() }, ..key.clone() };
+    sink.claim(&gone, Token(1), 0).await.unwrap();
+    let inner = {
+        let owner = sink.0.known_owner(&gone).unwrap();
+        let owner = owner.lock().await;
+        owner.producer.as_ref().unwrap().watch()
+    };
+    // A lane's thread knows of no runtime.
+    let sink = std::thread::spawn(move || {
+        sink.release(&gone);
+        sink
+    });
+    let sink = sink.join().unwrap();
+    let begun = Instant::now();
+    while inner.strong_count() > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the producer is never closed");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(sink.0.owners().keys().collect::<Vec<_>>(), [&key]);
+    assert_eq!(sink.write(&step(&key, 1, 0, 1), &[]).await.unwrap(), Written::Applied);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_that_is_no_claims_aborts_no_transaction() {
+    let bench = KafkaBench::new();
+    let (sink, key) = (claimed(&bench).await, key());
+    let slow = LedgerKey { partition: TopicPartition { partition: 10, ..key.partition.clone() }, ..key.clone() };
+    let open = die_in_a_transaction(&bench, &slow, "slow").await;
+    let held_up = |answer: Result<String, SinkError>| {
+        let Err(SinkError::Retry(cause)) = answer else { panic!("{answer:?}") };
+        assert!(cause.contains(&Key::row("events", &slow).transactional_id(&bench.ledger.0)), "{cause}");
+    };
+    held_up(sink.positions(from_ref(&key)).await.map(|found| format!("{found:?}")));
+    held_up(sink.history("orders").await.map(|found| format!("{found:?}")));
+    // Another process is about to claim: what it asks is told without the open transaction's end.
+    let other = bench.sink();
+    assert!(other.knows("orders").await.unwrap());
+    assert_eq!(other.positions(from_ref(&key)).await.unwrap(), [Some((Token(1), 0))]);
+    open.commit().await.unwrap();
+    let both = [key, slow];
+    assert_eq!(sink.positions(&both).await.unwrap(), [Some((Token(1), 0)), Some((Token(99), 1_000))]);
+    assert_eq!(bench.committed(), ["slow"]);
+}
+
+/// A real broker denies what its access lists say; these answer as it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn topic_that_may_not_be_written_stops_a_write_with_its_name() {
+    let brokers = MockCluster::new(1).unwrap();
+    for topic in ["denied", "ledger"] {
+        brokers.create_topic(topic, 1, 1).unwrap();
+    }
+    let client = reached_at(&brokers.bootstrap_servers(), &[]);
+    let sink = ExactlyOnce::open(Options { name: "events".into(), client, ledger_topic: "ledger".into() }).unwrap();
+    let pipeline = Key::Pipeline { pipeline: "orders".into(), sink: "events".into() };
+    let missing = |ledger: &Ledger| (!ledger.pipelines.contains("orders")).then(|| "{}".to_owned());
+    sink.0.enter_missing(&pipeline, missing).await.unwrap();
+    let key = key();
+    sink.claim(&key, Token(1), 0).await.unwrap();
+    let deny = || {
+        brokers.request_errors(AddPartitionsToTxn, &[RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
+        brokers.request_errors(EndTxn, &[RD_KAFKA_RESP_ERR_INVALID_TXN_STATE]);
+    };
+    deny();
+    let answer = sink.write(&step(&key, 1, 0, 1), &[message("denied", 0, Some("k"), "a")]).await;
+    let Err(SinkError::Stop(cause)) = answer else { panic!("{answer:?}") };
+    assert!(cause.contains("\"denied\"") && cause.contains("denies it") && cause.contains("Write"), "{cause}");
+    deny();
+    let answer = sink.claim(&key, Token(2), 0).await;
+    let Err(SinkError::Stop(cause)) = answer else { panic!("{answer:?}") };
+    assert!(cause.contains("\"ledger\"") && cause.contains("denies it"), "{cause}");
+    sink.claim(&key, Token(3), 0).await.unwrap();
+    let writes = [message("denied", 0, Some("k"), "a")];
+    assert_eq!(sink.write(&step(&key, 3, 0, 1), &writes).await.unwrap(), Written::Applied);
 }

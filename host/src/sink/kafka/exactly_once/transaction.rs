@@ -31,6 +31,8 @@ pub(super) struct Transactional {
     /// Whether the brokers have refused a message. librdkafka does not use its sequence number again, so the brokers refuse
     /// the next transaction as well. After that librdkafka starts over.
     skipped: AtomicBool,
+    /// Where it is dropped: whoever lets go of it may be on a thread of their own.
+    runtime: Handle,
 }
 
 /// Why a transaction has not come to its end.
@@ -49,8 +51,10 @@ impl Transactional {
     /// `Stop` where the brokers refuse it, `Retry` where they do not answer.
     pub(super) async fn open(settings: &KafkaClient, id: &str) -> Result<Self, SinkError> {
         let (settings, id) = (settings.clone(), id.to_owned());
+        let runtime = Handle::current();
         let opened = tokio::task::spawn_blocking(move || {
-            let opened = Self { inner: Some(Arc::new(connect(&settings, &id)?)), skipped: AtomicBool::new(false) };
+            let inner = Some(Arc::new(connect(&settings, &id)?));
+            let opened = Self { inner, skipped: AtomicBool::new(false), runtime };
             opened.inner().and_then(|inner| {
                 inner.init_transactions(WITHIN).map_err(|error| trouble(inner.client().context(), &error))
             })?;
@@ -61,6 +65,12 @@ impl Transactional {
 
     fn inner(&self) -> Result<&Arc<Inner>, SinkError> {
         self.inner.as_ref().ok_or_else(unasked)
+    }
+
+    /// Whether it is still open.
+    #[cfg(test)]
+    pub(super) fn watch(&self) -> std::sync::Weak<Inner> {
+        self.inner.as_ref().map(Arc::downgrade).unwrap_or_default()
     }
 
     /// Begins a transaction.
@@ -86,9 +96,16 @@ impl Transactional {
         {
             return Err(Broken::Fenced);
         }
-        let last = inner.client().context().last();
-        let failed: Vec<_> =
-            failed.into_iter().map(|(place, code)| (place, Failure::new(code, last.as_ref()))).collect();
+        let context = inner.client().context();
+        let last = context.last();
+        let denied = denied(inner);
+        let failure = |code| match &denied {
+            Some(cause) if matches!(code, Code::PurgeQueue | Code::PurgeInflight) => {
+                Failure::denied(cause.clone(), context.refused())
+            }
+            _ => Failure::new(code, last.as_ref()),
+        };
+        let failed: Vec<_> = failed.into_iter().map(|(place, code)| (place, failure(code))).collect();
         if failed.iter().any(|(_, failure)| failure.is_of_message()) {
             self.skipped.store(true, Ordering::Relaxed);
         }
@@ -117,6 +134,16 @@ impl Transactional {
         self.end(|inner| inner.abort_transaction(WITHIN)).await
     }
 
+    /// Aborts the transaction for this error, and returns it. Where the brokers have not let the transaction begin, they do not
+    /// let it be aborted either: that error says less than why.
+    pub(super) async fn abort_for(&self, why: SinkError) -> Result<SinkError, Broken> {
+        match (self.abort().await, why) {
+            (Ok(()), why) => Ok(why),
+            (Err(Broken::Failed(_)), SinkError::Stop(why)) => Err(Broken::Failed(SinkError::Stop(why))),
+            (Err(broken), _) => Err(broken),
+        }
+    }
+
     async fn end(&self, end: impl FnOnce(&Inner) -> Result<(), KafkaError> + Send + 'static) -> Result<(), Broken> {
         let inner = self.inner().map_err(Broken::Failed)?.clone();
         let ended = tokio::task::spawn_blocking(move || {
@@ -134,10 +161,7 @@ impl Transactional {
 impl Drop for Transactional {
     fn drop(&mut self) {
         let inner = self.inner.take();
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(inner))),
-            Err(_) => drop(inner),
-        }
+        drop(self.runtime.spawn_blocking(move || drop(inner)));
     }
 }
 
@@ -164,6 +188,21 @@ fn timeout(settings: &KafkaClient) -> Duration {
     let set = |name: &str| settings.properties.get(name).and_then(|set| set.as_str().parse().ok());
     let waits = ["message.timeout.ms", "delivery.timeout.ms", "socket.timeout.ms"].iter().filter_map(|name| set(name));
     waits.map(|wait| Duration::from_millis(wait) + MARGIN).fold(OPEN, Duration::max)
+}
+
+/// Why the brokers let no partition into the transaction, where the user may not write there. Its messages are purged then,
+/// and do not say. What broke a transaction is what librdkafka answers to one that is begun in its place.
+fn denied(inner: &Inner) -> Option<String> {
+    let error = inner.begin_transaction().err()?;
+    let is_denied = matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::TopicAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::TransactionalIdAuthorizationFailed
+        )
+    );
+    is_denied.then(|| error.to_string())
 }
 
 fn is_fenced(code: Code) -> bool {

@@ -52,7 +52,7 @@ impl Shared {
     /// Takes a partition over.
     pub(super) async fn claim(&self, key: &LedgerKey, token: Token, start: u64) -> Result<Standing, SinkError> {
         let pipeline = key.pipeline.clone();
-        if !self.reader.read(move |ledger| ledger.pipelines.contains(&pipeline)).await? {
+        if !self.reader.read_for_claim(move |ledger| ledger.pipelines.contains(&pipeline)).await? {
             return Err(SinkError::Stop(format!(
                 "the ledger topic {:?} does not know pipeline {}: it was not prepared",
                 self.ledger_topic, key.pipeline
@@ -61,7 +61,9 @@ impl Shared {
         let owner = self.owner(key);
         let mut owner = owner.lock().await;
         *owner = Owner::default();
-        let (producer, before) = self.open(key).await?;
+        let producer = self.open(key).await?;
+        let (reader, of) = (&self.reader, key.clone());
+        let before = reader.read_for_claim(move |ledger| ledger.rows.get(&of).cloned()).await?;
         let row = Row::claimed(before.as_ref(), token, start);
         let standing = row.standing(before.is_some());
         self.enter(&producer, vec![(Key::row(&self.name, key), json(&row))]).await?;
@@ -86,8 +88,8 @@ impl Shared {
                     return self.refuse(&mut owner, step).await;
                 }
                 None => {
-                    let (producer, row) = self.open(step.key).await?;
-                    owner.row = row;
+                    let producer = self.open(step.key).await?;
+                    owner.row = self.row(step.key).await?;
                     if owner.settle(step) {
                         owner.producer = Some(producer);
                         return Ok(Written::AlreadyApplied);
@@ -157,12 +159,10 @@ impl Shared {
         }
     }
 
-    /// A producer for a partition, and the row as every earlier one has left it.
-    async fn open(&self, key: &LedgerKey) -> Result<(Transactional, Option<Row>), SinkError> {
+    /// A producer for a partition: what earlier ones have left open is ended by that.
+    async fn open(&self, key: &LedgerKey) -> Result<Transactional, SinkError> {
         let id = Key::row(&self.name, key).transactional_id(&self.ledger_topic);
-        let producer = Transactional::open(&self.settings, &id).await?;
-        let row = self.row(key).await?;
-        Ok((producer, row))
+        Transactional::open(&self.settings, &id).await
     }
 
     /// The row of a partition.
@@ -179,10 +179,27 @@ impl Shared {
         };
         producer.begin().map_err(failed)?;
         if let Some(error) = self.send_entries(producer, &entries).await.map_err(failed)? {
-            producer.abort().await.map_err(failed)?;
-            return Err(error);
+            return Err(producer.abort_for(error).await.unwrap_or_else(failed));
         }
         producer.commit().await.map_err(failed)
+    }
+
+    /// Has the brokers say whether a transaction may write to the ledger topic: one that is aborted. Nobody takes its record
+    /// for an entry, who sees it at all.
+    pub(super) async fn try_ledger(&self, producer: &Transactional) -> Result<(), SinkError> {
+        let failed = |broken| match broken {
+            Broken::Fenced => SinkError::Retry("another process checks the same sink".into()),
+            Broken::Failed(error) => error,
+        };
+        producer.begin().map_err(failed)?;
+        let record = Outgoing { topic: &self.ledger_topic, key: Some(b"check"), value: None, headers: headers_of(&[]) };
+        match producer.send([record].into_iter()).await.map_err(failed)?.pop() {
+            Some((_, failure)) => {
+                let error = self.ledger_failure(&failure, 0);
+                Err(producer.abort_for(error).await.unwrap_or_else(failed))
+            }
+            None => producer.abort().await.map_err(failed),
+        }
     }
 
     /// Sends entries of the ledger; returns why the brokers refuse one.
@@ -236,11 +253,14 @@ impl Shared {
             };
             match passed {
                 Ok(Pass::Through) if doubt.bad.is_empty() => break,
-                passed => {
+                Err(error) => {
+                    return producer.abort_for(error).await.map_or_else(|broken| Ok(broken.into()), Err);
+                }
+                Ok(pass) => {
                     if let Err(broken) = producer.abort().await {
                         return Ok(broken.into());
                     }
-                    if let Pass::Through = passed? {
+                    if let Pass::Through = pass {
                         let mut bad = doubt.bad;
                         bad.sort_by_key(|bad| bad.index);
                         return Ok(Ended::Rejected(bad));
@@ -255,31 +275,14 @@ impl Shared {
         match self.send_entries(producer, &entries).await {
             Err(broken) => return Ok(broken.into()),
             Ok(Some(error)) => {
-                return match producer.abort().await {
-                    Ok(()) => Err(error),
-                    Err(broken) => Ok(broken.into()),
-                };
+                return producer.abort_for(error).await.map_or_else(|broken| Ok(broken.into()), Err);
             }
             Ok(None) => {}
         }
         Ok(producer.commit().await.map_or_else(Ended::from, |()| Ended::Committed))
     }
 
-    /// Closes the producers of partitions that another process has claimed.
-    pub(super) fn forget(&self, rows: Vec<(LedgerKey, Row)>) {
-        let owners = self.owners();
-        for (key, row) in rows {
-            if let Some(owner) = owners.get(&key)
-                && let Ok(mut owner) = owner.try_lock()
-                // This process may have claimed it again since it was read.
-                && owner.row.as_ref().is_some_and(|own| own.token() != row.token() && own.number < row.number)
-            {
-                *owner = Owner { producer: None, row: Some(row), unsettled: None };
-            }
-        }
-    }
-
-    fn known_owner(&self, key: &LedgerKey) -> Option<Arc<tokio::sync::Mutex<Owner>>> {
+    pub(super) fn known_owner(&self, key: &LedgerKey) -> Option<Arc<tokio::sync::Mutex<Owner>>> {
         self.owners().get(key).cloned()
     }
 
