@@ -12,7 +12,8 @@ use crate::reject::{Fault, Reject};
 ///
 /// Commands of one change are executed in order for each target; between targets there is no order. They are executed
 /// at least once, and exactly once by stores that keep a ledger (PostgreSQL, Redis, SQLite); a message may be
-/// published again after a crash. Nothing is executed for a change that [`apply`](crate::Transform::apply) refuses.
+/// published again after a crash, unless its sink is configured with `delivery = "exactly-once"`. Nothing is executed
+/// for a change that [`apply`](crate::Transform::apply) refuses.
 ///
 /// **One writer:** a target (a cache key, a row, a document) must be a function of the record's key, so that all
 /// writes to it come from one partition, in order. A target that is only ever deleted may be touched from any.

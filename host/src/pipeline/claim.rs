@@ -15,7 +15,7 @@ use super::commit::{Claims, CommitMetadata, shortened};
 use super::letters::Letters;
 use super::memo::{LastRecord, Memo};
 use super::open_marks::OpenMarks;
-use super::write::{Answer, BoundSink, Stores};
+use super::write::{BoundSink, Stores};
 use crate::command::Port;
 use crate::sink::{LedgerKey, Token};
 use crate::source::{Assigned, Claim, Lease};
@@ -176,12 +176,8 @@ impl Stores {
         // What was open before is not known to be so still.
         let mut memo = standing.memos[place].clone();
         (memo.last, memo.open) = (last, open);
-        match self.execute(standing, place, to, &[], (&self.slot.serving(), &memo)).await? {
-            Answer::Durable => (standing.next[place], standing.memos[place]) = (to, memo),
-            Answer::Rejected(_) => return Err(self.refused_nothing(&self.sinks[place])),
-            // Another claim is behind this one, which its first write finds.
-            Answer::Not(_) => {}
-        }
+        // Where another claim is behind this one, its first write finds that.
+        self.move_ledger(standing, place, to, memo, &self.slot.serving()).await?;
         Ok(())
     }
 

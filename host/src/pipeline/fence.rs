@@ -5,7 +5,7 @@
 //! begins only while the partition is surely this process's by what the group said last.
 
 use super::claim::Standing;
-use super::write::{Answer, BoundSink, Ended, Prepared, Stores};
+use super::write::{BoundSink, Ended, Prepared, Stores};
 use crate::sink::{SinkError, Step, Write, Written};
 use crate::source::{Holds, Lease};
 
@@ -31,20 +31,8 @@ impl Stores {
     pub(super) async fn fence(&self, standing: &mut Standing, batch: &Prepared) -> anyhow::Result<Ended> {
         let Some(place) = self.fencing() else { return Ok(Ended::Durable) };
         let to = standing.next[place].max(batch.to);
-        let positions = self.positions(standing);
-        let memo = &mut standing.memos[place];
-        memo.positions = positions;
-        if standing.next[place] < to {
-            memo.last = standing.last;
-        }
-        match self.execute(standing, place, to, &[], (&batch.serving, &standing.memos[place])).await? {
-            Answer::Durable => {
-                standing.next[place] = to;
-                Ok(Ended::Durable)
-            }
-            Answer::Rejected(_) => Err(self.refused_nothing(&self.sinks[place])),
-            Answer::Not(ended) => Ok(ended),
-        }
+        let memo = self.memo_at(standing, place, to);
+        self.move_ledger(standing, place, to, memo, &batch.serving).await
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use super::claim::Standing;
 use super::memo::Memo;
 use super::open_marks::OpenMarks;
-use super::write::{Answer, Ended, Prepared, Stores};
+use super::write::{Ended, Prepared, Stores};
 use crate::command::Port;
 use crate::command::collapse::{Origin, Tagged};
 
@@ -39,53 +39,40 @@ impl Stores {
 
     /// Updates a sink's marks in `memo` for a batch from this offset on: adds one for each response that is refused, and
     /// closes those whose key has had a later event that wrote there. The same for each sink whose marks it keeps.
-    pub(super) fn mark(
-        &self,
-        memo: &mut Memo,
-        place: usize,
-        batch: &Prepared,
-        from: u64,
-        refused: impl Fn(&Origin) -> bool,
-    ) {
+    pub(super) fn mark(&self, memo: &mut Memo, place: usize, batch: &Prepared, from: u64, refused: &HashSet<Origin>) {
         for (other, bound) in self.sinks.iter().enumerate().filter(|(other, _)| self.keeper(*other) == place) {
-            update(self.marks_in(memo, other), batch, from, &bound.ports, &refused);
+            update(self.marks_in(memo, other), batch, from, &bound.ports, refused);
         }
         memo.open_elsewhere.retain(|_, marks| !marks.is_empty());
     }
 
     /// Updates the marks of a sink without a ledger after it has published a batch from this offset on. When its keeper took
     /// the batch, it was not known yet what this sink would refuse; and a keeper that was ahead of the batch has marked
-    /// nothing. Returns how the batch ended where the keeper's ledger cannot be moved.
+    /// nothing.
     ///
     /// # Errors
-    /// When the pipeline has to stop.
+    /// As [`Stores::write`].
     pub(super) async fn mark_at_keeper(
         &self,
         standing: &mut Standing,
         place: usize,
         batch: &Prepared,
         from: u64,
-        refused: impl Fn(&Origin) -> bool,
-    ) -> anyhow::Result<Option<Ended>> {
+        refused: &HashSet<Origin>,
+    ) -> anyhow::Result<Ended> {
         let keeper = self.keeper(place);
-        if keeper == place {
-            return Ok(None);
-        }
-        let mut memo = standing.memos[keeper].clone();
-        update(self.marks_in(&mut memo, place), batch, from, &self.sinks[place].ports, &refused);
-        memo.open_elsewhere.retain(|_, marks| !marks.is_empty());
-        if memo.open_elsewhere == standing.memos[keeper].open_elsewhere {
-            return Ok(None);
+        let has_marks = self.marks(standing, place).is_some_and(|marks| !marks.is_empty());
+        if keeper == place || (refused.is_empty() && !has_marks) {
+            return Ok(Ended::Durable);
         }
         let to = standing.next[keeper].max(batch.to);
-        memo.last = standing.last.filter(|last| last.offset < to).or(memo.last);
-        memo.positions = self.positions(standing);
-        match self.execute(standing, keeper, to, &[], (&batch.serving, &memo)).await? {
-            Answer::Durable => (standing.next[keeper], standing.memos[keeper]) = (to, memo),
-            Answer::Rejected(_) => return Err(self.refused_nothing(&self.sinks[keeper])),
-            Answer::Not(ended) => return Ok(Some(ended)),
+        let mut memo = self.memo_at(standing, keeper, to);
+        update(self.marks_in(&mut memo, place), batch, from, &self.sinks[place].ports, refused);
+        memo.open_elsewhere.retain(|_, marks| !marks.is_empty());
+        if memo.open_elsewhere == standing.memos[keeper].open_elsewhere {
+            return Ok(Ended::Durable);
         }
-        Ok(None)
+        self.move_ledger(standing, keeper, to, memo, &batch.serving).await
     }
 
     /// Has each sink forget the marks of others that it keeps no more: the configuration decides which ledger keeps them.
@@ -100,12 +87,15 @@ impl Stores {
     }
 }
 
-fn update(marks: &mut OpenMarks, batch: &Prepared, from: u64, ports: &[Port], refused: &impl Fn(&Origin) -> bool) {
+fn update(marks: &mut OpenMarks, batch: &Prepared, from: u64, ports: &[Port], refused: &HashSet<Origin>) {
+    if refused.is_empty() && marks.is_empty() {
+        return;
+    }
     let mut wrote: Option<HashSet<Origin>> = None;
     for record in batch.records.iter().filter(|record| (from..batch.to).contains(&record.offset)) {
         for (transform, (name, _)) in batch.serving.transforms().iter().enumerate() {
             let origin = Origin { offset: record.offset, transform };
-            if refused(&origin) {
+            if refused.contains(&origin) {
                 marks.add(name, record);
             } else if !marks.is_empty() {
                 let mine = |tagged: &&Tagged| ports.contains(&tagged.command.port());

@@ -149,7 +149,7 @@ pub(super) struct Refused {
 }
 
 impl Prepared {
-    /// The answers that are not there, for their records were refused before any sink.
+    /// The responses that have no commands, since their records were refused before any sink.
     fn refused_by_modules(&self) -> HashSet<Origin> {
         let mut origins = HashSet::new();
         for refused in &self.refused {
@@ -208,9 +208,9 @@ impl Stores {
         self.file(batch, (&mut standing.letters, &refusers), &refused, &places, &mut summary.rejected).await?;
 
         let refused_before = refused_before(standing, &batch.serving);
-        let refused = batch.refused_by_modules();
+        // What goes to none of the sinks that are still to come.
+        let mut omitted = batch.refused_by_modules();
         standing.last = batch.last().or(standing.last);
-        let mut omitted: HashSet<Origin> = HashSet::new();
         let parts = Parts::of(&batch.commands);
         let mut is_fenced = false;
         for (place, bound) in self.sinks.iter().enumerate() {
@@ -222,9 +222,7 @@ impl Stores {
             let mine = |tagged: &&Tagged| tagged.offset >= from && bound.ports.contains(&tagged.command.port());
             let mut commands: Vec<&Tagged> = batch.commands.iter().filter(mine).collect();
             if commands.is_empty() {
-                self.mark(&mut standing.memos[place], place, batch, from, |origin| {
-                    refused.contains(origin) || omitted.contains(origin)
-                });
+                self.mark(&mut standing.memos[place], place, batch, from, &omitted);
                 continue;
             }
             if !bound.sink.keeps_ledger() && !is_fenced {
@@ -255,7 +253,7 @@ impl Stores {
                 let writes = collapse(commands.iter().copied(), &parts, &unfolded);
                 let mut memo = standing.memos[place].clone();
                 memo.left_out.add(&left_out, batch.serving.transforms());
-                self.mark(&mut memo, place, batch, from, |origin| refused.contains(origin) || omitted.contains(origin));
+                self.mark(&mut memo, place, batch, from, &omitted);
                 (memo.last, memo.positions) = (standing.last, self.positions(standing));
                 let bad = match self.execute(standing, place, batch.to, &writes, (&batch.serving, &memo)).await? {
                     Answer::Durable => break memo,
@@ -282,9 +280,9 @@ impl Stores {
             };
             (standing.next[place], standing.memos[place]) = (batch.to, memo);
             is_fenced |= Some(place) == self.fencing();
-            let refused = |origin: &Origin| refused.contains(origin) || omitted.contains(origin);
-            if let Some(ended) = self.mark_at_keeper(standing, place, batch, from, refused).await? {
-                return Ok(ended);
+            match self.mark_at_keeper(standing, place, batch, from, &omitted).await? {
+                Ended::Durable => {}
+                ended => return Ok(ended),
             }
         }
         // Not before: a module may fail at another record when the batch comes again.
@@ -326,23 +324,51 @@ impl Stores {
                 standing.next[place] = to;
             }
         }
-        for (place, bound) in self.sinks.iter().enumerate().filter(|(_, bound)| bound.sink.keeps_ledger()) {
+        for place in (0..self.sinks.len()).filter(|place| self.sinks[*place].sink.keeps_ledger()) {
             let to = standing.next[place].max(to);
             let notes = Some(place) == self.fencing() && !self.notes_positions(standing);
             if standing.next[place] == to && !notes {
                 continue;
             }
-            let positions = self.positions(standing);
-            let memo = &mut standing.memos[place];
-            memo.last = standing.last.filter(|last| last.offset < to).or(memo.last);
-            memo.positions = positions;
-            match self.execute(standing, place, to, &[], (serving, &standing.memos[place])).await? {
-                Answer::Durable => standing.next[place] = to,
-                Answer::Rejected(_) => return Err(self.refused_nothing(bound)),
-                Answer::Not(ended) => return Ok(ended),
+            let memo = self.memo_at(standing, place, to);
+            match self.move_ledger(standing, place, to, memo, serving).await? {
+                Ended::Durable => {}
+                ended => return Ok(ended),
             }
         }
         Ok(Ended::Durable)
+    }
+
+    /// What a ledger is to keep once it has moved to `to`.
+    pub(super) fn memo_at(&self, standing: &Standing, place: usize, to: u64) -> Memo {
+        let mut memo = standing.memos[place].clone();
+        // A ledger that is ahead of the batch has taken a later record already.
+        let last = standing.last.filter(|last| last.offset < to);
+        memo.last = last.into_iter().chain(memo.last).max_by_key(|last| last.offset);
+        memo.positions = self.positions(standing);
+        memo
+    }
+
+    /// Moves one ledger to `to` and has it keep `memo`, without a command: so it also shows that no later claim was there.
+    ///
+    /// # Errors
+    /// As [`Stores::write`].
+    pub(super) async fn move_ledger(
+        &self,
+        standing: &mut Standing,
+        place: usize,
+        to: u64,
+        memo: Memo,
+        serving: &Serving,
+    ) -> anyhow::Result<Ended> {
+        match self.execute(standing, place, to, &[], (serving, &memo)).await? {
+            Answer::Durable => {
+                (standing.next[place], standing.memos[place]) = (to, memo);
+                Ok(Ended::Durable)
+            }
+            Answer::Rejected(_) => Err(self.refused_nothing(&self.sinks[place])),
+            Answer::Not(ended) => Ok(ended),
+        }
     }
 
     /// Has one sink execute what is left for it and move its ledger.

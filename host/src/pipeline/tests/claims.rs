@@ -346,32 +346,20 @@ fn lane_that_has_lost_its_partitions_waits_for_no_store_any_more() {
     played.end();
 }
 
-#[test]
-fn row_that_has_just_begun_to_clash_has_its_own_patience() {
+fn row_of_its_own(record: &Record) -> Option<Vec<Command>> {
+    let offset = record.offset.to_string();
+    Some(vec![Command::RowUpsert(row(&offset, &offset))])
+}
+
+/// Gives the record at 0, and when that has been tried for so long the one at 1 with it; ends when both are durable.
+fn give_two(played: &Played, second_after: Duration) {
     use crate::source::Control;
-    let patience = Duration::from_millis(500);
-    let racing_since: Arc<Mutex<Option<Instant>>> = Arc::default();
-    let since = racing_since.clone();
-    let clashing = move |command: &Command| match command {
-        Command::RowUpsert(row) if row.key[0].1.get() == "0" => true,
-        // What it refers to comes a moment later, from another partition.
-        Command::RowUpsert(_) => since.lock().unwrap().get_or_insert_with(Instant::now).elapsed() < patience / 5,
-        _ => false,
-    };
-    let tables = Arc::new(Store::clashing(clashing));
-    let mut site = Site::new(vec![(TABLES, tables)]);
-    site.policies.clash_patience = patience;
-    let played = Played::over(site.stores(), |record| {
-        let offset = record.offset.to_string();
-        Some(vec![Command::RowUpsert(row(&offset, &offset))])
-    });
     played.queue.assign(assigned(0)).unwrap();
     let begun = Instant::now();
     loop {
         match played.told() {
             Control::Begin { offset, claim, .. } => {
-                // The second comes when the first has clashed for so long.
-                let there = if begun.elapsed() < patience * 9 / 10 { 1 } else { 2 };
+                let there = if begun.elapsed() < second_after { 1 } else { 2 };
                 let records = (offset..there).map(|offset| Record {
                     partition: of(0),
                     offset,
@@ -387,6 +375,24 @@ fn row_that_has_just_begun_to_clash_has_its_own_patience() {
             _ => {}
         }
     }
+}
+
+#[test]
+fn row_that_has_just_begun_to_clash_has_its_own_patience() {
+    let patience = Duration::from_millis(500);
+    let racing_since: Arc<Mutex<Option<Instant>>> = Arc::default();
+    let since = racing_since.clone();
+    let clashing = move |command: &Command| match command {
+        Command::RowUpsert(row) if row.key[0].1.get() == "0" => true,
+        // What it refers to comes a moment later, from another partition.
+        Command::RowUpsert(_) => since.lock().unwrap().get_or_insert_with(Instant::now).elapsed() < patience / 5,
+        _ => false,
+    };
+    let tables = Arc::new(Store::clashing(clashing));
+    let mut site = Site::new(vec![(TABLES, tables)]);
+    site.policies.clash_patience = patience;
+    let played = Played::over(site.stores(), row_of_its_own);
+    give_two(&played, patience * 9 / 10);
     let waited = racing_since.lock().unwrap().unwrap().elapsed();
     played.end();
     assert_eq!(
@@ -413,31 +419,8 @@ fn event_that_is_filed_as_a_clash_is_not_written_when_its_batch_comes_again() {
     let mut site = Site::new(vec![(TABLES, tables.clone())]);
     *path.lock().unwrap() = Some(site.letters_path());
     site.policies.clash_patience = patience;
-    let played = Played::over(site.stores(), |record| {
-        let offset = record.offset.to_string();
-        Some(vec![Command::RowUpsert(row(&offset, &offset))])
-    });
-    played.queue.assign(assigned(0)).unwrap();
-    let begun = Instant::now();
-    loop {
-        match played.told() {
-            Control::Begin { offset, claim, .. } => {
-                let there = if begun.elapsed() < patience * 9 / 10 { 1 } else { 2 };
-                let records = (offset..there).map(|offset| Record {
-                    partition: of(0),
-                    offset,
-                    timestamp: None,
-                    headers: vec![],
-                    key: None,
-                    value: Some(vec![]),
-                    claim,
-                });
-                played.queue.give(records.collect()).unwrap();
-            }
-            Control::Durable { offset: 2, .. } => break,
-            _ => {}
-        }
-    }
+    let played = Played::over(site.stores(), row_of_its_own);
+    give_two(&played, patience * 9 / 10);
     played.end();
     let written: Vec<_> = tables.model().rows.keys().cloned().collect();
     assert_eq!(

@@ -358,23 +358,3 @@ async fn a_server_that_takes_no_writes_is_waited_for() {
         assert_eq!(run.write(&[set("k", word)]).await, Written::Applied);
     }
 }
-
-#[tokio::test]
-async fn hold_that_met_a_lost_connection_holds_every_owner() {
-    use super::Rewind;
-    use crate::sink::replace::Replacement;
-    let server = Server::start(&[]);
-    let mut owner = Run::new(server.options()).await;
-    owner.write(&[set("a", "1")]).await;
-    let proxy = Proxy::start(format!("127.0.0.1:{}", server.port()).parse().unwrap());
-    let through = Options { url: format!("redis://{}", proxy.address), ..server.options() };
-    let rewind = Rewind::open(through, "p").unwrap();
-    rewind.discard().await.unwrap();
-    rewind.begin(&[]).await.unwrap();
-    proxy.cut_before("HSET");
-    let first = rewind.hold().await;
-    assert!(matches!(first, Err(SinkError::Retry(_))), "{first:?}");
-    // As the rewind does: it tries again until the owners are held.
-    while rewind.hold().await.is_err() {}
-    assert_eq!(owner.write(&[set("a", "2")]).await, Written::Fenced, "no owner can write any more");
-}
