@@ -122,7 +122,7 @@ fn run(config: &Config, folder: &Path) -> (Vec<Batch>, Duration, Vec<Duration>) 
     let batches = Batches::default();
     subscriber::set_global_default(batches.clone()).unwrap();
     let (stops, observed) = (Stops::default(), Observed::new(config));
-    let mut pipelines = Pipelines::open(config, &stops, &observed).unwrap();
+    let mut pipelines = Pipelines::open(config, support::engine(config), &stops, &observed).unwrap();
     let exchange = pipelines.exchanges().remove(0);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -41,7 +41,7 @@ fn file_to_null(criterion: &mut Criterion) {
     group.bench_function("file to null", |bencher| {
         bencher.iter(|| {
             let (stops, observed) = (Stops::default(), Observed::new(&config));
-            let outcome = Pipelines::open(&config, &stops, &observed).unwrap().run();
+            let outcome = Pipelines::open(&config, support::engine(&config), &stops, &observed).unwrap().run();
             let done = &outcome.summary.pipelines[0];
             assert!(outcome.failures.is_empty() && done.rejected.is_empty(), "{outcome:?}");
             assert_eq!(done.commands.values().sum::<u64>(), EVENTS as u64);

@@ -26,7 +26,7 @@ use tidegate::command::check::Checker;
 use tidegate::command::collapse::{Parts, Tagged, collapse};
 use tidegate::command::grants::Grants;
 use tidegate::contract::RawCommand;
-use tidegate::engine::{Batch, Engine, Limits, Outcome, Transform};
+use tidegate::engine::{Batch, Compiler, Engine, Limits, Outcome, Transform};
 use tidegate::event::{Change, Decoder, Event, Format, Options, Projected, Projection};
 use tidegate::source::Record;
 use tidegate_sdk::value::{Decimal, Json, ZonedTimestamp};
@@ -54,7 +54,7 @@ struct Reading {
 
 fn transform(criterion: &mut Criterion) {
     let bytes = std::fs::read(support::module()).expect("the guest is built: run `cargo xtask bench`");
-    let module = Engine::new(None).unwrap().load("bench-guest", &bytes, &Limits::default()).unwrap();
+    let module = Engine::new(None, Compiler::Here).unwrap().load("bench-guest", &bytes, &Limits::default()).unwrap();
     let tables = [
         Table {
             name: "orders",

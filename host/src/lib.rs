@@ -16,6 +16,7 @@ pub mod event;
 mod fuzz;
 pub mod inspection;
 pub mod pipeline;
+mod printable;
 pub mod registry;
 pub mod rewind;
 pub mod sink;

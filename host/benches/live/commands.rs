@@ -6,7 +6,7 @@ use tidegate::command::check::Checker;
 use tidegate::command::grants::Grants;
 use tidegate::command::{Command, Port};
 use tidegate::contract::Description;
-use tidegate::engine::{Batch, Engine, Limits, Transform};
+use tidegate::engine::{Batch, Compiler, Engine, Limits, Transform};
 use tidegate::event::{Decoder, Event, Options, Projection};
 use tidegate::source::Record;
 
@@ -31,7 +31,8 @@ pub(crate) fn module(name: &str) -> PathBuf {
 impl Commands {
     pub(crate) fn new(case: &Case) -> Self {
         let bytes = std::fs::read(module(case.transform)).unwrap();
-        let module = Engine::new(None).unwrap().load(case.transform, &bytes, &Limits::default()).unwrap();
+        let module =
+            Engine::new(None, Compiler::Here).unwrap().load(case.transform, &bytes, &Limits::default()).unwrap();
         let settings: toml::Table = case.settings.parse().unwrap();
         let transform = module.start(&serde_json::to_string(&settings).unwrap()).unwrap();
         let all = || vec!["*".to_owned()];

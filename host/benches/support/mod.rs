@@ -5,6 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use serde::de::IgnoredAny;
+use tidegate::config::Config;
+use tidegate::engine::{Compiler, Engine};
 use tidegate::source::{Record, recorded};
 
 /// Captured orders: flattened, 12 columns, values of 300 to 420 bytes. So many of them, over and over, with rising
@@ -36,6 +38,12 @@ pub(crate) fn module() -> PathBuf {
     let folder = std::env::var_os("TIDEGATE_GUESTS");
     PathBuf::from(folder.expect("TIDEGATE_GUESTS names the folder of the modules: run `cargo xtask bench`"))
         .join("bench_guest.wasm")
+}
+
+/// The engine of a configuration, as the program has it.
+pub(crate) fn engine(config: &Config) -> Engine {
+    let cache = config.engine.cache.as_ref().map(|folder| folder.to_path_buf());
+    Engine::new(cache, Compiler::Child(env!("CARGO_BIN_EXE_tidegate").into())).unwrap()
 }
 
 fn captured(path: &str) -> Vec<Record> {

@@ -24,7 +24,7 @@ pub(super) struct Arguments {
 pub(super) fn check(arguments: &Arguments) -> anyhow::Result<Exit> {
     let file = &arguments.config;
     let config = Config::load(file)?;
-    let engine = Engine::new(config.engine.cache.as_ref().map(|folder| folder.to_path_buf()))?;
+    let engine = super::engine(&config)?;
     let mut output = io::stdout().lock();
     let mut findings = 0;
     // What a module complains about may hold a secret: it was given the settings.
@@ -46,7 +46,7 @@ pub(super) fn check(arguments: &Arguments) -> anyhow::Result<Exit> {
         tell("source.file.paths", &message(&error))?;
     }
     if arguments.connect {
-        for finding in pipeline::inspect(&config)? {
+        for finding in pipeline::inspect(&config, &engine)? {
             if finding.wrong {
                 tell(&finding.place, &finding.text)?;
             } else {
@@ -82,15 +82,13 @@ fn examine(engine: &Engine, config: &Config, transform: &Transform) -> Vec<(&'st
             return vec![("module", cause)];
         }
     };
-    let module = match engine.load(&transform.name, &bytes, &config.engine.limits) {
+    let loaded = engine.load_pinned(&transform.name, &bytes, transform.digest.as_deref(), &config.engine.limits);
+    let module = match loaded {
         Ok(module) => module,
+        Err(error @ LoadError::OtherDigest { .. }) => return vec![("digest", error.to_string())],
         Err(error) => return vec![("module", error.to_string())],
     };
     let mut findings = Vec::new();
-    if let Some(pinned) = transform.digest.as_ref().filter(|pinned| *pinned != module.digest()) {
-        let cause = format!("the module has sha256:{}, and sha256:{pinned} is pinned", module.digest());
-        findings.push(("digest", format!("{cause}; bring the pinned module, or change `digest`")));
-    }
     match module.start(&transform.settings) {
         Ok(started) => {
             if let Err(problems) = Checker::new(started.description(), &transform.grants.to_command()) {

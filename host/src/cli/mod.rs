@@ -17,7 +17,10 @@ mod signals;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use tidegate::config::Config;
+use tidegate::engine::{Compiler, Engine, compile_for_parent};
 use tracing_subscriber::EnvFilter;
 
 use self::exit::report;
@@ -86,11 +89,18 @@ enum Command {
     /// Make a crate for a transform that builds and passes its tests.
     #[command(after_help = exit::HELP)]
     New(new::Arguments),
+    /// Verify and compile the module on standard input within these limits: how the program starts itself for each module.
+    #[command(hide = true)]
+    CompileModule { memory_bytes: u64, cpu_seconds: u64 },
 }
 
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // It logs nothing.
+    if let Command::CompileModule { memory_bytes, cpu_seconds } = arguments.command {
+        return compile_for_parent(memory_bytes, cpu_seconds);
+    }
     let exit =
         start_log(arguments.log.as_deref(), arguments.log_format.as_deref()).and_then(|()| match &arguments.command {
             Command::Run(arguments) => run::run(arguments),
@@ -102,8 +112,15 @@ pub(crate) fn main() -> ExitCode {
             Command::DeadLetters(command) => dead_letters::dead_letters(command),
             Command::Rewind(arguments) => rewind::rewind(arguments),
             Command::New(arguments) => new::new(arguments),
+            Command::CompileModule { .. } => Ok(exit::Exit::Done),
         });
     exit.unwrap_or_else(|error| report(&error)).into()
+}
+
+/// The engine of a configuration: modules are compiled in a child of this program.
+fn engine(config: &Config) -> anyhow::Result<Engine> {
+    let cache = config.engine.cache.as_ref().map(|folder| folder.to_path_buf());
+    Engine::new(cache, Compiler::this_program().context("the program's own file is not known")?)
 }
 
 fn start_log(filter: Option<&str>, format: Option<&str>) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::ValueEnum;
 use tidegate::command::meaning::{answer, quoted, rejected, to_json};
-use tidegate::engine::{Batch, Engine, Limits, Transform};
+use tidegate::engine::{Batch, Compiler, Engine, Limits, Transform};
 use tidegate::event::{Decoder, Event, Format, Options, Projection};
 use tidegate::source::{Record, recorded};
 
@@ -48,7 +48,7 @@ pub(super) fn replay(arguments: &Arguments) -> anyhow::Result<Exit> {
         let cause = "give one `--module` or two, and not more `--settings` than modules";
         return Err(UsageError(cause.into()).into());
     }
-    let engine = Engine::new(None)?;
+    let engine = Engine::new(None, Compiler::this_program()?)?;
     let mut players = Vec::new();
     for (number, path) in arguments.modules.iter().enumerate() {
         let settings = arguments.settings.get(number).or(arguments.settings.first());

@@ -54,8 +54,11 @@ pub(super) fn rewind(arguments: &Arguments) -> anyhow::Result<Exit> {
         ignore_truncates: arguments.ignore_truncates,
         patience: Duration::from_secs(arguments.wait_seconds),
     };
-    let told =
-        if arguments.abort { rewind::abort(&config, &wish, &stops) } else { rewind::rewind(&config, &wish, &stops) };
+    let told = if arguments.abort {
+        rewind::abort(&config, &wish, &stops)
+    } else {
+        rewind::rewind(&config, super::engine(&config)?, &wish, &stops)
+    };
     // What a store or a module says may quote what came from a reference.
     let told = told.map_err(|error| anyhow!("{}", config.redact(&message(&error))))?;
     for line in told {

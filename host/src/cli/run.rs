@@ -48,8 +48,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     // It answers before the modules are compiled, and until the run has ended.
     let server = admin::start(&config, observed.clone())?;
     // What a store or a module says may quote what came from a reference.
-    let mut pipelines =
-        Pipelines::open(&config, &stops, &observed).map_err(|error| anyhow!("{}", config.redact(&message(&error))))?;
+    let mut pipelines = super::engine(&config)
+        .and_then(|engine| Pipelines::open(&config, engine, &stops, &observed))
+        .map_err(|error| anyhow!("{}", config.redact(&message(&error))))?;
     let registry = Registry::new(pipelines.exchanges());
     if let Some(server) = &server {
         server.answer_for(registry.clone());

@@ -48,6 +48,12 @@ pub(super) fn read(root: &mut Block<'_>) -> EngineSettings {
     if let Some(mebibytes) = block.number("max_module_mb", &(1..=1024)) {
         limits.module_bytes = to_usize(mebibytes << 20);
     }
+    if let Some(seconds) = block.number("compile_seconds", &(1..=3600)) {
+        limits.compile_time = Duration::from_secs(seconds);
+    }
+    if let Some(mebibytes) = block.number("compile_memory_mb", &(64..=65_536)) {
+        limits.compile_memory_bytes = to_usize(mebibytes << 20);
+    }
     if let Some(calls) = block.number("calls_per_instance", &(1..=1_000_000_000)) {
         limits.calls_per_instance = calls;
     }

@@ -44,6 +44,8 @@ impl Config {
                 "deadline_ms": limits.call_deadline.as_millis(),
                 "memory_mb": limits.memory_bytes >> 20,
                 "max_module_mb": limits.module_bytes >> 20,
+                "compile_seconds": limits.compile_time.as_secs(),
+                "compile_memory_mb": limits.compile_memory_bytes >> 20,
                 "calls_per_instance": limits.calls_per_instance,
                 "max_commands_per_change": limits.commands_per_change,
                 "max_answer_mb": limits.answer_bytes >> 20,

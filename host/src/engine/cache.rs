@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
-use wasmtime::component::Component;
+
+use super::code::Code;
 
 const SEAL_BYTES: usize = 32;
 /// Entries that are kept. The oldest go first.
@@ -39,33 +40,21 @@ impl Cache {
         Ok(Self { folder, fingerprint: hasher.finish() })
     }
 
-    /// The compiled component of the module with this digest, if there is a sound one.
-    pub(super) fn get(&self, engine: &wasmtime::Engine, digest: &str) -> Option<Component> {
+    /// The code of the module with this digest, if there is a sound one.
+    pub(super) fn get(&self, digest: &str) -> Option<Code> {
         let name = self.name(digest);
-        let bytes = fs::read(self.folder.join(&name)).ok()?;
-        let (stored, code) = bytes.split_at(SEAL_BYTES.min(bytes.len()));
-        if stored != seal(&name, code) {
+        let mut bytes = fs::read(self.folder.join(&name)).ok()?;
+        let code = bytes.split_off(SEAL_BYTES.min(bytes.len()));
+        if bytes != seal(&name, &code) {
             tracing::warn!(digest, "the cached code of this module is damaged and is compiled anew");
             return None;
         }
-        // SAFETY: `deserialize` asks for bytes that `Component::serialize` made. Only this program writes into the
-        // folder: it belongs to this user with no access for others, which `open` has checked. What lies in it under
-        // a digest and a seal over name and content is what `put` wrote there, whole; a file that was torn, altered
-        // or renamed fails the seal. The fingerprint in the name ties it to this build and this CPU, and wasmtime
-        // holds its own version and settings in the bytes against the engine once more.
-        #[allow(unsafe_code)]
-        let component = unsafe { Component::deserialize(engine, code) };
-        component
-            .inspect_err(|error| tracing::warn!(digest, %error, "the cached code of this module is compiled anew"))
-            .ok()
+        Some(Code::made(code))
     }
 
     /// Stores compiled code. What cannot be stored is compiled again at the next start.
-    pub(super) fn put(&self, digest: &str, component: &Component) {
-        let stored = component.serialize().map_err(|error| anyhow!("{error:#}")).and_then(|code| {
-            self.write(&self.name(digest), &code)?;
-            Ok(self.prune()?)
-        });
+    pub(super) fn put(&self, digest: &str, code: &Code) {
+        let stored = self.write(&self.name(digest), code.bytes()).and_then(|()| self.prune());
         if let Err(error) = stored {
             let folder = self.folder.display();
             tracing::warn!(digest, "compiled code cannot be kept in {folder}: {error:#}; each start will compile");

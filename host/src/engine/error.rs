@@ -35,6 +35,19 @@ pub enum LoadError {
         /// The largest size allowed.
         limit: usize,
     },
+    /// These are not the bytes that the configuration pins. Nothing else about them has been looked at.
+    #[error(
+        "module `{module}` has sha256:{found}, and sha256:{pinned} is pinned: bring the pinned module, or change \
+         `digest`"
+    )]
+    OtherDigest {
+        /// The module's name.
+        module: String,
+        /// The SHA-256 of the bytes.
+        found: String,
+        /// The one that is pinned.
+        pinned: String,
+    },
     /// Nothing in the module speaks of the contract.
     #[error(
         "module `{module}` is no transform: it does not name the contract {package}; build it with the SDK's `export!`, \
@@ -100,6 +113,90 @@ pub enum LoadError {
         /// The module's name.
         module: String,
         /// The compiler's word.
+        cause: String,
+    },
+    /// Its types nest too deep to be read safely.
+    #[error(
+        "module `{module}` has types within types more than {limit} deep, and that is as deep as they may nest: no \
+         bindings make such types; build it again with those of the SDK"
+    )]
+    TooDeep {
+        /// The module's name.
+        module: String,
+        /// How deep they may nest.
+        limit: usize,
+    },
+    /// What verifies and compiles it has overflowed its stack.
+    #[error(
+        "module `{module}` cannot be compiled: its code or its types nest so deep that the compiler's stack overflowed; \
+         build it from plainer code"
+    )]
+    Overflow {
+        /// The module's name.
+        module: String,
+    },
+    /// Compiling took more memory than it may.
+    #[error(
+        "module `{module}` is too large to compile: that takes more than the {limit} MiB that `compile_memory_mb` of \
+         [engine] allows, or than the system has; build it smaller, with optimisation for size, or raise the limit"
+    )]
+    TooLargeToCompile {
+        /// The module's name.
+        module: String,
+        /// The memory that compiling may take, MiB.
+        limit: usize,
+    },
+    /// The code that came of it is larger than allowed.
+    #[error(
+        "module `{module}` becomes {bytes} bytes of machine code, more than the {limit} that follow from `max_module_mb` of \
+         [engine]; build it smaller, or raise the limit"
+    )]
+    CodeTooLarge {
+        /// The module's name.
+        module: String,
+        /// The size of the code.
+        bytes: u64,
+        /// The largest size allowed.
+        limit: u64,
+    },
+    /// Compiling took longer than it may.
+    #[error(
+        "module `{module}` takes too long to compile: more than the {limit:?} that `compile_seconds` of [engine] allows; \
+         build it from smaller functions, or raise the limit"
+    )]
+    TooSlowToCompile {
+        /// The module's name.
+        module: String,
+        /// How long compiling may take.
+        limit: std::time::Duration,
+    },
+    /// The process that compiled it ended before its answer, for a reason that is none of those above.
+    #[error(
+        "module `{module}` is refused, since the process that compiled it failed: {cause}; build it again, or report it"
+    )]
+    CompilerFailed {
+        /// The module's name.
+        module: String,
+        /// How the process ended.
+        cause: String,
+    },
+    /// There is no process to compile in. That says nothing about the module.
+    #[error(
+        "module `{module}` could not be compiled, since there is no process to do it in: {cause}; see that the program may \
+         start itself once more (its file, memory, the number of processes)"
+    )]
+    NoCompiler {
+        /// The module's name.
+        module: String,
+        /// What the system says.
+        cause: String,
+    },
+    /// An instance of it would hold more than an instance may.
+    #[error("module `{module}` asks for more than an instance may hold: {cause}")]
+    Limit {
+        /// The module's name.
+        module: String,
+        /// Which limit it meets.
         cause: String,
     },
     /// The transform refuses its settings.

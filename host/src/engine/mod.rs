@@ -7,6 +7,8 @@
 
 mod bindings;
 mod cache;
+mod code;
+mod compile;
 mod convert;
 mod describe;
 mod error;
@@ -30,7 +32,9 @@ use wasmtime::{Config, OptLevel, Strategy};
 
 use crate::contract::{Column, RawCommand, Rejection};
 use cache::Cache;
+use compile::Compiling;
 
+pub use compile::{Compiler, compile_for_parent};
 pub use error::{ApplyError, LoadError};
 pub use module::Module;
 pub use transform::Transform;
@@ -56,6 +60,10 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// The module file, bytes.
     pub module_bytes: usize,
+    /// How long a module may take to be verified and compiled.
+    pub compile_time: Duration,
+    /// The memory that this may take, bytes.
+    pub compile_memory_bytes: usize,
     /// Calls that an instance serves before it is replaced.
     pub calls_per_instance: u64,
     /// Commands that one change may make.
@@ -70,6 +78,8 @@ impl Default for Limits {
             call_deadline: Duration::from_secs(1),
             memory_bytes: 256 << 20,
             module_bytes: 32 << 20,
+            compile_time: Duration::from_secs(60),
+            compile_memory_bytes: 512 << 20,
             calls_per_instance: 100_000,
             commands_per_change: 1_000,
             answer_bytes: 64 << 20,
@@ -109,16 +119,17 @@ pub fn digest(bytes: &[u8]) -> String {
 #[derive(Clone)]
 pub struct Engine {
     wasmtime: wasmtime::Engine,
+    compiling: Compiling,
     cache: Option<Arc<Cache>>,
 }
 
 impl Engine {
-    /// An engine that keeps compiled code in this folder, which is made where it is missing. Compiled code is run as
-    /// it lies there, so the folder must belong to the user alone (mode 0700).
+    /// An engine that has modules compiled there, and keeps compiled code in this folder, which is made where it is missing.
+    /// The folder must belong to the user alone (mode 0700).
     ///
     /// # Errors
     /// When the machine cannot run WebAssembly, or the folder cannot be used.
-    pub fn new(cache: Option<PathBuf>) -> anyhow::Result<Self> {
+    pub fn new(cache: Option<PathBuf>, compiler: Compiler) -> anyhow::Result<Self> {
         let wasmtime = wasmtime::Engine::new(&config()).map_err(|error| anyhow!("{error:#}"))?;
         let open = |folder: PathBuf| {
             let shown = folder.display().to_string();
@@ -127,7 +138,7 @@ impl Engine {
         };
         let cache = cache.map(open).transpose()?.map(Arc::new);
         tick(&wasmtime)?;
-        Ok(Self { wasmtime, cache })
+        Ok(Self { wasmtime, compiling: Compiling::new(compiler), cache })
     }
 
     /// Verifies and compiles a module, which takes some 100 ms unless its code is cached. `name` is for messages.
@@ -135,13 +146,27 @@ impl Engine {
     /// # Errors
     /// As [`LoadError`] says.
     pub fn load(&self, name: &str, bytes: &[u8], limits: &Limits) -> Result<Module, LoadError> {
-        Module::load(&self.wasmtime, self.cache.as_deref(), name, bytes, limits)
+        self.load_pinned(name, bytes, None, limits)
+    }
+
+    /// The same with a digest, where one is pinned: other bytes are refused before anything in them is read.
+    ///
+    /// # Errors
+    /// As [`LoadError`] says.
+    pub fn load_pinned(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        pinned: Option<&str>,
+        limits: &Limits,
+    ) -> Result<Module, LoadError> {
+        Module::load(self, name, bytes, pinned, limits)
     }
 }
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("cache", &self.cache).finish_non_exhaustive()
+        f.debug_struct("Engine").field("compiling", &self.compiling).field("cache", &self.cache).finish_non_exhaustive()
     }
 }
 

@@ -1,18 +1,16 @@
 //! From a module's bytes to something that can be started.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use wasmtime::component::{Component, HasSelf, Linker};
 
 use super::bindings::{self, TransformPre};
-use super::cache::Cache;
 use super::error::LoadError;
 use super::instance::{Instance, Mold, State};
 use super::log::GuestLog;
 use super::transform::Transform;
-use super::{Limits, verify};
+use super::{Engine, Limits};
 use crate::contract::Description;
 
 /// A verified and compiled module. Cheap to clone.
@@ -28,24 +26,12 @@ struct Inner {
     mold: Mold,
 }
 
-/// Gives back what compiling took. glibc keeps freed memory for the threads that had it: some 15 MiB that nobody needs
-/// until another module comes, in a process that has 50.
-fn give_back_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: `malloc_trim` takes a number of bytes and no pointer, may be called from any thread (malloc_trim(3): MT-Safe),
-    // and touches nothing that is not free.
-    #[allow(unsafe_code)]
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 impl Module {
     pub(super) fn load(
-        engine: &wasmtime::Engine,
-        cache: Option<&Cache>,
+        engine: &Engine,
         name: &str,
         bytes: &[u8],
+        pinned: Option<&str>,
         limits: &Limits,
     ) -> Result<Self, LoadError> {
         if bytes.len() > limits.module_bytes {
@@ -53,21 +39,11 @@ impl Module {
             return Err(LoadError::TooLarge { module, bytes: bytes.len(), limit });
         }
         let digest = super::digest(bytes);
-        let component = match cache.and_then(|cache| cache.get(engine, &digest)) {
-            Some(component) => component,
-            None => {
-                let component = contained(name, || {
-                    Component::from_binary(engine, &verify::component(name, bytes)?)
-                        .map_err(|error| LoadError::Compile { module: name.into(), cause: format!("{error:#}") })
-                })?;
-                if let Some(cache) = cache {
-                    cache.put(&digest, &component);
-                }
-                give_back_memory();
-                component
-            }
-        };
-        let pre = link(engine, &component)
+        if let Some(pinned) = pinned.filter(|pinned| *pinned != digest) {
+            return Err(LoadError::OtherDigest { module: name.into(), found: digest, pinned: pinned.into() });
+        }
+        let component = Self::component(engine, name, bytes, &digest, limits)?;
+        let pre = link(&engine.wasmtime, &component)
             .map_err(|error| LoadError::Mismatch { module: name.into(), cause: format!("{error:#}") })?;
         let mold = Mold {
             pre,
@@ -77,6 +53,31 @@ impl Module {
             start_deadline: limits.patience(),
         };
         Ok(Self { inner: Arc::new(Inner { name: name.into(), digest, limits: limits.clone(), mold }) })
+    }
+
+    /// The component, of cached code or compiled.
+    fn component(
+        engine: &Engine,
+        name: &str,
+        bytes: &[u8],
+        digest: &str,
+        limits: &Limits,
+    ) -> Result<Component, LoadError> {
+        let cache = engine.cache.as_deref();
+        if let Some(code) = cache.and_then(|cache| cache.get(digest)) {
+            match code.component(&engine.wasmtime) {
+                Ok(component) => return Ok(component),
+                Err(error) => tracing::warn!(digest, %error, "the cached code of this module is compiled anew"),
+            }
+        }
+        let code = engine.compiling.compile(&engine.wasmtime, name, bytes, limits)?;
+        let component = code
+            .component(&engine.wasmtime)
+            .map_err(|error| LoadError::CompilerFailed { module: name.into(), cause: format!("{error:#}") })?;
+        if let Some(cache) = cache {
+            cache.put(digest, &code);
+        }
+        Ok(component)
     }
 
     /// The name that it was loaded under.
@@ -111,15 +112,6 @@ impl fmt::Debug for Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Module").field("name", &self.name()).field("digest", &self.digest()).finish_non_exhaustive()
     }
-}
-
-/// What reads a module's types trusts what stands in them, and panics where they refer to what is not there. Nothing
-/// outlives such a failure but the bytes.
-fn contained<T>(name: &str, work: impl FnOnce() -> Result<T, LoadError>) -> Result<T, LoadError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        let cause = "its types cannot be made sense of".into();
-        Err(LoadError::Damaged { module: name.into(), cause })
-    })
 }
 
 fn link(engine: &wasmtime::Engine, component: &Component) -> wasmtime::Result<TransformPre<State>> {

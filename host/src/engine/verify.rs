@@ -7,45 +7,45 @@ use wit_component::ComponentEncoder;
 use wit_parser::decoding::DecodedWasm;
 use wit_parser::{Resolve, World, WorldKey};
 
-use super::error::LoadError;
+use super::compile::Refusal;
 use super::{CONTRACT, PACKAGE};
 
 /// What the host accepts, for messages.
-const ACCEPTED: &str = "0.1.x";
+pub(super) const ACCEPTED: &str = "0.1.x";
 /// Names that one message lists at most.
-const LISTED: usize = 8;
+pub(super) const LISTED: usize = 8;
 
 /// The module as a component that asks for nothing but the log and exports the transformer.
-pub(super) fn component<'b>(module: &str, bytes: &'b [u8]) -> Result<Cow<'b, [u8]>, LoadError> {
+pub(super) fn component(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
     if !bytes.starts_with(b"\0asm") {
-        return Err(LoadError::NotWasm { module: module.into() });
+        return Err(Refusal::NotWasm);
     }
-    let component = if Parser::is_component(bytes) { Cow::Borrowed(bytes) } else { Cow::Owned(wrap(module, bytes)?) };
-    let decoded = wit_parser::decoding::decode(&component).map_err(|error| damaged(module, &error))?;
+    let component = if Parser::is_component(bytes) { Cow::Borrowed(bytes) } else { Cow::Owned(wrap(bytes)?) };
+    let decoded = wit_parser::decoding::decode(&component).map_err(|error| damaged(&error))?;
     let DecodedWasm::Component(resolve, world) = decoded else {
-        return Err(LoadError::NoContract { module: module.into() });
+        return Err(Refusal::NoContract);
     };
-    check_version(module, &resolve)?;
-    check_world(module, &resolve, &resolve.worlds[world])?;
+    check_version(&resolve)?;
+    check_world(&resolve, &resolve.worlds[world])?;
     Ok(component)
 }
 
 /// A core module as a component. The version is looked at first, since nothing else that is wrong would say so.
-fn wrap(module: &str, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+fn wrap(bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
     // wit-component trusts the lengths of the sections, and panics where the bytes end before.
     for payload in Parser::new(0).parse_all(bytes) {
-        payload.map_err(|error| damaged(module, &error.into()))?;
+        payload.map_err(|error| damaged(&error.into()))?;
     }
-    let (_, contract) = wit_component::metadata::decode(bytes).map_err(|error| damaged(module, &error))?;
-    check_version(module, &contract.resolve)?;
+    let (_, contract) = wit_component::metadata::decode(bytes).map_err(|error| damaged(&error))?;
+    check_version(&contract.resolve)?;
     ComponentEncoder::default()
         .module(bytes)
         .and_then(|mut encoder| encoder.encode())
-        .map_err(|error| diagnose(module, bytes, &error).unwrap_or_else(|error| damaged(module, &error)))
+        .map_err(|error| diagnose(bytes, &error).unwrap_or_else(|error| damaged(&error)))
 }
 
 /// The contract's package must be named, in a version that this host speaks.
-fn check_version(module: &str, resolve: &Resolve) -> Result<(), LoadError> {
+fn check_version(resolve: &Resolve) -> Result<(), Refusal> {
     let mut found = None;
     for package in resolve.package_names.keys() {
         if format!("{}:{}", package.namespace, package.name) != PACKAGE {
@@ -58,8 +58,8 @@ fn check_version(module: &str, resolve: &Resolve) -> Result<(), LoadError> {
         found = Some(version);
     }
     Err(match found {
-        Some(found) => LoadError::WrongVersion { module: module.into(), found, want: ACCEPTED },
-        None => LoadError::NoContract { module: module.into() },
+        Some(found) => Refusal::WrongVersion(found),
+        None => Refusal::NoContract,
     })
 }
 
@@ -68,18 +68,18 @@ fn is_accepted(version: &str) -> bool {
     version.strip_prefix("0.1.").is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit()))
 }
 
-fn check_world(module: &str, resolve: &Resolve, world: &World) -> Result<(), LoadError> {
+fn check_world(resolve: &Resolve, world: &World) -> Result<(), Refusal> {
     let name = |key: &WorldKey| match key {
         WorldKey::Name(name) => name.clone(),
         WorldKey::Interface(id) => resolve.id_of(*id).unwrap_or_default(),
     };
     let names: Vec<String> = world.imports.keys().map(name).filter(|name| !is_interface(name, "log")).collect();
     if !names.is_empty() {
-        return Err(LoadError::Imports { module: module.into(), names: shorten(names) });
+        return Err(Refusal::Imports(shorten(names)));
     }
     if !world.exports.keys().map(name).any(|name| is_interface(&name, "transformer")) {
         let missing = vec![format!("{PACKAGE}/transformer@{CONTRACT}")];
-        return Err(LoadError::Exports { module: module.into(), missing });
+        return Err(Refusal::Exports(missing));
     }
     Ok(())
 }
@@ -92,7 +92,7 @@ fn is_interface(name: &str, interface: &str) -> bool {
 }
 
 /// Why a core module could not be wrapped, in our own words where it is one of the usual reasons.
-fn diagnose(module: &str, bytes: &[u8], error: &anyhow::Error) -> anyhow::Result<LoadError> {
+fn diagnose(bytes: &[u8], error: &anyhow::Error) -> anyhow::Result<Refusal> {
     let mut names = Vec::new();
     let mut missing = vec!["start", "apply"];
     for payload in Parser::new(0).parse_all(bytes) {
@@ -114,19 +114,18 @@ fn diagnose(module: &str, bytes: &[u8], error: &anyhow::Error) -> anyhow::Result
             _ => {}
         }
     }
-    let module = module.to_owned();
     Ok(if !names.is_empty() {
-        LoadError::Imports { module, names: shorten(names) }
+        Refusal::Imports(shorten(names))
     } else if !missing.is_empty() {
         let missing = missing.iter().map(|name| format!("{PACKAGE}/transformer@{CONTRACT}#{name}")).collect();
-        LoadError::Exports { module, missing }
+        Refusal::Exports(missing)
     } else {
-        LoadError::Mismatch { module, cause: format!("{error:#}") }
+        Refusal::Mismatch(format!("{error:#}"))
     })
 }
 
-fn damaged(module: &str, error: &anyhow::Error) -> LoadError {
-    LoadError::Damaged { module: module.into(), cause: format!("{error:#}") }
+fn damaged(error: &anyhow::Error) -> Refusal {
+    Refusal::Damaged(format!("{error:#}"))
 }
 
 fn shorten(mut names: Vec<String>) -> Vec<String> {

@@ -38,7 +38,7 @@ pub struct Finding {
 ///
 /// # Errors
 /// When nothing can be asked at all. A store that cannot be reached is a finding, and so is a module that cannot serve.
-pub fn inspect(config: &Config) -> anyhow::Result<Vec<Finding>> {
+pub fn inspect(config: &Config, engine: &Engine) -> anyhow::Result<Vec<Finding>> {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut findings = Vec::new();
     let remote = |sink: &config::Sink| !matches!(sink, config::Sink::Sqlite(_) | config::Sink::Null);
@@ -49,7 +49,6 @@ pub fn inspect(config: &Config) -> anyhow::Result<Vec<Finding>> {
             Err(error) => findings.push(wrong(format!("sink `{name}`"), format!("{error:#}"))),
         }
     }
-    let engine = Engine::new(config.engine.cache.as_ref().map(|folder| folder.as_path().to_path_buf()))?;
     for pipeline in &config.pipelines {
         let place = |part: &str| format!("pipeline `{}`, {part}", pipeline.name);
         let mut committed = Vec::new();
@@ -69,7 +68,7 @@ pub fn inspect(config: &Config) -> anyhow::Result<Vec<Finding>> {
         }
         // What is wrong with a module has been told by the check that connects to nothing.
         let started: Vec<_> =
-            pipeline.transforms.iter().filter_map(|one| Some(Arc::new(start(&engine, config, one).ok()?))).collect();
+            pipeline.transforms.iter().filter_map(|one| Some(Arc::new(start(engine, config, one).ok()?))).collect();
         for bound in bind(pipeline, &sinks) {
             let declared = declared(&bound.ports, started.iter().map(|one| one.description()));
             let had_a_ledger = committed.iter().any(|commit| commit.sinks.contains_key(&bound.name));

@@ -102,8 +102,8 @@ impl<'a> Pipelines<'a> {
     /// # Errors
     /// When the run cannot begin: a store whose settings cannot be used, a module that cannot serve, a grant that is
     /// missing.
-    pub fn open(config: &'a Config, stops: &'a Stops, observed: &Observed) -> anyhow::Result<Self> {
-        Self::with_sinks(config, stops, observed, open::sinks(config)?)
+    pub fn open(config: &'a Config, engine: Engine, stops: &'a Stops, observed: &Observed) -> anyhow::Result<Self> {
+        Self::with_sinks(config, engine, stops, observed, open::sinks(config)?)
     }
 
     /// The same with these stores, by the names that the pipelines bind.
@@ -112,6 +112,7 @@ impl<'a> Pipelines<'a> {
     /// As [`Pipelines::open`].
     pub(crate) fn with_sinks(
         config: &'a Config,
+        engine: Engine,
         stops: &'a Stops,
         observed: &Observed,
         sinks: BTreeMap<String, Arc<dyn Sink>>,
@@ -119,7 +120,7 @@ impl<'a> Pipelines<'a> {
         let runtime = Builder::new_multi_thread().enable_all().thread_name("tidegate-write").build()?;
         let shared = Shared {
             config,
-            engine: Engine::new(config.engine.cache.as_ref().map(|folder| folder.as_path().to_path_buf()))?,
+            engine,
             sinks,
             dead_letters: Arc::new(open::dead_letters(config)?),
             trial: Arc::default(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 
 use super::prepare::LaneTransform;
 use crate::command::Port;
@@ -66,8 +66,8 @@ pub(super) fn start(engine: &Engine, config: &Config, transform: &config::Transf
     start_from(engine, &config.engine.limits, transform, &bytes)
 }
 
-/// Loads a module, holds it against the pinned digest, starts it with its settings, and holds what it declares against
-/// what it is granted.
+/// Loads a module, if it is the pinned one, starts it with its settings, and holds what it declares against what it is
+/// granted.
 ///
 /// # Errors
 /// When it cannot serve; the text names the cause and the remedy.
@@ -78,16 +78,7 @@ pub(super) fn start_from(
     bytes: &[u8],
 ) -> anyhow::Result<Started> {
     let name = transform.name.clone();
-    let module = engine.load(&name, bytes, limits)?;
-    if let Some(pinned) = &transform.digest
-        && pinned != module.digest()
-    {
-        bail!(
-            "transform `{name}`: the module has the digest {}, but {pinned} is pinned: bring the pinned module, or change \
-             `digest`",
-            module.digest()
-        );
-    }
+    let module = engine.load_pinned(&name, bytes, transform.digest.as_deref(), limits)?;
     // A transform may quote its settings, and those may hold secrets.
     let started = module
         .start(&transform.settings)

@@ -29,6 +29,7 @@ use tokio::runtime::{Builder, Runtime};
 use self::reach::{Differs, Reach, as_held, has_another_owner, other_modules};
 use self::target::Target;
 use crate::config::{self, Config, OnTruncate};
+use crate::engine::Engine;
 use crate::pipeline::{Observed, Outcome, Pipelines, Stops};
 use crate::sink::replace::{Stands, beside};
 use crate::sink::{Sink, SinkError};
@@ -77,7 +78,7 @@ pub fn abort(config: &Config, wish: &Wish, stops: &Stops) -> anyhow::Result<Told
 ///
 /// # Errors
 /// When the target is not replaced; the text says why. Then everything is as it was.
-pub fn rewind(config: &Config, wish: &Wish, stops: &Stops) -> anyhow::Result<Told> {
+pub fn rewind(config: &Config, engine: Engine, wish: &Wish, stops: &Stops) -> anyhow::Result<Told> {
     let begun = Instant::now();
     let (pipeline, sink) = choose(config, wish)?;
     let rewind = Rewind::open(config, pipeline, sink, stops, wish)?;
@@ -90,7 +91,7 @@ pub fn rewind(config: &Config, wish: &Wish, stops: &Stops) -> anyhow::Result<Tol
         config.clone().into_rewind(&pipeline.name, sink, &beside(sink), &format!("{run:08x}"), &wish.dead_letters);
     let truncates = if wish.ignore_truncates { OnTruncate::Ignore } else { OnTruncate::RefuseFill };
     fill.pipelines.iter_mut().for_each(|one| one.on_truncate = truncates);
-    let mut filled = rewind.fill_and_switch(&fill);
+    let mut filled = rewind.fill_and_switch(&fill, engine);
     if filled.is_err() {
         // What cannot be removed now is by the next rewind.
         if let Err(error) = rewind.runtime.block_on(rewind.target.discard()) {
@@ -155,11 +156,11 @@ impl<'a> Rewind<'a> {
         Ok(Self { pipeline, sink, stops, patience, reach, target, runtime })
     }
 
-    fn fill_and_switch(&self, fill: &Config) -> anyhow::Result<Filled> {
+    fn fill_and_switch(&self, fill: &Config, engine: Engine) -> anyhow::Result<Filled> {
         let stops = Stops::default();
         let observed = Observed::new(fill);
         let sinks: BTreeMap<String, Arc<dyn Sink>> = [(beside(self.sink), self.target.fresh())].into();
-        let mut pipelines = Pipelines::with_sinks(fill, &stops, &observed, sinks)?;
+        let mut pipelines = Pipelines::with_sinks(fill, engine, &stops, &observed, sinks)?;
         thread::scope(|scope| {
             let mut filling = Some(scope.spawn(|| pipelines.run()));
             let switched = self.switch(&mut filling, &stops);

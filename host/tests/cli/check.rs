@@ -89,7 +89,7 @@ fn another_digest_than_the_pinned_one_is_named_with_both() {
     let rest = format!("{GOOD}\ndigest = \"sha256:{pinned}\"");
     let (code, said) = check(&configuration(&guest("order_cache.wasm"), &rest));
     assert_eq!((code, said.lines().count()), (2, 1), "{said}");
-    assert!(said.contains(", digest: the module has sha256:") && said.contains(&pinned), "{said}");
+    assert!(said.contains(", digest: module `order-cache` has sha256:") && said.contains(&pinned), "{said}");
 
     let right = said.split_once("has sha256:").unwrap().1.split_once(',').unwrap().0;
     let (code, said) = check(&configuration(&guest("order_cache.wasm"), &rest.replace(&pinned, right)));

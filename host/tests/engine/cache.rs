@@ -8,13 +8,13 @@ use serde_json::json;
 use tempfile::TempDir;
 use tidegate::engine::{Engine, Limits};
 
-use crate::harness::{hostile, rejected};
+use crate::harness::{compiler, hostile, rejected};
 use crate::log::capture;
 
 /// Loads a module through the cache, has it serve, and gives what was logged.
 fn serve(folder: &Path, bytes: &[u8]) -> String {
     let (log, ()) = capture(None, || {
-        let engine = Engine::new(Some(folder.into())).unwrap();
+        let engine = Engine::new(Some(folder.into()), compiler()).unwrap();
         let module = engine.load("hostile", bytes, &Limits::default()).unwrap();
         let mut transform = module.start(&json!({ "do": "reject", "at": [1] }).to_string()).unwrap();
         rejected(&mut transform, 4, &[1]);
@@ -81,7 +81,7 @@ fn a_torn_altered_or_foreign_entry_is_compiled_anew() {
 fn the_folder_must_be_private() {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let error = Engine::new(Some(folder.path().into())).unwrap_err();
+    let error = Engine::new(Some(folder.path().into()), compiler()).unwrap_err();
     let shown = folder.path().display();
     assert_eq!(
         format!("{error:#}"),
@@ -95,7 +95,7 @@ fn the_folder_must_be_private() {
 #[test]
 fn a_file_in_place_of_the_folder_is_an_error() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let error = Engine::new(Some(file.path().into())).unwrap_err();
+    let error = Engine::new(Some(file.path().into()), compiler()).unwrap_err();
     assert!(format!("{error:#}").contains("cannot hold compiled code"), "{error:#}");
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tidegate::contract::{Operation, RawCommand};
-use tidegate::engine::{ApplyError, Batch, Engine, Limits, Module, Outcome, Transform};
+use tidegate::engine::{ApplyError, Batch, Compiler, Engine, Limits, Module, Outcome, Transform};
 use tidegate::event::Projected;
 
 /// The bytes of the hostile guest: from the folder `TIDEGATE_GUESTS` where the build tool names one, else built here.
@@ -32,7 +32,12 @@ fn build() -> PathBuf {
 }
 
 pub(crate) fn engine() -> Engine {
-    Engine::new(None).unwrap()
+    Engine::new(None, compiler()).unwrap()
+}
+
+/// As the program has modules compiled: in a child of it.
+pub(crate) fn compiler() -> Compiler {
+    Compiler::Child(env!("CARGO_BIN_EXE_tidegate").into())
 }
 
 /// The hostile guest, compiled once for the default limits.

@@ -19,7 +19,7 @@ use tidegate::pipeline::{Exchange, Observed, Outcome, Pipelines, Stops};
 use tidegate::registry::{How, Offer, Origin, Registry, State};
 use tidegate::sink::HistoryRow;
 
-use crate::harness::hostile;
+use crate::harness::{engine, hostile};
 
 const PARTITIONS: i32 = 3;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -106,7 +106,7 @@ grants = {{ messages = ["stamps"], tables = ["t"] }}
         std::fs::write(self.path("tidegate.toml"), config).unwrap();
         let config = Config::load(&self.path("tidegate.toml")).unwrap();
         let stops = Stops::default();
-        let mut pipelines = Pipelines::open(&config, &stops, &Observed::new(&config)).unwrap();
+        let mut pipelines = Pipelines::open(&config, engine(), &stops, &Observed::new(&config)).unwrap();
         let registry = Registry::new(pipelines.exchanges());
         thread::scope(|scope| {
             let running = scope.spawn(|| pipelines.run());

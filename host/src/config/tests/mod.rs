@@ -95,6 +95,8 @@ fn every_default_is_the_documented_one() {
     assert_eq!(limits.call_deadline, Duration::from_secs(1));
     assert_eq!(limits.memory_bytes, 256 << 20);
     assert_eq!(limits.module_bytes, 32 << 20);
+    assert_eq!(limits.compile_time, Duration::from_secs(60));
+    assert_eq!(limits.compile_memory_bytes, 512 << 20);
     assert_eq!(limits.calls_per_instance, 100_000);
     assert_eq!(limits.commands_per_change, 1000);
     assert_eq!(limits.answer_bytes, 64 << 20);

@@ -4,15 +4,9 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::time::Duration;
 
-use wasm_encoder::{
-    CodeSection, ConstExpr, DataSection, ExportKind, ExportSection, Function, FunctionSection, MemorySection,
-    MemoryType, Module, TypeSection, ValType,
-};
-use wit_component::{ComponentEncoder, StringEncoding};
-use wit_parser::Resolve;
-
+use super::made::{APPLY, START, component, core, small_bombs, with_contract};
 use crate::contract::Operation;
-use crate::engine::{Batch, Engine, Limits};
+use crate::engine::{Batch, Compiler, Engine, Limits};
 use crate::event::Projected;
 use crate::fuzz::Target;
 
@@ -50,6 +44,8 @@ const LIMITS: Limits = Limits {
     call_deadline: Duration::from_millis(10),
     memory_bytes: 4 << 20,
     module_bytes: 1 << 14,
+    compile_time: Duration::from_secs(10),
+    compile_memory_bytes: 256 << 20,
     calls_per_instance: 2,
     commands_per_change: 10,
     answer_bytes: 1 << 20,
@@ -60,8 +56,9 @@ thread_local! {
 }
 
 fn run(input: &[u8]) {
-    let loaded =
-        ENGINE.with(|engine| engine.get_or_init(|| Engine::new(None).unwrap()).load("of-a-stranger", input, &LIMITS));
+    let loaded = ENGINE.with(|engine| {
+        engine.get_or_init(|| Engine::new(None, Compiler::Here).unwrap()).load("of-a-stranger", input, &LIMITS)
+    });
     let told = |error: String| {
         assert!(error.contains("`of-a-stranger`") && error.len() < 10_000, "{error}");
     };
@@ -105,78 +102,24 @@ fn change(offset: u64) -> Projected<'static> {
     }
 }
 
-/// Modules as small as they can be, as core modules and as components: their answers lie in their memory as they are.
+/// Modules as small as they can be, as core modules and as components, and small ones of those kinds that took down what
+/// read or compiled them.
 fn seeds() -> Vec<Vec<u8>> {
-    let (start, apply) = ("tidegate:transform/transformer@0.1.0#start", "tidegate:transform/transformer@0.1.0#apply");
-    let mut seeds = vec![with_contract(core(start, apply)), core(start, apply), with_contract(core("start", "apply"))];
-    seeds.push(ComponentEncoder::default().module(&seeds[0]).unwrap().encode().unwrap());
+    let (start, apply) = (START, APPLY);
+    let mut seeds = vec![
+        with_contract(core(start, apply, &[])),
+        core(start, apply, &[]),
+        with_contract(core("start", "apply", &[])),
+    ];
+    seeds.push(component(&seeds[0]));
+    seeds.extend(small_bombs());
     seeds
-}
-
-/// Where the answer of `start` lies, and where those of `apply`.
-const DESCRIPTION: i32 = 1024;
-const OUTCOMES: i32 = 2048;
-
-fn core(start: &str, apply: &str) -> Vec<u8> {
-    let mut types = TypeSection::new();
-    types.ty().function(vec![ValType::I32; 2], [ValType::I32]);
-    types.ty().function(vec![ValType::I32; 10], [ValType::I32]);
-    types.ty().function(vec![ValType::I32; 4], [ValType::I32]);
-    let (mut functions, mut memories) = (FunctionSection::new(), MemorySection::new());
-    functions.function(0).function(1).function(2);
-    memories.memory(MemoryType { minimum: 2, maximum: None, memory64: false, shared: false, page_size_log2: None });
-    let mut exports = ExportSection::new();
-    exports.export(start, ExportKind::Func, 0).export(apply, ExportKind::Func, 1);
-    exports.export("cabi_realloc", ExportKind::Func, 2).export("memory", ExportKind::Memory, 0);
-    let mut code = CodeSection::new();
-    for answer in [DESCRIPTION, OUTCOMES, 1 << 16] {
-        let mut body = Function::new([]);
-        body.instructions().i32_const(answer).end();
-        code.function(&body);
-    }
-    let mut data = DataSection::new();
-    data.active(0, &ConstExpr::i32_const(DESCRIPTION), description());
-    data.active(0, &ConstExpr::i32_const(OUTCOMES), outcomes());
-    let mut wasm = Module::new();
-    wasm.section(&types).section(&functions).section(&memories).section(&exports).section(&code).section(&data);
-    wasm.finish()
-}
-
-fn words(words: &[i32]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_le_bytes()).collect()
-}
-
-/// `ok` of a description that is called `t`, in version `1`, and writes the cache's keys `k*`.
-fn description() -> Vec<u8> {
-    let texts = DESCRIPTION + 72;
-    let mut bytes = words(&[0, texts, 1, texts + 1, 1, 0, 0, 0, DESCRIPTION + 64, 1, 0, 0, 0, 0, 0, 0, texts + 2, 2]);
-    bytes.extend(b"t1k*");
-    bytes
-}
-
-/// Two outcomes: a cache entry that is set, and a rejection.
-fn outcomes() -> Vec<u8> {
-    let (commands, outcomes, texts) = (OUTCOMES + 16, OUTCOMES + 64, OUTCOMES + 104);
-    let mut bytes = words(&[commands, 1, outcomes, 2]);
-    bytes.extend(words(&[0, texts, 2, texts + 2, 2, 1, 60, 0, 0, 0, 0, 0]));
-    bytes.extend(words(&[1, 0, 0, 0, 0]));
-    bytes.extend(words(&[0, 1, 4, texts + 4, 3]));
-    bytes.extend(b"k1{}no!");
-    bytes
-}
-
-fn with_contract(mut wasm: Vec<u8>) -> Vec<u8> {
-    let mut resolve = Resolve::default();
-    let package = resolve.push_source("transform.wit", include_str!("../../../../wit/transform.wit")).unwrap();
-    let world = resolve.select_world(&[package], Some("transform")).unwrap();
-    wit_component::embed_component_metadata(&mut wasm, &resolve, world, StringEncoding::UTF8).unwrap();
-    wasm
 }
 
 /// What is altered must be worth it.
 #[test]
 fn the_seeds_serve() {
-    let engine = Engine::new(None).unwrap();
+    let engine = Engine::new(None, Compiler::Here).unwrap();
     for seed in [&seeds()[0], &seeds()[3]] {
         assert!(seed.len() < LIMITS.module_bytes, "{}", seed.len());
         let mut transform = engine.load("seed", seed, &LIMITS).unwrap().start("{}").unwrap();
