@@ -77,6 +77,9 @@ pub enum Refusal {
     /// It declares something else than the stores have, or than serves.
     #[error("{0}")]
     Declaration(String),
+    /// One that was offered later has come to serve, or is compared.
+    #[error("something newer was offered")]
+    Outdone,
     /// The pipeline has not begun, or has ended.
     #[error("pipeline `{0}` does not run: offer the module again when it does")]
     NotRunning(String),

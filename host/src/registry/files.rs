@@ -29,6 +29,15 @@ struct Watched {
     watch: Watch,
     /// The digest of what was last taken from it: a file that is as it was says nothing against what was uploaded since.
     taken: Option<String>,
+    /// What is being looked at now, on a thread of its own: other files are not to wait for it.
+    checked: Option<Checked>,
+}
+
+/// What a file held, while it is looked at.
+struct Checked {
+    digest: String,
+    /// Answers whether it was taken.
+    thread: JoinHandle<bool>,
 }
 
 impl Registry {
@@ -42,7 +51,7 @@ impl Registry {
             for (transform, (_, digest)) in exchange.pipeline().transforms.iter().zip(first) {
                 let watch = Watch::new(transform.module.as_path());
                 let (exchange, transform) = (exchange.clone(), transform.name.clone());
-                watched.push(Watched { exchange, transform, watch, taken: Some(digest.clone()) });
+                watched.push(Watched { exchange, transform, watch, taken: Some(digest.clone()), checked: None });
             }
         }
         let registry = self.clone();
@@ -56,13 +65,30 @@ impl Registry {
         Ok(Watching { end, thread: thread.context("cannot watch the modules")?, registry: self.clone() })
     }
 
-    /// Takes up what a file has come to hold. What was refused is taken up again when the file is touched.
+    /// Takes up what a file has come to hold. What was refused is taken up again when the file is touched. What it comes to
+    /// hold while it is looked at is taken up after that.
     fn look(&self, file: &mut Watched) {
+        if let Some(checked) = file.checked.take() {
+            if !checked.thread.is_finished() {
+                file.checked = Some(checked);
+                return;
+            }
+            let is_taken = checked.thread.join().unwrap_or_default();
+            file.taken = is_taken.then_some(checked.digest);
+        }
         let Some(bytes) = file.watch.look() else { return };
         let digest = digest(&bytes);
-        if file.taken.as_ref() != Some(&digest) {
-            let taken = self.offer(&file.exchange, &file.transform, &bytes, Origin::File, How::Configured);
-            file.taken = taken.is_ok().then_some(digest);
+        if file.taken.as_ref() == Some(&digest) {
+            return;
+        }
+        let (registry, exchange, transform) = (self.clone(), file.exchange.clone(), file.transform.clone());
+        let check = move || registry.offer(&exchange, &transform, &bytes, Origin::File, How::Configured).is_ok();
+        match thread::Builder::new().name("tidegate-file".into()).spawn(check) {
+            Ok(thread) => file.checked = Some(Checked { digest, thread }),
+            Err(error) => {
+                let transform = &*file.transform;
+                tracing::error!(transform, %error, "there is no thread to look at a new module: touch its file again");
+            }
         }
     }
 }

@@ -25,8 +25,8 @@ use crate::pipeline::{Candidate, Comparison, Exchange, Refusal, Until};
 
 /// How many offers are remembered.
 const REMEMBERED: usize = 100;
-/// How many uploads may be looked at or wait for it.
-const CHECKED: usize = 4;
+/// How many uploads for a transform may be looked at or wait for it.
+const CHECKED: usize = 2;
 
 /// The modules of a run.
 #[derive(Clone)]
@@ -41,8 +41,8 @@ struct Inner {
     entries: Mutex<VecDeque<Entry>>,
     /// The number of the last offer.
     last: AtomicU64,
-    /// Held while an offer is looked at: one after the other.
-    offering: Mutex<()>,
+    /// Of each transform, held while an offer for it is looked at: one after the other. Those for others go on meanwhile.
+    offering: Vec<Vec<Mutex<()>>>,
 }
 
 struct Entry {
@@ -68,7 +68,7 @@ pub enum How {
 #[derive(Debug, thiserror::Error)]
 pub enum NotTaken {
     /// Too many are.
-    #[error("{0} modules are being looked at already")]
+    #[error("{0} modules for this transform are being looked at already")]
     Busy(usize),
     /// The system gives none.
     #[error("there is no thread to look at it: {0}")]
@@ -95,15 +95,10 @@ impl fmt::Debug for Registry {
 impl Registry {
     /// The registry of these pipelines.
     pub fn new(exchanges: Vec<Exchange>) -> Self {
-        let first = exchanges.iter().map(Exchange::serving).collect();
+        let first: Vec<_> = exchanges.iter().map(Exchange::serving).collect();
+        let offering = first.iter().map(|of| of.iter().map(|_| Mutex::default()).collect()).collect();
         Self {
-            inner: Arc::new(Inner {
-                exchanges,
-                first,
-                entries: Mutex::default(),
-                last: AtomicU64::new(0),
-                offering: Mutex::default(),
-            }),
+            inner: Arc::new(Inner { exchanges, first, entries: Mutex::default(), last: AtomicU64::new(0), offering }),
         }
     }
 
@@ -154,7 +149,12 @@ impl Registry {
         if self.serves_already(exchange, transform, &digest) {
             return Ok(None);
         }
-        if self.entries().iter().filter(|entry| matches!(entry.offer.state, State::Checking)).count() >= CHECKED {
+        let is_checked = |entry: &&Entry| {
+            let offer = &entry.offer;
+            let is_for_it = offer.pipeline == *exchange.pipeline().name && offer.transform == transform;
+            is_for_it && matches!(offer.state, State::Checking)
+        };
+        if self.entries().iter().filter(is_checked).count() >= CHECKED {
             return Err(NotTaken::Busy(CHECKED));
         }
         let id = self.keep(exchange, transform, &digest, Origin::Upload);
@@ -177,10 +177,11 @@ impl Registry {
         serves
     }
 
-    /// Looks at what was offered, one after the other, and has it serve or compared.
+    /// Looks at what was offered for a transform, one after the other, and has it serve or compared. Compiling may take long;
+    /// offers for other transforms go on meanwhile.
     fn check(&self, id: u64, exchange: &Exchange, transform: &str, bytes: &[u8], how: How) -> Result<(), Refusal> {
         let pipeline = &exchange.pipeline().name;
-        let _one = self.inner.offering.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.offering(exchange, transform);
         let rule = match how {
             How::AtOnce => None,
             How::Compared(rule) => Some(rule),
@@ -189,7 +190,12 @@ impl Registry {
                 configured.and_then(|transform| transform.shadow.clone())
             }
         };
-        let taken = exchange.candidate(transform, bytes).and_then(|candidate| match rule {
+        let candidate = if self.is_outdone(id, pipeline, transform) {
+            Err(Refusal::Outdone)
+        } else {
+            exchange.candidate(transform, bytes)
+        };
+        let taken = candidate.and_then(|candidate| match rule {
             None => exchange.promote(&candidate).map(|()| {
                 self.end_shadows(pipeline, transform, Some(id));
                 tracing::info!(pipeline = &**pipeline, transform, digest = candidate.digest(), "a new module serves");
@@ -200,6 +206,26 @@ impl Registry {
         taken.inspect_err(|refusal| {
             tell_refused(exchange, transform, &digest(bytes), &refusal.to_string());
             self.change(id, |comparison| State::Refused(refusal.to_string(), comparison));
+        })
+    }
+
+    /// Waits until no other offer for the transform is looked at.
+    fn offering(&self, exchange: &Exchange, transform: &str) -> Option<MutexGuard<'_, ()>> {
+        let number = self.exchanges().iter().position(|one| one.pipeline().name == exchange.pipeline().name)?;
+        let place = exchange.pipeline().transforms.iter().position(|one| one.name == transform)?;
+        let one = self.inner.offering.get(number)?.get(place)?;
+        Some(one.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether something that was offered for the transform later has come to serve, or is compared: those who wait are not
+    /// let in by their age.
+    fn is_outdone(&self, id: u64, pipeline: &str, transform: &str) -> bool {
+        let is_later = |entry: &Entry| {
+            let offer = &entry.offer;
+            offer.id > id && offer.pipeline == pipeline && offer.transform == transform
+        };
+        self.entries().iter().any(|entry| {
+            is_later(entry) && matches!(entry.offer.state, State::Promoted(_) | State::Shadow(_) | State::Waits(_))
         })
     }
 

@@ -20,6 +20,7 @@ use tidegate::registry::{How, Offer, Origin, Registry, State};
 use tidegate::sink::HistoryRow;
 
 use crate::harness::{engine, hostile};
+use crate::made::{locals_by_loops, transform};
 
 const PARTITIONS: i32 = 3;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -87,6 +88,8 @@ impl Stream {
 brokers = "{}"
 [engine]
 deadline_ms = 300
+compile_seconds = 30
+compile_memory_mb = 16384
 [sinks.out.sqlite]
 path = "store.db"
 [[pipelines]]
@@ -384,4 +387,62 @@ fn by_hand_a_compared_module_waits_for_a_word() {
     });
     assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
     assert!(stream.in_order().into_values().flatten().all(|stamp| stamp != "2"));
+}
+
+#[test]
+fn a_module_that_compiles_for_long_holds_up_no_other() {
+    let mut stream = Stream::new();
+    std::fs::write(stream.path("second.wasm"), patched(&json!({"stamp": "0"}))).unwrap();
+    let second = r#"
+[[pipelines.transforms]]
+name = "second"
+module = "second.wasm"
+settings = { describe = { topics = ["stamps"], tables = [{ name = "t", key = ["id"] }] } }
+grants = { messages = ["stamps"], tables = ["t"] }
+"#;
+    let slow = || transform(&[locals_by_loops(1500)]);
+    let outcome = stream.run(second, |stream, registry, exchange| {
+        let state = |transform: &str| {
+            registry.offers().into_iter().rev().find(|offer| offer.transform == transform).map(|offer| offer.state)
+        };
+        let digest = |transform: &str| {
+            exchange.serving().into_iter().find(|(name, _)| name == transform).map(|(_, digest)| digest).unwrap()
+        };
+        let wait = |mut until: Box<dyn FnMut() -> bool>| {
+            let begun = Instant::now();
+            while !until() {
+                assert!(begun.elapsed() < PATIENCE, "{:?}", registry.offers());
+                thread::yield_now();
+            }
+        };
+        // By upload. A second one for the same transform waits, a third is told to come again.
+        registry.upload(exchange, "stamping", slow(), How::AtOnce).unwrap();
+        registry.upload(exchange, "stamping", patched(&json!({"stamp": "1"})), How::AtOnce).unwrap();
+        let busy = registry.upload(exchange, "stamping", patched(&json!({"stamp": "2"})), How::AtOnce);
+        assert!(busy.unwrap_err().to_string().contains("looked at already"));
+        let next = patched(&json!({"stamp": "3"}));
+        registry.offer(exchange, "second", &next, Origin::Upload, How::AtOnce).unwrap();
+        let is_checked = |offer: &&Offer| matches!(offer.state, State::Checking);
+        assert_eq!(registry.offers().iter().filter(is_checked).count(), 2, "{:?}", registry.offers());
+        assert_eq!(digest("second"), tidegate::engine::digest(&next));
+        let waiting = tidegate::engine::digest(&patched(&json!({"stamp": "1"})));
+        wait(Box::new(|| digest("stamping") == waiting));
+        let offers = registry.offers();
+        assert!(matches!(&offers[0].state, State::Refused(why, _) if why.contains("too long")), "{offers:?}");
+
+        // By file.
+        let watching = registry.watch().unwrap();
+        let replace = |file: &str, bytes: &[u8]| {
+            std::fs::write(stream.path("next"), bytes).unwrap();
+            std::fs::rename(stream.path("next"), stream.path(file)).unwrap();
+        };
+        replace("module.wasm", &slow());
+        wait(Box::new(|| matches!(state("stamping"), Some(State::Checking))));
+        let next = patched(&json!({"stamp": "4"}));
+        replace("second.wasm", &next);
+        wait(Box::new(|| digest("second") == tidegate::engine::digest(&next)));
+        assert!(matches!(state("stamping"), Some(State::Checking)), "{:?}", registry.offers());
+        watching.end();
+    });
+    assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
 }

@@ -183,7 +183,7 @@ pub(crate) fn locals_by_loops(count: u32) -> Function {
         code.local_get(local).i32_const(1).i32_add().local_set(local);
     }
     for local in 0..count {
-        code.local_get(local).br_if(local).end();
+        code.local_get(local).br_if(0).end();
     }
     code.end();
     body
