@@ -24,6 +24,7 @@ fn serve(folder: &Path, bytes: &[u8]) -> String {
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let mut entries: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.retain(|entry| !entry.ends_with("secret"));
     entries.sort();
     entries
 }
@@ -103,9 +104,97 @@ fn a_file_in_place_of_the_folder_is_an_error() {
 fn old_entries_make_room() {
     let folder = private_folder();
     for number in 0..100 {
-        fs::write(folder.path().join(format!("old-{number}")), b"").unwrap();
+        fs::write(folder.path().join(format!("{number:064x}-{number:016x}")), b"").unwrap();
     }
     serve(folder.path(), hostile());
     assert_eq!(entries(folder.path()).len(), 64);
     assert_eq!(serve(folder.path(), hostile()), "");
+}
+
+#[test]
+fn files_of_other_names_stay() {
+    let folder = private_folder();
+    let mut documents: Vec<_> = (0..100).map(|number| folder.path().join(format!("document-{number}.txt"))).collect();
+    documents.extend(
+        ["a".repeat(64), format!("{}-{}", "a".repeat(64), "B".repeat(16))].map(|name| folder.path().join(name)),
+    );
+    for document in &documents {
+        fs::write(document, b"kept").unwrap();
+    }
+    serve(folder.path(), hostile());
+    assert_eq!(entries(folder.path()).len(), documents.len() + 1);
+    assert!(documents.iter().all(|document| fs::read(document).unwrap() == b"kept"));
+}
+
+#[test]
+fn an_entry_that_was_forged_without_the_secret_is_compiled_anew() {
+    let (folder, other) = (private_folder(), private_folder());
+    serve(folder.path(), hostile());
+    let entry = the_entry(folder.path());
+    // What another installation has made of the same module, under its own secret, whole and sound.
+    serve(other.path(), hostile());
+    fs::copy(the_entry(other.path()), &entry).unwrap();
+    let log = serve(folder.path(), hostile());
+    assert!(log.contains("is damaged and is compiled anew"), "{log}");
+    // A seal that needs no secret.
+    let code = fs::read(&entry).unwrap().split_off(32);
+    let name = entry.file_name().unwrap().to_str().unwrap().to_owned();
+    let seal = <sha2::Sha256 as sha2::Digest>::new_with_prefix(name.as_bytes());
+    let seal = sha2::Digest::finalize(sha2::Digest::chain_update(seal, &code));
+    fs::write(&entry, [&seal[..], &code].concat()).unwrap();
+    let log = serve(folder.path(), hostile());
+    assert!(log.contains("is damaged and is compiled anew"), "{log}");
+}
+
+#[test]
+fn entries_that_others_may_write_and_links_are_not_read() {
+    let folder = private_folder();
+    serve(folder.path(), hostile());
+    let entry = the_entry(folder.path());
+    fs::set_permissions(&entry, fs::Permissions::from_mode(0o620)).unwrap();
+    let log = serve(folder.path(), hostile());
+    assert!(log.contains("no file of this user alone"), "{log}");
+    let elsewhere = private_folder();
+    fs::rename(&entry, elsewhere.path().join("code")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path().join("code"), &entry).unwrap();
+    let log = serve(folder.path(), hostile());
+    assert!(log.contains("is damaged and is compiled anew"), "{log}");
+}
+
+#[test]
+fn the_folder_stays_the_one_that_was_opened() {
+    let parent = tempfile::tempdir().unwrap();
+    let (folder, away) = (parent.path().join("cache"), parent.path().join("away"));
+    let engine = Engine::new(Some(folder.clone()), compiler()).unwrap();
+    fs::rename(&folder, &away).unwrap();
+    fs::create_dir(&folder).unwrap();
+    engine.load("hostile", hostile(), &Limits::default()).unwrap();
+    assert_eq!(entries(&folder), [] as [PathBuf; 0]);
+    assert_eq!(entries(&away).len(), 1);
+}
+
+#[test]
+fn a_secret_that_others_may_read_is_refused() {
+    let folder = private_folder();
+    serve(folder.path(), hostile());
+    let secret = folder.path().join("secret");
+    assert_eq!(fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o600);
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    let error = format!("{:#}", Engine::new(Some(folder.path().into()), compiler()).unwrap_err());
+    assert!(error.contains("`secret` is no file of this user alone"), "{error}");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&secret, b"short").unwrap();
+    let error = format!("{:#}", Engine::new(Some(folder.path().into()), compiler()).unwrap_err());
+    assert!(error.contains("remove that file"), "{error}");
+}
+
+#[test]
+fn a_parent_that_everybody_may_write_is_told() {
+    let parent = tempfile::tempdir().unwrap();
+    let open = |mode: u32| {
+        fs::set_permissions(parent.path(), fs::Permissions::from_mode(mode)).unwrap();
+        serve(&parent.path().join("cache"), hostile())
+    };
+    assert!(open(0o777).contains("may be written by everybody"));
+    assert_eq!(open(0o1777), "");
 }
