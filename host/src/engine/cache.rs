@@ -49,8 +49,8 @@ impl std::fmt::Debug for Cache {
 
 impl Cache {
     /// Opens the folder, and makes it where it is missing.
-    pub(super) fn open(path: PathBuf, engine: &wasmtime::Engine) -> anyhow::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+    pub(super) fn open(path: &Path, engine: &wasmtime::Engine) -> anyhow::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let path = path.canonicalize()?;
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = File::from(open(&path, flags, Mode::empty())?);

@@ -1,10 +1,10 @@
 //! Changes in the contract's form, by reference, and answers in the host's form, by move. No text is copied here.
 
 use super::bindings::exports::tidegate::transform::transformer as wit;
-use super::log::clean;
 use super::{Batch, Outcome};
 use crate::contract::{Column, Fault, Operation, RawCommand, RawDocument, RawRow, Rejection, ValueType};
 use crate::event::Projected;
+use crate::printable::{TEXT_BYTES, printable};
 use crate::source::Header;
 
 /// The lists of a batch that the contract's form refers to, each kind in one piece.
@@ -107,10 +107,12 @@ pub(super) fn outcomes(
                      fewer, or raise the limit"
                 )))
             }
-            Some(rejection) if count == 0 => Err(Rejection::new(fault(rejection.fault), clean(&rejection.reason))),
+            Some(rejection) if count == 0 => {
+                Err(Rejection::new(fault(rejection.fault), printable(&rejection.reason, TEXT_BYTES)))
+            }
             Some(rejection) => {
                 given.for_each(drop);
-                let reason = clean(&rejection.reason);
+                let reason = printable(&rejection.reason, TEXT_BYTES);
                 Err(bad(format!("the transform both rejected the change and made {count} commands of it: {reason}")))
             }
         });

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::de::IgnoredAny;
 
 use super::bindings::exports::tidegate::transform::transformer as wit;
-use crate::contract::{Description, Index, Inputs, Reads, Table, beginning};
+use crate::contract::{Description, Index, Inputs, Reads, Table};
+use crate::printable::{NAME_BYTES, printable};
 
 /// The declaration, if it keeps the contract's rules.
 ///
@@ -41,6 +42,14 @@ fn index(index: wit::Index) -> Index {
 fn check(description: &Description) -> Result<(), String> {
     named("name", [description.name.as_str()])?;
     named("version", [description.version.as_str()])?;
+    for (place, name) in [("name", &description.name), ("version", &description.version)] {
+        if shown(name) != *name {
+            let shown = shown(name);
+            return Err(format!(
+                "{place}: `{shown}` has more than {NAME_BYTES} bytes, or characters that cannot be printed"
+            ));
+        }
+    }
     distinct("inputs.reads", description.inputs.reads.iter().map(|reads| reads.table.as_str()))?;
     for Reads { table, columns } in &description.inputs.reads {
         distinct(&format!("inputs.reads of `{}`", shown(table)), columns.iter().flatten().map(String::as_str))?;
@@ -70,10 +79,9 @@ fn check(description: &Description) -> Result<(), String> {
     named("topics", description.topics.iter().map(String::as_str))
 }
 
-/// A name as it is quoted: one line of it, and its beginning where it is long.
+/// A name as it is quoted.
 fn shown(name: &str) -> String {
-    let (name, more) = beginning(name);
-    format!("{}{more}", name.escape_debug())
+    printable(name, NAME_BYTES)
 }
 
 /// No name may be empty.

@@ -11,9 +11,10 @@ use super::bindings::tidegate::transform::log::{Host, Level};
 use super::bindings::{Transform, TransformPre};
 use super::describe::describe;
 use super::error::LoadError;
-use super::limits::{OutOfMemory, Quota};
-use super::log::{GuestLog, clean};
+use super::limits::{OutOfMemory, Quota, TableTooLarge, exceeded};
+use super::log::GuestLog;
 use crate::contract::Description;
+use crate::printable::{TEXT_BYTES, printable};
 
 /// What the host keeps beside an instance.
 pub(super) struct State {
@@ -25,7 +26,7 @@ pub(super) struct State {
 
 impl Host for State {
     fn write(&mut self, level: Level, message: String) {
-        let message = clean(&message);
+        let message = printable(&message, TEXT_BYTES);
         self.log.write(level, &message);
         if level == Level::Error {
             self.last_error = Some(message);
@@ -73,7 +74,10 @@ impl Instance {
         store.set_epoch_deadline(ticks(mold.start_deadline));
         let failed = |store: &mut Store<State>, error: &wasmtime::Error| match failure(store, error) {
             Failure::Trapped(cause) => LoadError::Start { module: module.into(), cause },
-            Failure::Unreadable(cause) => LoadError::Mismatch { module: module.into(), cause },
+            Failure::Unreadable(cause) => match exceeded(&cause) {
+                Some(cause) => LoadError::Limit { module: module.into(), cause },
+                None => LoadError::Mismatch { module: module.into(), cause },
+            },
             Failure::Deadline => {
                 let cause = format!("it did not answer within {:?}", mold.start_deadline);
                 LoadError::Start { module: module.into(), cause }
@@ -83,7 +87,7 @@ impl Instance {
         let answer = guest.tidegate_transform_transformer().call_start(&mut store, settings);
         let declared = answer
             .map_err(|error| failed(&mut store, &error))?
-            .map_err(|reason| LoadError::Refused { module: module.into(), reason: clean(&reason) })?;
+            .map_err(|reason| LoadError::Refused { module: module.into(), reason: printable(&reason, TEXT_BYTES) })?;
         let description =
             describe(declared).map_err(|cause| LoadError::Declaration { module: module.into(), cause })?;
         Ok((Self { store, guest, calls: 0 }, description))
@@ -123,9 +127,10 @@ fn failure(store: &mut Store<State>, error: &wasmtime::Error) -> Failure {
     let cause = match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => return Failure::Deadline,
         Some(trap) => trap.to_string(),
-        None => match error.downcast_ref::<OutOfMemory>() {
-            Some(memory) => memory.to_string(),
-            None => return Failure::Unreadable(unreadable(error, store.hostcall_fuel())),
+        None => match (error.downcast_ref::<OutOfMemory>(), error.downcast_ref::<TableTooLarge>()) {
+            (Some(memory), _) => memory.to_string(),
+            (_, Some(table)) => table.to_string(),
+            _ => return Failure::Unreadable(unreadable(error, store.hostcall_fuel())),
         },
     };
     Failure::Trapped(match store.data_mut().last_error.take() {
@@ -141,5 +146,5 @@ fn unreadable(error: &wasmtime::Error, limit: usize) -> String {
     if cause.contains("fuel allocated for hostcalls") {
         return format!("it has more than {limit} bytes: make fewer or smaller commands, or raise the limit");
     }
-    cause
+    printable(&cause, TEXT_BYTES)
 }

@@ -5,8 +5,6 @@ use std::time::Instant;
 
 use super::bindings::tidegate::transform::log::Level;
 
-/// The longest message, bytes.
-const MESSAGE_BYTES: usize = 4096;
 /// Messages that may come at once.
 const BURST: f64 = 100.0;
 /// Messages a second that may come for ever.
@@ -33,7 +31,7 @@ impl GuestLog {
         Self { module: module.to_owned(), digest: digest.to_owned(), bucket: Mutex::new(bucket) }
     }
 
-    /// Writes a message that went through [`clean`].
+    /// Writes a message, which must be printable.
     pub(super) fn write(&self, level: Level, message: &str) {
         let Some(dropped) = self.admit(Instant::now()) else { return };
         let (module, digest) = (self.module.as_str(), self.digest.as_str());
@@ -63,34 +61,11 @@ impl GuestLog {
     }
 }
 
-/// The text with its control characters escaped, so that it can neither fake a line of the log nor move the terminal's
-/// cursor, and then cut to 4 KiB.
-pub(super) fn clean(text: &str) -> String {
-    let mut out = String::with_capacity(text.len().min(MESSAGE_BYTES) + 4);
-    for c in text.chars() {
-        let length = if c.is_control() { c.escape_default().len() } else { c.len_utf8() };
-        if out.len() + length > MESSAGE_BYTES {
-            out.push('…');
-            break;
-        }
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    #[test]
-    fn a_message_is_cut_between_characters_and_escaped() {
-        assert_eq!(clean("one\ntwo\u{1b}[31m"), "one\\ntwo\\u{1b}[31m");
-        let long = format!("x{}", "é".repeat(MESSAGE_BYTES));
-        assert_eq!(clean(&long), format!("x{}…", "é".repeat((MESSAGE_BYTES - 1) / 2)));
-        assert_eq!(clean(&"\0".repeat(MESSAGE_BYTES)), format!("{}…", "\\u{0}".repeat(MESSAGE_BYTES / 5)));
-    }
 
     #[test]
     fn a_flood_is_dropped_and_counted() {

@@ -133,7 +133,7 @@ impl Engine {
         let wasmtime = wasmtime::Engine::new(&config()).map_err(|error| anyhow!("{error:#}"))?;
         let open = |folder: PathBuf| {
             let shown = folder.display().to_string();
-            let cache = Cache::open(folder, &wasmtime);
+            let cache = Cache::open(&folder, &wasmtime);
             cache.with_context(|| format!("the folder {shown} cannot hold compiled code"))
         };
         let cache = cache.map(open).transpose()?.map(Arc::new);

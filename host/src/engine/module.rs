@@ -12,6 +12,7 @@ use super::log::GuestLog;
 use super::transform::Transform;
 use super::{Engine, Limits};
 use crate::contract::Description;
+use crate::printable::{TEXT_BYTES, printable};
 
 /// A verified and compiled module. Cheap to clone.
 #[derive(Clone)]
@@ -43,8 +44,10 @@ impl Module {
             return Err(LoadError::OtherDigest { module: name.into(), found: digest, pinned: pinned.into() });
         }
         let component = Self::component(engine, name, bytes, &digest, limits)?;
-        let pre = link(&engine.wasmtime, &component)
-            .map_err(|error| LoadError::Mismatch { module: name.into(), cause: format!("{error:#}") })?;
+        let pre = link(&engine.wasmtime, &component).map_err(|error| {
+            let cause = printable(&format!("{error:#}"), TEXT_BYTES);
+            LoadError::Mismatch { module: name.into(), cause }
+        })?;
         let mold = Mold {
             pre,
             log: Arc::new(GuestLog::new(name, &digest)),

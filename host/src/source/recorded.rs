@@ -14,6 +14,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 
 use super::{Claim, Header, Record, TopicPartition};
+use crate::printable::printable;
 
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -142,14 +143,7 @@ fn without_line(error: &serde_json::Error) -> String {
     const LONGEST: usize = 300;
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
-    let mut cause = String::new();
-    for letter in text.strip_suffix(&place).unwrap_or(&text).chars() {
-        if cause.len() >= LONGEST {
-            cause.push('…');
-            break;
-        }
-        if letter.is_control() { cause.extend(letter.escape_default()) } else { cause.push(letter) }
-    }
+    let cause = printable(text.strip_suffix(&place).unwrap_or(&text), LONGEST);
     format!("{cause}, at byte {}", error.column())
 }
 

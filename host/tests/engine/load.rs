@@ -184,6 +184,19 @@ fn imports_that_a_transform_may_not_have_are_named() {
 }
 
 #[test]
+fn names_of_imports_are_printable_and_cut() {
+    let forged = format!("\u{1b}[2J\nINFO tidegate::audit: {}", "n".repeat(50_000));
+    for bytes in [
+        with_world(core(&[("env", &forged, 2)], "f"), CONTRACT, "transform"),
+        with_world(core(&vec![("env", &*forged, 2); 100], "f"), CONTRACT, "transform"),
+    ] {
+        let error = refused(&bytes).to_string();
+        assert!(error.len() < 4000 && error.contains("\\u{1b}[2J\\nINFO"), "{error}");
+        assert!(!error.contains(char::is_control), "{error}");
+    }
+}
+
+#[test]
 fn a_component_that_asks_for_more_than_the_log_is_refused() {
     let wit = format!(
         "{CONTRACT}

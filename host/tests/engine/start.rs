@@ -4,7 +4,8 @@ use serde_json::json;
 use tidegate::contract::{Index, Table};
 use tidegate::engine::{Limits, LoadError};
 
-use crate::harness::{hasty, module, transform};
+use crate::harness::{engine, hasty, module, transform};
+use crate::made::component;
 
 fn refused(settings: &serde_json::Value, limits: &Limits) -> LoadError {
     module(limits).start(&settings.to_string()).unwrap_err()
@@ -73,6 +74,8 @@ fn declarations_that_cannot_be_are_refused() {
         (json!({ "cache_keys": ["order:*", ""] }), "cache-keys: an empty name"),
         (json!({ "cache_keys": ["order:*:x"] }), "cache-keys: `order:*:x` has a * before its end"),
         (json!({ "cache_keys": ["**"] }), "cache-keys: `**` has a * before its end"),
+        (json!({ "name": "a\u{1b}[2Jb" }), "name: `a\\u{1b}[2Jb` has more than"),
+        (json!({ "name": "1".repeat(200) }), "name: `111"),
         (json!({ "tables": [{ "name": "t", "key": [] }] }), "tables: `t` has no key"),
         (json!({ "tables": [{ "name": "t", "key": [""] }] }), "key of table `t`: an empty name"),
         (json!({ "tables": [{ "name": "t", "key": ["a", "a"] }] }), "key of table `t`: `a` comes twice"),
@@ -104,4 +107,30 @@ fn a_fork_serves_beside_the_first() {
     assert_eq!(first.description(), second.description());
     std::thread::spawn(move || rejected(&mut second, 3, &[1])).join().unwrap();
     rejected(&mut first, 3, &[1]);
+}
+
+/// A component with so many instances of an empty core module more.
+fn of_instances(count: u8) -> Vec<u8> {
+    let mut bytes = component(&crate::made::transform(&[]));
+    // An empty core module, which is the second, and its instances.
+    bytes.extend([1, 8]);
+    bytes.extend(b"\0asm\x01\0\0\0");
+    let section: Vec<u8> = [vec![count], [0, 1, 0].repeat(count.into())].concat();
+    assert!(count < 128);
+    let length = u16::try_from(section.len()).unwrap();
+    bytes.extend([2, (length & 0x7f) as u8 | 0x80, (length >> 7) as u8]);
+    bytes.extend(section);
+    bytes
+}
+
+#[test]
+fn limits_are_named() {
+    let start = |bytes: &[u8]| engine().load("orders", bytes, &Limits::default()).unwrap().start("{}");
+    start(&of_instances(60)).unwrap();
+    let error = start(&of_instances(100)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "module `orders` asks for more than an instance may hold: it has more than 64 instances of core modules, and that \
+         cannot be raised: link it to fewer"
+    );
 }
