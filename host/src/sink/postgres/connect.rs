@@ -172,7 +172,7 @@ fn all_failed(mut failed: Vec<(String, Problem)>) -> Problem {
         let only = failed.pop().map(|(_, problem)| problem);
         return only.unwrap_or_else(|| Problem::Stop("the url names no host".into()));
     }
-    let may_pass = failed.iter().any(|(_, problem)| matches!(problem, Problem::Retry(_)));
+    let may_pass = failed.iter().any(|(_, problem)| problem.may_pass());
     let told: Vec<_> = failed.into_iter().map(|(address, problem)| format!("{address}: {}", problem.text())).collect();
     let told = told.join("; ");
     if may_pass { Problem::Retry(told) } else { Problem::Stop(told) }

@@ -21,6 +21,8 @@ pub(super) enum Problem {
     Retry(String),
     /// It will not pass by itself.
     Stop(String),
+    /// It may be the row's own; what it is where it is not.
+    Doubt(Box<Problem>),
 }
 
 impl From<Error> for Problem {
@@ -37,13 +39,29 @@ impl Problem {
         match self {
             Self::Retry(text) => SinkError::Retry(told(text)),
             Self::Stop(text) | Self::NoTable(text) | Self::Bad(text) | Self::Clash(text) => SinkError::Stop(told(text)),
+            Self::Doubt(problem) => problem.at(place),
         }
+    }
+
+    /// Whether it may pass, where no row is to blame.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Retry(_) => true,
+            Self::Doubt(problem) => problem.may_pass(),
+            Self::Bad(_) | Self::Clash(_) | Self::NoTable(_) | Self::Stop(_) => false,
+        }
+    }
+
+    /// Whether a single row may be to blame: then each is to be tried.
+    pub(super) fn may_be_of_a_row(&self) -> bool {
+        matches!(self, Self::Bad(_) | Self::Clash(_) | Self::Doubt(_))
     }
 
     /// What is told of it.
     pub(super) fn text(&self) -> &str {
         match self {
             Self::Bad(text) | Self::Clash(text) | Self::NoTable(text) | Self::Retry(text) | Self::Stop(text) => text,
+            Self::Doubt(problem) => problem.text(),
         }
     }
 
@@ -55,6 +73,7 @@ impl Problem {
             Self::NoTable(text) => Self::NoTable(change(text)),
             Self::Retry(text) => Self::Retry(change(text)),
             Self::Stop(text) => Self::Stop(change(text)),
+            Self::Doubt(problem) => Self::Doubt(Box::new(problem.map(change))),
         }
     }
 }
@@ -63,6 +82,10 @@ impl Problem {
 fn classify(error: &Error) -> Problem {
     if let Some(error) = error.as_db_error() {
         let told = told(error);
+        // The code alone says that a right is lacking.
+        if error.code().code() == "42501" && error.routine() == Some("ExecWithCheckOptions") {
+            return Problem::Bad(told);
+        }
         return class(error.code().code(), error.message(), told);
     }
     let mut cause = error.source();
@@ -120,10 +143,11 @@ fn told(error: &DbError) -> String {
 
 /// The class of an SQLSTATE; `text` is what the server said.
 ///
-/// What is not known here stops: a command that no one has thought of is not to be dropped, and an error that is tried
-/// again for ever is seen by nobody.
+/// What is not known here stops, unless one row alone is to blame: a trigger may raise any code, and some types report a
+/// value that they cannot read as an error of syntax.
 fn class(code: &str, message: &str, text: String) -> Problem {
     let stop = |remedy: &str| Problem::Stop(format!("{text}: {remedy}"));
+    let doubt = |problem| Problem::Doubt(Box::new(problem));
     match code {
         // The row itself. P0 is what a trigger of the user's raises.
         "23502" | "23514" | "23000" | "21000" | "42804" | "428C9" | "44000" => Problem::Bad(text),
@@ -148,7 +172,10 @@ fn class(code: &str, message: &str, text: String) -> Problem {
             "{text}: end what holds a lock (pg_locks shows it), see why the server is slow, or raise statement_timeout_ms"
         )),
         "53300" => Problem::Retry(format!("{text}: raise max_connections, or run fewer lanes")),
-        "XX000" => Problem::Retry(text),
+        // Some extensions know no better code for a value that they cannot read.
+        "XX000" => doubt(Problem::Retry(text)),
+        // A function that is missing; a server whose files are broken.
+        "42883" | "XX001" | "XX002" => Problem::Stop(text),
         "26000" => Problem::Retry(format!(
             "{text}: does a pooler between give each transaction another connection? Have it keep a session to its \
              connection (PgBouncer: pool_mode = session), or give the address of the server itself"
@@ -156,7 +183,7 @@ fn class(code: &str, message: &str, text: String) -> Problem {
         _ => match code.get(..2).unwrap_or_default() {
             "22" | "54" | "P0" => Problem::Bad(text),
             "08" | "25" | "26" | "40" | "53" | "55" | "57" | "58" if code != "55000" => Problem::Retry(text),
-            _ => Problem::Stop(text),
+            _ => doubt(Problem::Stop(text)),
         },
     }
 }
@@ -180,8 +207,14 @@ mod tests {
         ] {
             assert!(matches!(class(code), Problem::Retry(_)), "{code}");
         }
-        for code in ["28P01", "28000", "3D000", "3F000", "42703", "42501", "42P10", "55000", "42883", "0A000"] {
+        for code in ["28P01", "28000", "3D000", "3F000", "42703", "42501", "42P10", "42883", "XX001"] {
             assert!(matches!(class(code), Problem::Stop(_)), "{code}");
+        }
+        for (code, may_pass) in
+            [("55000", false), ("0A000", false), ("42601", false), ("UX001", false), ("XX000", true)]
+        {
+            let problem = class(code);
+            assert!(problem.may_be_of_a_row() && problem.may_pass() == may_pass, "{code}");
         }
         assert!(matches!(class("42P01"), Problem::NoTable(_)));
         let replan = super::class("0A000", "cached plan must not change result type", String::new());

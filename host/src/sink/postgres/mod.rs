@@ -9,6 +9,7 @@
 //! - Rows of a batch change places among statements, but not with what may act on other rows than its own: a delete where
 //!   a foreign key cascades or sets null, a change of a column that a foreign key hands on, a command that fires a
 //!   trigger. A trigger `BEFORE … FOR EACH ROW` on inserts and updates is taken to see to its own row.
+//! - An error whose code does not tell whether it is a row's has each row tried by itself.
 //! - A row that PostgreSQL will never take is a bad command. So is a merge into a row that is not there, and a value for
 //!   a generated column. What another partition may still clear (a unique value, a foreign key, an exclusion) clashes.
 //! - A row that PostgreSQL would refuse, that is all that came of its event, and that a later one of the same batch replaces

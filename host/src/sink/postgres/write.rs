@@ -1,17 +1,21 @@
 //! One batch: the ledger's step and the rows, in one transaction.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::catalog;
 use super::error::Problem;
 use super::ledger::Ledger;
 use super::name::TableName;
-use super::rows::{Change, Group, Kind, Known, conversions, group, single};
+use super::rows::{Change, Group, Kind, Known, conversions, group, harmless, single};
 use super::session::Session;
 use crate::sink::{BadWrite, Step, Write, Written};
 
 /// Constraints that wait for the end of the transaction are to speak before it, while there still is one.
 const COMMIT: &str = "SET CONSTRAINTS ALL IMMEDIATE; COMMIT";
+
+/// What is told of a merge whose row is not there.
+pub(super) const MISSING: &str = "there is no row to merge into";
 
 /// What the batches of a partition have in common.
 pub(super) struct Writer<'a> {
@@ -44,7 +48,7 @@ impl Writer<'_> {
         };
         match all {
             Ok(()) => Ok((Written::Applied, Some(ctid))),
-            Err(Problem::Bad(_) | Problem::Clash(_)) => {
+            Err(problem) if problem.may_be_of_a_row() => {
                 session.run("ROLLBACK").await?;
                 self.one_by_one(session, step, writes, &changes, &known).await
             }
@@ -122,26 +126,27 @@ impl Writer<'_> {
             Ok(ctid) => ctid,
             Err(refused) => return self.rolled_back(session, refused).await,
         };
-        let mut refusals = Refusals::default();
+        let mut reasons = BTreeMap::new();
         for (index, change) in changes.iter().enumerate() {
             if let Err(problem) = self.tried(session, *change, known, "").await? {
-                refusals.add(index, problem);
+                reasons.insert(index, problem);
             }
         }
-        if refusals.is_empty() {
+        if reasons.is_empty() {
             match session.run(COMMIT).await {
                 Ok(()) => return Ok((Written::Applied, Some(ctid))),
-                Err(Problem::Bad(_) | Problem::Clash(_)) => {
+                Err(problem) if problem.may_be_of_a_row() => {
                     session.run("ROLLBACK").await?;
                     return self.deferred(session, step, writes, changes, known).await;
                 }
                 Err(other) => return Err(other),
             }
         }
-        self.rolled_back(session, refusals.into()).await
+        self.rolled_back(session, refusal(reasons, changes)?).await
     }
 
-    /// Writes one row, or leaves everything as it was and answers why. `check` is run after it.
+    /// Writes one row, or leaves everything as it was and answers why. `check` is run after it. What is in doubt is
+    /// answered where the statement passes without the row.
     pub(super) async fn tried(
         &self,
         session: &mut Session,
@@ -154,19 +159,30 @@ impl Writer<'_> {
             let (sql, json) = single(change, known, self.schema)?;
             let touched = session.execute(&sql, &[&json]).await?;
             if change.kind == Kind::Merge && touched == 0 {
-                return Err(Problem::Bad("there is no row to merge into".into()));
+                return Err(Problem::Bad(MISSING.into()));
             }
             session.run(&format!("{check}RELEASE SAVEPOINT one")).await
         }
         .await;
         match tried {
             Ok(()) => Ok(Ok(())),
-            Err(problem @ (Problem::Bad(_) | Problem::Clash(_))) => {
+            Err(mut problem) if problem.may_be_of_a_row() => {
                 session.run("ROLLBACK TO SAVEPOINT one").await?;
+                let in_doubt = matches!(problem, Problem::Doubt(_));
+                if in_doubt {
+                    let (sql, json) = harmless(change, self.schema);
+                    session.execute(&sql, &[&json]).await?;
+                    session.run(&format!("{check}ROLLBACK TO SAVEPOINT one")).await?;
+                }
                 let column = match &problem {
-                    Problem::Bad(text) if !text.contains("column") => self.culprit(session, change, known).await?,
-                    _ => None,
+                    Problem::Clash(_) => None,
+                    Problem::Bad(text) if text.contains("column") => None,
+                    _ => self.culprit(session, change, known).await?,
                 };
+                // What may pass is the row's own where a value of it cannot be read, and else where other rows are taken.
+                if in_doubt && (column.is_some() || !problem.may_pass()) {
+                    problem = Problem::Bad(problem.text().to_owned());
+                }
                 session.run("RELEASE SAVEPOINT one").await?;
                 let key: Vec<_> = change.row.key.iter().map(|(_, value)| value.get()).collect();
                 let place = match column {
@@ -189,7 +205,7 @@ impl Writer<'_> {
         for (column, sql, json) in conversions(change, known, self.schema) {
             match session.execute(&sql, &[&json]).await {
                 Ok(_) => {}
-                Err(Problem::Bad(_)) => {
+                Err(Problem::Bad(_) | Problem::Doubt(_)) => {
                     session.run("ROLLBACK TO SAVEPOINT one").await?;
                     return Ok(Some(column.to_owned()));
                 }
@@ -200,29 +216,21 @@ impl Writer<'_> {
     }
 }
 
-/// The rows that were refused.
-#[derive(Default)]
-pub(super) struct Refusals {
-    bad: Vec<BadWrite>,
-    clash: bool,
-}
-
-impl Refusals {
-    pub(super) fn add(&mut self, index: usize, problem: Problem) {
+/// What to answer where these rows were refused, of all that were tried. A row that is still in doubt is to blame where
+/// another one of its table was taken.
+pub(super) fn refusal(reasons: BTreeMap<usize, Problem>, changes: &[Change<'_>]) -> Result<Written, Problem> {
+    let all = changes.iter().enumerate();
+    let taken = all.filter(|(index, _)| !reasons.contains_key(index)).map(|(_, change)| change.row.table.as_str());
+    let taken: HashSet<&str> = taken.collect();
+    let (mut bad, mut clashes) = (Vec::new(), false);
+    for (index, problem) in reasons {
         let clash = matches!(problem, Problem::Clash(_));
-        self.clash |= clash;
-        if let Problem::Bad(reason) | Problem::Clash(reason) = problem {
-            self.bad.push(BadWrite { index, clash, reason });
+        let others_are_taken = || changes.get(index).is_some_and(|change| taken.contains(change.row.table.as_str()));
+        if matches!(problem, Problem::Doubt(_)) && !others_are_taken() {
+            return Err(problem);
         }
+        clashes |= clash;
+        bad.push(BadWrite { index, clash, reason: problem.text().to_owned() });
     }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.bad.is_empty()
-    }
-}
-
-impl From<Refusals> for Written {
-    fn from(refusals: Refusals) -> Self {
-        if refusals.clash { Self::Clashes(refusals.bad) } else { Self::Rejected(refusals.bad) }
-    }
+    Ok(if clashes { Written::Clashes(bad) } else { Written::Rejected(bad) })
 }

@@ -44,3 +44,49 @@ async fn deferred_constraint_refuses_the_row_at_fault_alone() {
     let beside = [&long[..], &orphans[..1]].concat();
     assert_eq!(refused(&bench, &beside[1..]).await, (0..=199).collect::<Vec<_>>(), "row 1 is missing");
 }
+
+#[tokio::test]
+async fn deferred_trigger_that_no_row_fails_commits() {
+    let bench = PostgresBench::new();
+    bench.sql(
+        "CREATE TABLE parent (id int PRIMARY KEY);
+         CREATE TABLE child (id int PRIMARY KEY, parent int, n int);
+         CREATE FUNCTION there() RETURNS trigger LANGUAGE plpgsql AS
+         'BEGIN IF NOT EXISTS (SELECT 1 FROM parent WHERE id = NEW.parent) THEN
+            RAISE EXCEPTION ''no parent %'', NEW.parent; END IF; RETURN NULL; END';
+         CREATE CONSTRAINT TRIGGER there AFTER INSERT OR UPDATE ON child DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW EXECUTE FUNCTION there()",
+    );
+    let mut declared = table("parent", &["id"]);
+    declared.tables.extend(table("child", &["id"]).tables);
+    let mut run = Run::new(&bench, &declared).await;
+    // At the end of the transaction the trigger looks for the parent of each version of the row.
+    let moved = [
+        upsert("child", r#"{"id":1}"#, r#"{"parent":1,"n":1}"#),
+        merge("child", r#"{"id":1}"#, r#"{"parent":2}"#),
+        delete("parent", r#"{"id":1}"#),
+    ];
+    bench.sql("INSERT INTO parent VALUES (1), (2)");
+    let told = run.try_write(&moved).await;
+    assert!(matches!(told, Ok(Written::Applied)), "{told:?}");
+    let look = "SELECT c.parent, c.n, next_offset FROM child c, tidegate.ledger";
+    assert_eq!(texts(&one(&bench, look)), ["2", "1", "1"]);
+    // Here the rows pass in another order only, in which they must not be kept.
+    bench.sql("DELETE FROM child; DELETE FROM parent; INSERT INTO parent VALUES (2)");
+    let second = r#"{"id":2}"#;
+    let batch = [
+        upsert("child", r#"{"id":1}"#, r#"{"parent":1,"n":1}"#),
+        upsert("parent", r#"{"id":1}"#, "{}"),
+        upsert("child", second, r#"{"parent":2}"#),
+        merge("child", second, r#"{"parent":1}"#),
+        delete("parent", second),
+    ];
+    let write =
+        |(offset, command)| Write { command: Cow::Borrowed(command), origins: vec![Origin { offset, transform: 0 }] };
+    let writes: Vec<_> = (1..).zip(&batch).map(write).collect();
+    let step = Step { key: &run.key, token: Token(1), from: 1, to: 9, epoch: 0, digest: "d", note: "" };
+    let told = run.sink.write(&step, &writes).await.unwrap();
+    assert!(matches!(&told, Written::Rejected(bad) if bad.len() == 1 && bad[0].index == 0), "{told:?}");
+    assert_eq!(run.sink.write(&step, &writes[1..]).await.unwrap(), Written::Applied);
+    assert_eq!(texts(&one(&bench, "SELECT id, parent FROM child")), ["2", "1"]);
+}

@@ -8,6 +8,7 @@ mod deferred;
 mod faults;
 mod ledger;
 mod order;
+mod refusals;
 mod rewind;
 mod values;
 
@@ -45,6 +46,10 @@ fn delete(table: &str, key: &str) -> Command {
     Command::RowDelete(row(table, key, "{}"))
 }
 
+fn ledger_key() -> LedgerKey {
+    LedgerKey { pipeline: "p".into(), partition: TopicPartition { topic: "t".into(), partition: 0 } }
+}
+
 /// A sink that was prepared and claimed, and writes one batch after the other.
 struct Run {
     sink: Postgres,
@@ -58,7 +63,7 @@ impl Run {
     }
 
     async fn with(sink: Postgres, declared: &Declared) -> Self {
-        let key = LedgerKey { pipeline: "p".into(), partition: TopicPartition { topic: "t".into(), partition: 0 } };
+        let key = ledger_key();
         sink.prepare("p", declared).await.unwrap();
         sink.claim(&key, Token(1), 0).await.unwrap();
         Self { sink, key, next: 0 }
