@@ -2,7 +2,7 @@
 //! hold: [`Replacement`] of this store.
 //!
 //! The copies are in a schema of their own. The switch locks the ledger's rows, waits for the fill, and then deletes,
-//! updates and inserts what differs, and only that: the tables stay the same tables, with their views, foreign keys,
+//! updates and inserts what differs, in the order of the foreign keys, and only that: the tables stay the same tables, with their views, foreign keys,
 //! rights, triggers and publications, and readers are never kept waiting. Columns that the transforms never write keep
 //! their values. All of it, the ledger and the end of the copies too, is one transaction.
 
@@ -26,6 +26,7 @@ use crate::sink::replace::{Replacement, Stand, Stands, beside, next_head};
 use crate::sink::{Sink, SinkError, TopicHead};
 use crate::source::{TopicFacts, TopicPartition};
 
+mod order;
 mod switch;
 
 /// How long a statement of the switch may take: it goes through whole tables.

@@ -7,14 +7,33 @@ use super::super::error::Problem;
 use super::super::ledger::text;
 use super::super::name::{TableName, quoted};
 use super::super::session::Session;
+use super::order::Order;
 use super::{LOCK_MS, Rewind};
 use crate::sink::Token;
 
+/// What brings a table to what its copy holds. The conditions of a delete may be added to.
+struct Statements {
+    deleted: String,
+    changed: String,
+    made: String,
+}
+
+/// How many rows of a table the switch has changed.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    deleted: u64,
+    changed: u64,
+    made: u64,
+}
+
 impl Rewind {
-    /// Brings a table to what its copy holds: rows deleted, changed and made.
-    async fn statements(&self, session: &mut Session, table: &str, copied: &Copied) -> Result<[String; 3], Problem> {
-        let real = TableName::new(table, &self.schema);
-        let copy = TableName::new(table, &self.copies).quoted();
+    async fn statements(
+        &self,
+        session: &mut Session,
+        real: &TableName,
+        copied: &Copied,
+    ) -> Result<Statements, Problem> {
+        let copy = TableName::new(&real.table, &self.copies).quoted();
         // What the database gives by itself is not taken from the copy.
         let sql = "SELECT a.attname::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
                    JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -44,7 +63,7 @@ impl Rewind {
             "INSERT INTO {real} ({columns}) OVERRIDING SYSTEM VALUE SELECT {read} FROM {copy} s
              WHERE NOT EXISTS (SELECT 1 FROM {real} t WHERE {same})"
         );
-        Ok([deleted, changed, made])
+        Ok(Statements { deleted, changed, made })
     }
 
     /// Waits for what the fill has still on its way, and keeps off what would come later: a write that was given up at
@@ -63,33 +82,52 @@ impl Rewind {
             Some(copies) => copies.tables(),
             None => Vec::new(),
         };
-        let mut statements = Vec::new();
-        for (table, copied) in &tables {
-            statements.push(self.statements(session, table, copied).await?);
-        }
-        let mut counts = vec![[0_u64; 3]; tables.len()];
-        // What is deleted makes room for what takes its unique values.
-        for step in 0..3 {
-            for (place, sql) in statements.iter().enumerate().filter(|(_, sql)| !sql[step].is_empty()) {
-                let done = session.execute(&sql[step], &[]).await;
-                counts[place][step] = done.map_err(|problem| match problem {
-                    Problem::Bad(text) | Problem::Clash(text) => Problem::Stop(format!(
-                        "table {} cannot be brought to what the fill has made: {text}: drop the constraint, or make it \
-                         DEFERRABLE",
-                        tables[place].0
-                    )),
-                    other => other,
-                })?;
-            }
-        }
+        let names: Vec<TableName> = tables.iter().map(|(table, _)| TableName::new(table, &self.schema)).collect();
+        let counts = self.bring(session, &names, &tables).await?;
         self.set_ledger(session).await?;
         self.forget(session).await?;
         session.run(&format!("DROP SCHEMA {} CASCADE", quoted(&self.copies))).await?;
         session.run("SET CONSTRAINTS ALL IMMEDIATE").await?;
-        let told = tables.iter().zip(counts).map(|((table, _), [deleted, changed, made])| {
+        let told = tables.iter().zip(counts).map(|((table, _), Counts { deleted, changed, made })| {
             format!("table {table}: {deleted} rows deleted, {changed} changed, {made} made; the others were right")
         });
         Ok(told.collect())
+    }
+
+    /// Brings the tables to what the copies hold. No row that stays goes with another one by a foreign key: it is moved to
+    /// its new parents, which are there by then, before the old ones are deleted.
+    async fn bring(
+        &self,
+        session: &mut Session,
+        names: &[TableName],
+        tables: &[(String, Copied)],
+    ) -> Result<Vec<Counts>, Problem> {
+        let order = Order::new(session, names).await?;
+        let mut all = Vec::new();
+        for (place, (name, (_, copied))) in names.iter().zip(tables).enumerate() {
+            all.push((place, self.statements(session, name, copied).await?, order.unreferred(place, names)));
+        }
+        let all: Vec<_> = order.parents_first.iter().filter_map(|place| all.get(*place)).collect();
+        let mut counts = vec![Counts::default(); tables.len()];
+        // What is deleted makes room for what takes its unique values.
+        for (place, sql, unreferred) in all.iter().rev() {
+            let sql = format!("{}{unreferred}", sql.deleted);
+            counts[*place].deleted += done(session, &names[*place], &sql).await?;
+        }
+        for (place, sql, _) in &all {
+            fill(session, &names[*place], sql, order.refers_to_itself(*place), &mut counts[*place]).await?;
+        }
+        let mut late = 0;
+        for (place, sql, _) in all.iter().rev().filter(|(_, _, unreferred)| !unreferred.is_empty()) {
+            let deleted = done(session, &names[*place], &sql.deleted).await?;
+            counts[*place].deleted += deleted;
+            late += deleted;
+        }
+        // By a foreign key on columns that no module writes, rows may have gone all the same.
+        for (place, sql, _) in all.iter().filter(|(place, ..)| late > 0 && order.refers(*place)) {
+            fill(session, &names[*place], sql, order.refers_to_itself(*place), &mut counts[*place]).await?;
+        }
+        Ok(counts)
     }
 
     async fn set_ledger(&self, session: &mut Session) -> Result<(), Problem> {
@@ -122,4 +160,36 @@ impl Rewind {
         session.execute(&sql, &[pipeline, real, fresh]).await?;
         Ok(())
     }
+}
+
+/// Changes and makes rows of a table. Where it refers to itself, a row may become the child of one that is new.
+async fn fill(
+    session: &mut Session,
+    table: &TableName,
+    sql: &Statements,
+    refers_to_itself: bool,
+    counts: &mut Counts,
+) -> Result<(), Problem> {
+    if refers_to_itself {
+        counts.made += done(session, table, &sql.made).await?;
+    }
+    counts.changed += done(session, table, &sql.changed).await?;
+    if !refers_to_itself {
+        counts.made += done(session, table, &sql.made).await?;
+    }
+    Ok(())
+}
+
+/// Executes a statement of the switch, if it is one; how many rows it touched.
+async fn done(session: &mut Session, table: &TableName, sql: &str) -> Result<u64, Problem> {
+    if sql.is_empty() {
+        return Ok(0);
+    }
+    session.execute(sql, &[]).await.map_err(|problem| match problem {
+        Problem::Bad(text) | Problem::Clash(text) => Problem::Stop(format!(
+            "table {} cannot be brought to what the fill has made: {text}: drop the constraint, or make it DEFERRABLE",
+            table.table
+        )),
+        other => other,
+    })
 }
