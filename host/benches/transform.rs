@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tidegate::command::check::Checker;
-use tidegate::command::collapse::{Parts, Tagged, collapse};
+use tidegate::command::collapse::{Parts, Reach, Tagged, collapse};
 use tidegate::command::grants::Grants;
 use tidegate::contract::RawCommand;
 use tidegate::engine::{Batch, Compiler, Engine, Limits, Outcome, Transform};
@@ -158,7 +158,7 @@ fn measure(
                         commands.push(Tagged { offset: record.offset, transform: 0, command });
                     }
                 }
-                black_box(collapse(&commands, &Parts::of(&commands), &HashSet::new()));
+                black_box(collapse(&commands, &Parts::of(&commands), &HashSet::new(), &Reach::default()));
             }
         });
     });

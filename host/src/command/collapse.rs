@@ -8,9 +8,10 @@
 //!   of a row or document do, where the later one names every column of the earlier: what is folded away is then as good
 //!   as refused. And a command folds into a later one only where it is the whole answer: the rest of an answer that the
 //!   store would refuse must not be written.
-//! - Rows may hang on each other, by foreign keys and triggers that nobody here knows. So nothing of a row folds over a
-//!   delete of another one, which may have taken it along; and a delete replaces what was before it only where no
-//!   command of another row lies between.
+//! - Rows may hang on each other, by foreign keys and triggers. So nothing of a row folds over a delete of another one,
+//!   which may have taken it along; and a delete replaces what was before it only where no command of another row lies
+//!   between. Nor does anything of a row fold over a write that the store knows to act on other rows, or such a write over
+//!   anything of another row.
 //! - Merges of a cache entry fold into a set or merge whose text can be merged into; a cache refuses nothing else.
 //! - Messages never fold.
 //!
@@ -26,8 +27,10 @@ use super::{Command, Fields, Port, Target};
 use crate::sink::Write;
 
 pub use self::judge::{Verdict, has_folded_rows, judge};
+pub use self::reach::Reach;
 
 mod judge;
+mod reach;
 #[cfg(test)]
 mod tests;
 
@@ -76,11 +79,13 @@ impl Parts {
     }
 }
 
-/// Folds the commands of one partition for one sink; origins rise or stay. Targets in `unfolded` are left as they are.
+/// Folds the commands of one partition for one sink; origins rise or stay. Targets in `unfolded` are left as they are;
+/// `reach` is what the sink knows of its tables.
 pub fn collapse<'a>(
     commands: impl IntoIterator<Item = &'a Tagged>,
     parts: &Parts,
     unfolded: &HashSet<Target<'static>>,
+    reach: &Reach,
 ) -> Vec<Write<'a>> {
     let commands = commands.into_iter();
     let (count, _) = commands.size_hint();
@@ -91,11 +96,12 @@ pub fn collapse<'a>(
         let Tagged { command, .. } = tagged;
         let origins = vec![tagged.origin()];
         let write = Some(Write { command: Cow::Borrowed(command), origins });
+        let reaches = reach.has(command);
         let row_before = rows.last.filter(|_| command.port() == Port::Tables);
         let mut slot = Slot { write, before: None, row_before };
         let target = command.target().filter(|target| unfolded.is_empty() || !unfolded.contains(target));
         let Some(target) = target else {
-            rows.push(command, slots.len());
+            rows.push(command, slots.len(), reaches);
             slots.push(slot);
             continue;
         };
@@ -107,10 +113,10 @@ pub fn collapse<'a>(
                 let at = *entry.get();
                 if let Some(earlier) = slots.get_mut(at).and_then(|slot| slot.write.as_mut())
                     && !parts.hold(earlier)
-                    && rows.let_pass(command, at)
+                    && rows.let_pass(command, at, reaches)
                     && fold(earlier, command, tagged.origin())
                 {
-                    rows.folded(command, at);
+                    rows.folded(command, at, reaches);
                     continue;
                 }
                 slot.before = Some(at);
@@ -120,7 +126,7 @@ pub fn collapse<'a>(
                 entry.insert(slots.len());
             }
         }
-        rows.push(command, slots.len());
+        rows.push(command, slots.len(), reaches);
         slots.push(slot);
     }
     slots.into_iter().filter_map(|slot| slot.write).collect()
@@ -140,28 +146,33 @@ struct Slot<'a> {
 struct Rows {
     /// The slot of the last row command; none where that was folded into a slot further back.
     last: Option<usize>,
-    /// The slot of the last row delete.
-    deleted: Option<usize>,
+    /// The slot of the last command that may act on other rows: a delete, or what the store knows.
+    reaching: Option<usize>,
 }
 
 impl Rows {
-    fn push(&mut self, command: &Command, at: usize) {
+    fn push(&mut self, command: &Command, at: usize, reaches: bool) {
         if command.port() == Port::Tables {
             self.last = Some(at);
         }
-        if matches!(command, Command::RowDelete(_)) {
-            self.deleted = Some(at);
+        if reaches || matches!(command, Command::RowDelete(_)) {
+            self.reaching = Some(at);
         }
     }
 
     /// Whether a command may take effect in this slot already.
-    fn let_pass(&self, command: &Command, at: usize) -> bool {
-        command.port() != Port::Tables || self.deleted.is_none_or(|deleted| deleted <= at)
+    fn let_pass(&self, command: &Command, at: usize, reaches: bool) -> bool {
+        let passes_none = || self.last == Some(at);
+        command.port() != Port::Tables
+            || (self.reaching.is_none_or(|reaching| reaching <= at) && (!reaches || passes_none()))
     }
 
-    fn folded(&mut self, command: &Command, at: usize) {
+    fn folded(&mut self, command: &Command, at: usize, reaches: bool) {
         if command.port() == Port::Tables {
             self.last = self.last.filter(|last| *last == at);
+        }
+        if reaches {
+            self.reaching = Some(at);
         }
     }
 }

@@ -91,7 +91,7 @@ impl Stores {
             let (bound, keeper) = (&self.sinks[place], self.keeper(place));
             let mine = |tagged: &&Tagged| tagged.origin() == origin && bound.ports.contains(&tagged.command.port());
             let commands: Vec<&Tagged> = batch.commands.iter().filter(mine).collect();
-            let writes = collapse(commands, &Parts::of(&batch.commands), &Default::default());
+            let writes = collapse(commands, &Parts::of(&batch.commands), &Default::default(), &bound.sink.reach());
             let mut memo = standing.memos[keeper].clone();
             self.marks_in(&mut memo, place).close(name, record);
             if keeper == place {

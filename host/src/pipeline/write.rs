@@ -250,7 +250,7 @@ impl Stores {
                     }
                     stays
                 });
-                let writes = collapse(commands.iter().copied(), &parts, &unfolded);
+                let writes = collapse(commands.iter().copied(), &parts, &unfolded, &bound.sink.reach());
                 let mut memo = standing.memos[place].clone();
                 memo.left_out.add(&left_out, batch.serving.transforms());
                 self.mark(&mut memo, place, batch, from, &omitted);

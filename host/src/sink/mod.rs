@@ -21,11 +21,12 @@
 //! A sink knows partitions, offsets and commands; it never sees a module or a source.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 
-use crate::command::collapse::Origin;
+use crate::command::collapse::{Origin, Reach};
 use crate::command::{Command, Port};
 use crate::contract::{Index, Table};
 use crate::inspection::Inspection;
@@ -289,6 +290,12 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// As [`SinkError`] says.
     async fn positions(&self, keys: &[LedgerKey]) -> Result<Vec<Option<(Token, u64)>>, SinkError>;
+
+    /// Which writes of rows act on other rows, as far as was found when the sink was prepared: others are not folded over
+    /// them.
+    fn reach(&self) -> Arc<Reach> {
+        Arc::default()
+    }
 
     /// Executes the commands and moves the ledger, or does neither.
     ///

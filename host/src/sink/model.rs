@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 
 use super::{BadWrite, Write, Written};
-use crate::command::collapse::{Origin, Parts, Tagged, collapse, judge};
+use crate::command::collapse::{Origin, Parts, Reach, Tagged, collapse, judge};
 use crate::command::json::merge_into;
 use crate::command::{Command, Fields, Port, Row};
 
@@ -124,7 +124,7 @@ pub(crate) fn settle<'a>(
     let (mut rejected, mut unfolded) = (Vec::new(), HashSet::new());
     loop {
         let left = commands.clone().filter(|tagged| !rejected.contains(&tagged.origin()));
-        let writes = collapse(left.clone(), &parts, &unfolded);
+        let writes = collapse(left.clone(), &parts, &unfolded, &Reach::default());
         match write(&writes) {
             Written::Rejected(bad) => {
                 let verdict = judge(left, &writes, &bad);

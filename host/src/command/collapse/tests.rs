@@ -53,7 +53,7 @@ fn shown(commands: Vec<Command>) -> Vec<String> {
         let offsets: Vec<u64> = write.origins.iter().map(|origin| origin.offset).collect();
         format!("{} {body} {offsets:?}", write.command.kind())
     };
-    collapse(&tagged, &Parts::of(&tagged), &HashSet::new()).iter().map(text).collect()
+    collapse(&tagged, &Parts::of(&tagged), &HashSet::new(), &Reach::default()).iter().map(text).collect()
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn an_event_is_named_once_and_messages_never_fold() {
     for tagged in &mut tagged {
         tagged.offset = 7;
     }
-    let writes = collapse(&tagged, &Parts::of(&tagged), &HashSet::new());
+    let writes = collapse(&tagged, &Parts::of(&tagged), &HashSet::new(), &Reach::default());
     let origin = Origin { offset: 7, transform: 0 };
     assert_eq!(writes.iter().map(|w| w.origins.clone()).collect::<Vec<_>>(), [[origin], [origin], [origin]]);
 }
@@ -117,7 +117,7 @@ fn an_event_is_named_once_and_messages_never_fold() {
 fn what_does_not_fold_is_not_copied_and_what_must_not_fold_does_not() {
     let tagged = tag(vec![set("1", None), delete(), upsert("{}"), upsert("{}")]);
     let unfolded = HashSet::from([tagged[1].command.target().unwrap().into_owned()]);
-    let writes = collapse(&tagged, &Parts::of(&tagged), &unfolded);
+    let writes = collapse(&tagged, &Parts::of(&tagged), &unfolded, &Reach::default());
     assert_eq!(writes.len(), 4);
     assert!(writes.iter().all(|write| matches!(write.command, Cow::Borrowed(_))));
 }
@@ -131,7 +131,7 @@ fn an_event_that_fails_after_one_that_may_be_left_out_gets_another_try() {
         Tagged { offset: 1, transform: 0, command: other },
         Tagged { offset: 2, transform: 0, command: merge("{}") },
     ];
-    let writes = collapse(&tagged, &Parts::of(&tagged), &HashSet::new());
+    let writes = collapse(&tagged, &Parts::of(&tagged), &HashSet::new(), &Reach::default());
     let bad = |index: usize| BadWrite { index, clash: false, reason: format!("r{index}") };
     let verdict = judge(&tagged, &writes, &[bad(1), bad(2)]);
     assert_eq!(verdict, Verdict { unfold: vec![], rejected: vec![(Origin { offset: 1, transform: 0 }, "r1".into())] });
@@ -146,12 +146,12 @@ fn command_that_is_no_whole_answer_is_not_hidden_from_a_store_that_may_refuse_it
         writes.iter().map(|write| write.origins.iter().map(|origin| origin.offset).collect()).collect()
     };
     let of_tables = || parts.iter().filter(|tagged| tagged.command.port() == Port::Tables);
-    let folded = |parts: &Parts| offsets(&collapse(of_tables(), parts, &HashSet::new()));
+    let folded = |parts: &Parts| offsets(&collapse(of_tables(), parts, &HashSet::new(), &Reach::default()));
     assert_eq!(folded(&Parts::of(&parts)), [[1], [2]]);
     assert_eq!(folded(&Parts::of(of_tables())), [[1, 2]]);
     let deletes = [tagged(3, delete()), tagged(4, delete())];
     let all = || parts.iter().chain(&deletes);
-    let writes = collapse(all(), &Parts::of(all()), &HashSet::new());
+    let writes = collapse(all(), &Parts::of(all()), &HashSet::new(), &Reach::default());
     assert_eq!(offsets(&writes), [&[1][..], &[1], &[2, 3, 4]]);
 }
 
@@ -169,11 +169,11 @@ fn row_that_clashes_is_tried_in_order_before_it_is_rejected() {
     let tagged = [at(1, "1", r#"{"u":3}"#), at(2, "2", r#"{"u":1}"#), at(3, "1", r#"{"u":2}"#)];
     let parts = Parts::of(&tagged);
     let clash = |index: usize| BadWrite { index, clash: true, reason: format!("r{index}") };
-    let writes = collapse(&tagged, &parts, &HashSet::new());
+    let writes = collapse(&tagged, &parts, &HashSet::new(), &Reach::default());
     assert!(writes.len() == 2 && has_folded_rows(&writes));
     let verdict = judge(&tagged, &writes, &[clash(0), clash(1)]);
     assert_eq!(verdict.rejected, []);
-    let writes = collapse(&tagged, &parts, &verdict.unfold.into_iter().collect());
+    let writes = collapse(&tagged, &parts, &verdict.unfold.into_iter().collect(), &Reach::default());
     assert!(writes.len() == 3 && !has_folded_rows(&writes));
     // What clashes then has clashed in order.
     assert_eq!(judge(&tagged, &writes, &[clash(1)]).rejected.len(), 1);
@@ -187,7 +187,7 @@ fn row_that_clashes_behind_an_answer_that_is_left_out_gets_another_try() {
     let bad = |index, clash| BadWrite { index, clash, reason: format!("r{index}") };
     // Event 1 writes row 1, which takes the unique value of row 3, and is refused at row 2.
     let tagged = [upsert(1, "1"), upsert(1, "2"), upsert(2, "3"), upsert(3, "4")];
-    let writes = collapse(&tagged, &Parts::of(&tagged), &HashSet::new());
+    let writes = collapse(&tagged, &Parts::of(&tagged), &HashSet::new(), &Reach::default());
     let rejected = |bad: &[BadWrite]| -> Vec<u64> {
         judge(&tagged, &writes, bad).rejected.into_iter().map(|(origin, _)| origin.offset).collect()
     };

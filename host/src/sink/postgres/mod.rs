@@ -28,7 +28,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -37,11 +37,14 @@ use self::connect::Address;
 use self::copies::Copies;
 use self::error::{Problem, READ_ONLY};
 use self::ledger::Ledger;
+use self::name::TableName;
 pub use self::replace::Rewind;
 use self::session::{Pool, Session};
 use self::tls::TlsFiles;
 use self::write::Writer;
 use super::{Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
+use crate::command::collapse::Reach;
+use crate::contract::Table;
 use crate::inspection::Inspection;
 use crate::source::TopicPartition;
 
@@ -93,6 +96,8 @@ pub struct Postgres {
     pool: Pool,
     /// The tables that these are copies of, where they are to be put in their place.
     copies: Option<Copies>,
+    /// Which of the declared tables reach others.
+    reach: Mutex<Arc<Reach>>,
     /// Where the ledger's rows lay last.
     ctids: Mutex<HashMap<LedgerKey, String>>,
 }
@@ -107,7 +112,8 @@ impl Postgres {
         let files = TlsFiles { ca, certificate, key };
         let address = Address::new(&url, &files, statement_timeout).map_err(|problem| problem.at("PostgreSQL"))?;
         let ledger = Ledger::new(&name, &ledger_schema);
-        Ok(Self { address, schema, ledger, pool: Pool::default(), copies: None, ctids: Mutex::default() })
+        let (pool, reach, ctids) = (Pool::default(), Mutex::default(), Mutex::default());
+        Ok(Self { address, schema, ledger, pool, copies: None, reach, ctids })
     }
 
     /// Runs something on a connection of its own, and keeps the connection if it went well.
@@ -152,6 +158,12 @@ impl Sink for Postgres {
             if !faults.is_empty() {
                 return Err(Problem::Stop(faults.join("; ")));
             }
+            let mut reach = Reach::clone(&self.reach());
+            for Table { name, .. } in &declared.tables {
+                let facts = catalog::facts(session, &TableName::new(name, &self.schema)).await?;
+                reach.note(name, facts.writes_reach, &facts.handed_on);
+            }
+            *self.reach.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(reach);
             self.ledger.prepare(session, pipeline).await
         })
         .await
@@ -180,6 +192,10 @@ impl Sink for Postgres {
             return Ok(Vec::new());
         }
         self.run(None, async |session| self.ledger.positions(session, keys).await).await
+    }
+
+    fn reach(&self) -> Arc<Reach> {
+        self.reach.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn write(&self, step: &Step<'_>, writes: &[Write<'_>]) -> Result<Written, SinkError> {

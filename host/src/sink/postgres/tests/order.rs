@@ -3,6 +3,7 @@
 use super::super::catalog::Facts;
 use super::super::rows::{Change, Known, group};
 use super::*;
+use crate::command::collapse::{Parts, Tagged, collapse};
 
 #[tokio::test]
 async fn child_written_behind_its_parents_delete_survives_the_batch() {
@@ -44,7 +45,6 @@ async fn child_written_behind_its_parents_delete_survives_the_batch() {
 
 #[tokio::test]
 async fn upsert_behind_a_parents_delete_is_not_folded_before_it() {
-    use crate::command::collapse::{Parts, Tagged, collapse};
     let commands = || {
         [
             upsert("child", r#"{"id":10}"#, r#"{"parent":1}"#),
@@ -72,7 +72,7 @@ async fn upsert_behind_a_parents_delete_is_not_folded_before_it() {
                 }
             }
             true => {
-                let writes = collapse(&tagged, &Parts::of(&tagged), &Default::default());
+                let writes = collapse(&tagged, &Parts::of(&tagged), &Default::default(), &run.sink.reach());
                 let folded: Vec<_> = writes.iter().map(|write| write.command.clone().into_owned()).collect();
                 run.applied(&folded).await;
             }
@@ -191,4 +191,68 @@ fn rows_that_reach_no_others_are_gathered_over_those_of_other_tables() {
     assert_eq!(statements(&[("b", facts.into())].into()), 4, "no row of it is deleted");
     let facts = Facts { deletes_reach: true, ..Facts::default() };
     assert_eq!(statements(&[("a", facts.into())].into()), 80);
+}
+
+/// Rows after these commands, folded as the pipeline does: a batch each, and in one batch.
+async fn folded_ends(schema: &str, commands: &[Command]) -> [Vec<Vec<Option<String>>>; 2] {
+    let mut ends = Vec::new();
+    for together in [false, true] {
+        let bench = PostgresBench::new();
+        bench.sql(schema);
+        let mut declared = table("parent", &["id"]);
+        declared.tables.extend(table("child", &["id"]).tables);
+        let mut run = Run::new(&bench, &declared).await;
+        let tag = |(offset, command): (u64, &Command)| Tagged { offset, transform: 0, command: command.clone() };
+        let tagged: Vec<_> = (0..).zip(commands).map(tag).collect();
+        for batch in tagged.chunks(if together { tagged.len() } else { 1 }) {
+            let writes = collapse(batch, &Parts::of(batch), &Default::default(), &run.sink.reach());
+            let folded: Vec<_> = writes.iter().map(|write| write.command.clone().into_owned()).collect();
+            run.applied(&folded).await;
+        }
+        ends.push(bench.sql("SELECT to_jsonb(p) FROM parent p UNION ALL SELECT to_jsonb(c) FROM child c ORDER BY 1"));
+    }
+    ends.try_into().unwrap()
+}
+
+#[tokio::test]
+async fn folded_rows_that_others_reach_end_the_same() {
+    let child = |id: u32, values: &str| upsert("child", &format!("{{\"id\":{id}}}"), values);
+    let parent = |id: u32, values: &str| upsert("parent", &format!("{{\"id\":{id}}}"), values);
+    let handed_on = |action: &str| {
+        format!(
+            "CREATE TABLE parent (id int PRIMARY KEY, name text UNIQUE);
+             CREATE TABLE child (id int PRIMARY KEY, name text REFERENCES parent (name) ON UPDATE {action}, n int);
+             INSERT INTO parent VALUES (1, 'a')"
+        )
+    };
+    let trigger = "CREATE TABLE parent (id int PRIMARY KEY, children int);
+                   CREATE TABLE child (id int PRIMARY KEY, parent int);
+                   CREATE FUNCTION count_it() RETURNS trigger LANGUAGE plpgsql AS
+                   'BEGIN UPDATE parent SET children = coalesce(children, 0) + 1 WHERE id = NEW.parent; RETURN NULL; END';
+                   CREATE TRIGGER counted AFTER INSERT ON child FOR EACH ROW EXECUTE FUNCTION count_it()";
+    let behind_a_change = vec![
+        child(1, r#"{"name":"a","n":1}"#),
+        parent(1, r#"{"name":"b"}"#),
+        parent(2, r#"{"name":"a"}"#),
+        child(1, r#"{"name":"a","n":2}"#),
+    ];
+    // Here it is the change itself that would pass over a row.
+    let the_change = vec![
+        parent(1, r#"{"name":"a"}"#),
+        merge("child", r#"{"id":1}"#, r#"{"n":7}"#),
+        child(2, r#"{"name":"a","n":1}"#),
+        parent(1, r#"{"name":"b"}"#),
+        parent(2, r#"{"name":"a"}"#),
+    ];
+    let with_child = format!("{}; INSERT INTO child VALUES (1, 'a', 1)", handed_on("SET NULL"));
+    let counted = vec![parent(1, r#"{"children":0}"#), child(1, r#"{"parent":1}"#), parent(1, r#"{"children":1}"#)];
+    for (schema, commands) in [
+        (handed_on("CASCADE"), behind_a_change.clone()),
+        (handed_on("SET NULL"), behind_a_change),
+        (with_child, the_change),
+        (trigger.to_owned(), counted),
+    ] {
+        let [each, one] = folded_ends(&schema, &commands).await;
+        assert_eq!(each, one, "{schema}; left: a batch each; right: in one batch");
+    }
 }
