@@ -1,7 +1,7 @@
 //! Compiled code on disk, so that a restart need not compile.
 //!
 //! An entry is a file named by the module's digest and a fingerprint of all that the code depends on. It begins with an
-//! HMAC-SHA256 over its own name and the code, under a secret that was drawn for this folder and lies in it. So a file
+//! HMAC-SHA256 over its own name and the hash of the code, under a secret that was drawn for this folder and lies in it. So a file
 //! that is torn, altered or misplaced is known and compiled anew, and so is one that was made by somebody who can write
 //! files here but not read the secret. Everything is opened relative to the folder as it was found at the start, whatever
 //! its path comes to mean; a file that is not this user's alone is not read; and no file is removed whose name is not one
@@ -20,7 +20,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, linkat, open, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
 use super::code::Code;
 
@@ -104,14 +104,14 @@ impl Cache {
         format!("{digest}-{:016x}", self.fingerprint)
     }
 
-    /// The HMAC over the entry's name and its code.
+    /// The HMAC over the entry's name and the hash of its code.
     fn seal(&self, name: &str, code: &[u8]) -> Hmac<Sha256> {
         let mut key = [0; 64];
         // HMAC fills a key up to the hash's block with zeros.
         key[..SECRET_BYTES].copy_from_slice(&self.secret);
         let mut seal = Hmac::<Sha256>::new(&key.into());
         seal.update(name.as_bytes());
-        seal.update(code);
+        seal.update(&Sha256::digest(code));
         seal
     }
 
