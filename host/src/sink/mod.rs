@@ -214,6 +214,8 @@ pub struct BadWrite {
     pub index: usize,
     /// Whether it is so by what stands in other rows: a unique value, a parent.
     pub clash: bool,
+    /// Whether a trigger may have refused it, for what that found in other rows.
+    pub by_trigger: bool,
     /// Why, for the operator.
     pub reason: String,
 }

@@ -94,7 +94,7 @@ impl Model {
         let mut bad = Vec::new();
         for (index, write) in writes.iter().enumerate() {
             if let Err(reason) = next.apply(&write.command) {
-                bad.push(BadWrite { index, clash: false, reason });
+                bad.push(BadWrite { index, clash: false, by_trigger: false, reason });
             }
         }
         if !bad.is_empty() {

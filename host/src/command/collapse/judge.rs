@@ -34,15 +34,17 @@ fn is_row(command: &Command) -> bool {
 struct Failure<'a> {
     target: Option<Target<'a>>,
     clash: bool,
+    /// It clashed with other rows, or a trigger may have looked at them.
+    by_others: bool,
     /// It may have missed a row that a delete of another row has taken along.
     merges_row: bool,
     reason: &'a str,
 }
 
 /// Judges refused writes. An answer is bad for certain when nothing that may yet be left out was there before it at the
-/// target where it failed, nor, where it clashed with other rows, at any row, nor a delete of any row, where it merges into
-/// one; the others are tried again without the
-/// certain ones. Each round unfolds or rejects at least one, so trying again comes to an end.
+/// target where it failed, nor at any row, where it clashed with other rows or a trigger may have looked at them, nor a
+/// delete of any row, where it merges into one; the others are tried again without the certain ones. Each
+/// round unfolds or rejects at least one, so trying again comes to an end.
 pub fn judge<'a>(commands: impl IntoIterator<Item = &'a Tagged>, writes: &[Write<'_>], bad: &[BadWrite]) -> Verdict {
     let mut verdict = Verdict::default();
     let mut failed: BTreeMap<Origin, Vec<Failure<'_>>> = BTreeMap::new();
@@ -52,7 +54,7 @@ pub fn judge<'a>(commands: impl IntoIterator<Item = &'a Tagged>, writes: &[Write
         let folded = writes.iter().filter(|write| is_folded_row(write));
         verdict.unfold.extend(folded.filter_map(|write| write.command.target()).map(Target::into_owned));
     }
-    for BadWrite { index, clash, reason } in bad {
+    for BadWrite { index, clash, by_trigger, reason } in bad {
         let Some(write) = writes.get(*index) else { continue };
         match write.origins.as_slice() {
             [origin] if *clash && unfold_rows => {
@@ -61,6 +63,7 @@ pub fn judge<'a>(commands: impl IntoIterator<Item = &'a Tagged>, writes: &[Write
             [origin] => failed.entry(*origin).or_default().push(Failure {
                 target: write.command.target(),
                 clash: *clash,
+                by_others: *clash || *by_trigger,
                 merges_row: matches!(write.command.as_ref(), Command::RowMerge(_)),
                 reason,
             }),
@@ -78,7 +81,7 @@ pub fn judge<'a>(commands: impl IntoIterator<Item = &'a Tagged>, writes: &[Write
     }
     // An answer that is left out changes what later ones find at all its targets, and whether those fail in turn.
     let mut uncertain: HashSet<Target<'a>> = HashSet::new();
-    // And where one of its rows was written meanwhile, whether later rows clash.
+    // And where one of its rows was written meanwhile, whether later rows clash, and what triggers find.
     let mut rows_uncertain = false;
     // And where it has deleted a row, whether others are still there.
     let mut deletes_uncertain = false;
@@ -86,11 +89,17 @@ pub fn judge<'a>(commands: impl IntoIterator<Item = &'a Tagged>, writes: &[Write
         let failures = failed.get(&origin).map(Vec::as_slice).unwrap_or_default();
         let certain = failures.iter().find(|failure| {
             let at_target = failure.target.as_ref().is_some_and(|target| uncertain.contains(target));
-            let in_doubt = at_target || (failure.clash && rows_uncertain) || (failure.merges_row && deletes_uncertain);
+            let in_doubt =
+                at_target || (failure.by_others && rows_uncertain) || (failure.merges_row && deletes_uncertain);
             !in_doubt
         });
         if let Some(failure) = certain {
             verdict.rejected.push((origin, failure.reason.to_owned()));
+        }
+        // What came later failed without it too. A clash may be given another try, and then not fail.
+        let left_nothing = matches!(commands.as_slice(), [command] if is_row(command));
+        if left_nothing && certain.is_some_and(|failure| !failure.clash) {
+            continue;
         }
         let doubtful = !failures.is_empty() || in_doubt.contains(&origin);
         let mut targets = commands.iter().filter_map(|command| command.target());

@@ -132,10 +132,23 @@ fn an_event_that_fails_after_one_that_may_be_left_out_gets_another_try() {
         Tagged { offset: 2, transform: 0, command: merge("{}") },
     ];
     let writes = collapse(&tagged, &Parts::of(&tagged), &HashSet::new(), &Reach::default());
-    let bad = |index: usize| BadWrite { index, clash: false, reason: format!("r{index}") };
+    let bad = |index: usize| BadWrite { index, clash: false, by_trigger: false, reason: format!("r{index}") };
     let verdict = judge(&tagged, &writes, &[bad(1), bad(2)]);
     assert_eq!(verdict, Verdict { unfold: vec![], rejected: vec![(Origin { offset: 1, transform: 0 }, "r1".into())] });
     assert_eq!(judge(&tagged, &writes, &[bad(2)]).rejected, [(Origin { offset: 2, transform: 0 }, "r2".into())]);
+}
+
+#[test]
+fn refused_merges_of_one_row_are_rejected_together() {
+    let tagged = tag(vec![upsert(r#"{"a":1}"#), merge(r#"{"b":1}"#), merge(r#"{"c":1}"#)]);
+    let writes = collapse(&tagged, &Parts::of(&tagged), &HashSet::new(), &Reach::default());
+    let bad = |index: usize, clash| BadWrite { index, clash, by_trigger: false, reason: format!("r{index}") };
+    let rejected = |bad: &[BadWrite]| -> Vec<u64> {
+        judge(&tagged, &writes, bad).rejected.iter().map(|(origin, _)| origin.offset).collect()
+    };
+    assert_eq!(rejected(&[bad(0, false), bad(1, false), bad(2, false)]), [1, 2, 3]);
+    // It may be there once it clashes no more.
+    assert_eq!(rejected(&[bad(0, true), bad(1, false), bad(2, false)]), [1]);
 }
 
 #[test]
@@ -168,7 +181,7 @@ fn row_that_clashes_is_tried_in_order_before_it_is_rejected() {
     };
     let tagged = [at(1, "1", r#"{"u":3}"#), at(2, "2", r#"{"u":1}"#), at(3, "1", r#"{"u":2}"#)];
     let parts = Parts::of(&tagged);
-    let clash = |index: usize| BadWrite { index, clash: true, reason: format!("r{index}") };
+    let clash = |index: usize| BadWrite { index, clash: true, by_trigger: false, reason: format!("r{index}") };
     let writes = collapse(&tagged, &parts, &HashSet::new(), &Reach::default());
     assert!(writes.len() == 2 && has_folded_rows(&writes));
     let verdict = judge(&tagged, &writes, &[clash(0), clash(1)]);
@@ -184,7 +197,7 @@ fn row_that_clashes_behind_an_answer_that_is_left_out_gets_another_try() {
     let row =
         |id: &str| Row { table: "t".into(), key: parse_fields(&format!("{{\"id\":{id}}}")).unwrap(), values: vec![] };
     let upsert = |offset, id: &str| Tagged { offset, transform: 0, command: Command::RowUpsert(row(id)) };
-    let bad = |index, clash| BadWrite { index, clash, reason: format!("r{index}") };
+    let bad = |index, clash| BadWrite { index, clash, by_trigger: false, reason: format!("r{index}") };
     // Event 1 writes row 1, which takes the unique value of row 3, and is refused at row 2.
     let tagged = [upsert(1, "1"), upsert(1, "2"), upsert(2, "3"), upsert(3, "4")];
     let writes = collapse(&tagged, &Parts::of(&tagged), &HashSet::new(), &Reach::default());

@@ -299,7 +299,12 @@ impl Sink for Store {
         if self.silent && fault != Fault::Away {
             let too_large = |write: &Write<'_>| matches!(&*write.command, Command::Publish { value: Some(value), .. } if value == b"too large");
             if let Some(index) = writes.iter().position(too_large) {
-                return Ok(Written::Rejected(vec![BadWrite { index, clash: false, reason: "it is too large".into() }]));
+                return Ok(Written::Rejected(vec![BadWrite {
+                    index,
+                    clash: false,
+                    by_trigger: false,
+                    reason: "it is too large".into(),
+                }]));
             }
             return Ok(state.model.write(writes));
         }
@@ -308,7 +313,7 @@ impl Sink for Store {
                 .iter()
                 .enumerate()
                 .filter(|(_, write)| clashing(&write.command))
-                .map(|(index, _)| BadWrite { index, clash: true, reason: "taken".into() })
+                .map(|(index, _)| BadWrite { index, clash: true, by_trigger: false, reason: "taken".into() })
                 .collect();
             if !bad.is_empty() {
                 return Ok(Written::Clashes(bad));
@@ -335,7 +340,12 @@ impl Sink for Store {
                 state.rows.remove(step.key);
             }
             Fault::Clash => {
-                return Ok(Written::Clashes(vec![BadWrite { index: 0, clash: true, reason: "taken".into() }]));
+                return Ok(Written::Clashes(vec![BadWrite {
+                    index: 0,
+                    clash: true,
+                    by_trigger: false,
+                    reason: "taken".into(),
+                }]));
             }
             Fault::None | Fault::AnswerLost | Fault::CrashAfter => {}
         }

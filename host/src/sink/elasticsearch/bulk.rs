@@ -320,5 +320,5 @@ fn refused(line: &Line<'_>, reason: &str) -> Option<BadWrite> {
     if line.write.is_none() {
         tracing::warn!("{reason}: it stays as a refused record has left it, until its next event");
     }
-    line.write.map(|index| BadWrite { index, clash: false, reason })
+    line.write.map(|index| BadWrite { index, clash: false, by_trigger: false, reason })
 }

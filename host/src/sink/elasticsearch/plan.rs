@@ -136,7 +136,7 @@ fn plan_without<'a>(
         if write.origins.iter().any(|origin| left_out.contains(origin)) {
             continue;
         }
-        let bad = |reason: String| BadWrite { index: place, clash: false, reason };
+        let bad = |reason: String| BadWrite { index: place, clash: false, by_trigger: false, reason };
         if id.is_empty() || id.len() > ID_BYTES {
             plan.bad.push(bad(format!(
                 "the id of a document of {index:?} has {} bytes: an id has 1 to {ID_BYTES}",

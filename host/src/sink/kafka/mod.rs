@@ -198,7 +198,7 @@ struct Done {
 impl Done {
     fn reject(&mut self, message: &Message<'_>, failure: &Failure) {
         let reason = failure.reason(message.topic, message.size());
-        self.bad.push(BadWrite { index: message.index, clash: false, reason });
+        self.bad.push(BadWrite { index: message.index, clash: false, by_trigger: false, reason });
     }
 }
 

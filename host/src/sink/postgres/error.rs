@@ -13,6 +13,8 @@ use crate::sink::SinkError;
 pub(super) enum Problem {
     /// The command is bad.
     Bad(String),
+    /// The command is bad, as a function of the user's says, which may have looked at other rows.
+    Raised(String),
     /// The command clashes with a row that another partition may still change.
     Clash(String),
     /// A table is not there; `Stop`, except for the ledger's own.
@@ -38,7 +40,9 @@ impl Problem {
         let told = |text: String| format!("{place}: {text}");
         match self {
             Self::Retry(text) => SinkError::Retry(told(text)),
-            Self::Stop(text) | Self::NoTable(text) | Self::Bad(text) | Self::Clash(text) => SinkError::Stop(told(text)),
+            Self::Stop(text) | Self::NoTable(text) | Self::Bad(text) | Self::Raised(text) | Self::Clash(text) => {
+                SinkError::Stop(told(text))
+            }
             Self::Doubt(problem) => problem.at(place),
         }
     }
@@ -48,19 +52,20 @@ impl Problem {
         match self {
             Self::Retry(_) => true,
             Self::Doubt(problem) => problem.may_pass(),
-            Self::Bad(_) | Self::Clash(_) | Self::NoTable(_) | Self::Stop(_) => false,
+            Self::Bad(_) | Self::Raised(_) | Self::Clash(_) | Self::NoTable(_) | Self::Stop(_) => false,
         }
     }
 
     /// Whether a single row may be to blame: then each is to be tried.
     pub(super) fn may_be_of_a_row(&self) -> bool {
-        matches!(self, Self::Bad(_) | Self::Clash(_) | Self::Doubt(_))
+        matches!(self, Self::Bad(_) | Self::Raised(_) | Self::Clash(_) | Self::Doubt(_))
     }
 
     /// What is told of it.
     pub(super) fn text(&self) -> &str {
         match self {
-            Self::Bad(text) | Self::Clash(text) | Self::NoTable(text) | Self::Retry(text) | Self::Stop(text) => text,
+            Self::Bad(text) | Self::Raised(text) | Self::Clash(text) => text,
+            Self::NoTable(text) | Self::Retry(text) | Self::Stop(text) => text,
             Self::Doubt(problem) => problem.text(),
         }
     }
@@ -69,6 +74,7 @@ impl Problem {
     pub(super) fn map(self, change: impl FnOnce(String) -> String) -> Self {
         match self {
             Self::Bad(text) => Self::Bad(change(text)),
+            Self::Raised(text) => Self::Raised(change(text)),
             Self::Clash(text) => Self::Clash(change(text)),
             Self::NoTable(text) => Self::NoTable(change(text)),
             Self::Retry(text) => Self::Retry(change(text)),
@@ -149,7 +155,7 @@ fn class(code: &str, message: &str, text: String) -> Problem {
     let stop = |remedy: &str| Problem::Stop(format!("{text}: {remedy}"));
     let doubt = |problem| Problem::Doubt(Box::new(problem));
     match code {
-        // The row itself. P0 is what a trigger of the user's raises.
+        // The row itself.
         "23502" | "23514" | "23000" | "21000" | "42804" | "428C9" | "44000" => Problem::Bad(text),
         "23503" | "23505" | "23P01" | "23001" => Problem::Clash(text),
         "42P01" => Problem::NoTable(format!("{text}: create the table, or correct its name")),
@@ -181,7 +187,9 @@ fn class(code: &str, message: &str, text: String) -> Problem {
              connection (PgBouncer: pool_mode = session), or give the address of the server itself"
         )),
         _ => match code.get(..2).unwrap_or_default() {
-            "22" | "54" | "P0" => Problem::Bad(text),
+            "22" | "54" => Problem::Bad(text),
+            // What a trigger of the user's raises.
+            "P0" => Problem::Raised(text),
             "08" | "25" | "26" | "40" | "53" | "55" | "57" | "58" if code != "55000" => Problem::Retry(text),
             _ => doubt(Problem::Stop(text)),
         },
@@ -195,9 +203,10 @@ mod tests {
     #[test]
     fn each_sqlstate_is_the_records_or_passes_or_stops() {
         let class = |code| class(code, "", String::new());
-        for code in ["22P02", "22003", "22P05", "23502", "23514", "42804", "428C9", "54000", "P0001"] {
+        for code in ["22P02", "22003", "22P05", "23502", "23514", "42804", "428C9", "54000"] {
             assert!(matches!(class(code), Problem::Bad(_)), "{code}");
         }
+        assert!(matches!(class("P0001"), Problem::Raised(_)));
         for code in ["23503", "23505", "23P01", "23001"] {
             assert!(matches!(class(code), Problem::Clash(_)), "{code}");
         }

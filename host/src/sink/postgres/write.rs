@@ -180,8 +180,10 @@ impl Writer<'_> {
                     _ => self.culprit(session, change, known).await?,
                 };
                 // What may pass is the row's own where a value of it cannot be read, and else where other rows are taken.
-                if in_doubt && (column.is_some() || !problem.may_pass()) {
+                if in_doubt && column.is_some() {
                     problem = Problem::Bad(problem.text().to_owned());
+                } else if in_doubt && !problem.may_pass() {
+                    problem = Problem::Raised(problem.text().to_owned());
                 }
                 session.run("RELEASE SAVEPOINT one").await?;
                 let key: Vec<_> = change.row.key.iter().map(|(_, value)| value.get()).collect();
@@ -205,7 +207,7 @@ impl Writer<'_> {
         for (column, sql, json) in conversions(change, known, self.schema) {
             match session.execute(&sql, &[&json]).await {
                 Ok(_) => {}
-                Err(Problem::Bad(_) | Problem::Doubt(_)) => {
+                Err(Problem::Bad(_) | Problem::Raised(_) | Problem::Doubt(_)) => {
                     session.run("ROLLBACK TO SAVEPOINT one").await?;
                     return Ok(Some(column.to_owned()));
                 }
@@ -230,7 +232,8 @@ pub(super) fn refusal(reasons: BTreeMap<usize, Problem>, changes: &[Change<'_>])
             return Err(problem);
         }
         clashes |= clash;
-        bad.push(BadWrite { index, clash, reason: problem.text().to_owned() });
+        let by_trigger = matches!(problem, Problem::Raised(_) | Problem::Doubt(_));
+        bad.push(BadWrite { index, clash, by_trigger, reason: problem.text().to_owned() });
     }
     Ok(if clashes { Written::Clashes(bad) } else { Written::Rejected(bad) })
 }

@@ -75,7 +75,12 @@ pub(super) fn apply<'a>(
         let (Command::CacheSet { key, .. } | Command::CacheMerge { key, .. } | Command::CacheDelete { key }) =
             &*write.command
         else {
-            bad.push(BadWrite { index, clash: false, reason: format!("a cache takes no {}", write.command.kind()) });
+            bad.push(BadWrite {
+                index,
+                clash: false,
+                by_trigger: false,
+                reason: format!("a cache takes no {}", write.command.kind()),
+            });
             continue;
         };
         let place = *places.entry(key).or_insert_with(|| {
@@ -84,7 +89,7 @@ pub(super) fn apply<'a>(
         });
         let done = check_key(key, names).and_then(|()| entries[place].apply(&write.command));
         if let Err(reason) = done {
-            bad.push(BadWrite { index, clash: false, reason });
+            bad.push(BadWrite { index, clash: false, by_trigger: false, reason });
         }
     }
     if bad.is_empty() {

@@ -192,7 +192,7 @@ impl Sqlite {
                     tables.forget();
                     let clash = matches!(problem, Problem::Clash(_));
                     if let Problem::Bad(reason) | Problem::Clash(reason) = problem {
-                        bad.push(BadWrite { index, clash, reason });
+                        bad.push(BadWrite { index, clash, by_trigger: false, reason });
                     }
                 }
                 Err(other) => return Err(other),

@@ -359,7 +359,7 @@ impl Doubt {
             if let [place] = run[..] {
                 let message = &messages[place];
                 let reason = of_messages[0].1.reason(message.topic, message.size());
-                self.bad.push(BadWrite { index: message.index, clash: false, reason });
+                self.bad.push(BadWrite { index: message.index, clash: false, by_trigger: false, reason });
                 self.out.insert(place);
             } else {
                 self.alone.extend(of_messages.iter().map(|(place, _)| *place));

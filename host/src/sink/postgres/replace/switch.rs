@@ -186,7 +186,7 @@ async fn done(session: &mut Session, table: &TableName, sql: &str) -> Result<u64
         return Ok(0);
     }
     session.execute(sql, &[]).await.map_err(|problem| match problem {
-        Problem::Bad(text) | Problem::Clash(text) => Problem::Stop(format!(
+        Problem::Bad(text) | Problem::Raised(text) | Problem::Clash(text) => Problem::Stop(format!(
             "table {} cannot be brought to what the fill has made: {text}: drop the constraint, or make it DEFERRABLE",
             table.table
         )),

@@ -100,3 +100,33 @@ async fn internal_error_of_each_row_is_retried() {
                   CREATE TRIGGER judge BEFORE INSERT ON v FOR EACH ROW EXECUTE FUNCTION judge()";
     assert!(passing(beside_a_good_row(&PostgresBench::new(), schema, "{}").await).contains("broken"));
 }
+
+#[tokio::test]
+async fn row_behind_a_rejected_delete_is_kept() {
+    use crate::command::collapse::{Parts, Tagged, collapse, judge};
+    let bench = PostgresBench::new();
+    bench.sql(
+        "CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent VALUES (1);
+         CREATE TABLE child (id int PRIMARY KEY, parent int);
+         CREATE FUNCTION there() RETURNS trigger LANGUAGE plpgsql AS
+         'BEGIN IF NOT EXISTS (SELECT 1 FROM parent WHERE id = NEW.parent) THEN
+            RAISE EXCEPTION ''no parent %'', NEW.parent; END IF; RETURN NEW; END';
+         CREATE TRIGGER there BEFORE INSERT OR UPDATE ON child FOR EACH ROW EXECUTE FUNCTION there()",
+    );
+    let mut declared = table("parent", &["id"]);
+    declared.tables.extend(table("child", &["id"]).tables);
+    let run = Run::new(&bench, &declared).await;
+    let tagged = |offset, command| Tagged { offset, transform: 0, command };
+    let all = [
+        tagged(0, delete("parent", r#"{"id":1}"#)),
+        tagged(0, merge("child", r#"{"id":404}"#, r#"{"parent":1}"#)),
+        tagged(1, upsert("child", r#"{"id":1}"#, r#"{"parent":1}"#)),
+        tagged(2, upsert("child", r#"{"id":2}"#, r#"{"parent":"x"}"#)),
+    ];
+    let writes = collapse(&all, &Parts::of(&all), &Default::default(), &run.sink.reach());
+    let step = Step { key: &run.key, token: Token(1), from: 0, to: 3, epoch: 0, digest: "d", note: "" };
+    let Written::Rejected(bad) = run.sink.write(&step, &writes).await.unwrap() else { panic!("nothing is refused") };
+    let verdict = judge(&all, &writes, &bad);
+    let offsets: Vec<u64> = verdict.rejected.iter().map(|(origin, _)| origin.offset).collect();
+    assert_eq!(offsets, [0, 2], "the parent of row 1 stays: {verdict:?}");
+}
