@@ -3,6 +3,7 @@
 # It takes npm, python3 with venv, and the registries of both; everything goes into target/foreign. The program is
 # target/debug/tidegate, or the one that TIDEGATE_PROGRAM names.
 set -euo pipefail
+export PYTHONDONTWRITEBYTECODE=1
 root=$(cd "$(dirname "$0")/../.." && pwd)
 out=$root/target/foreign
 program=${TIDEGATE_PROGRAM:-$root/target/debug/tidegate}

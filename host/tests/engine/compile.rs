@@ -215,3 +215,44 @@ fn a_child_whose_stack_overflows_is_told_apart() {
     let error = engine.load("orders", hostile(), &Limits::default()).unwrap_err();
     assert!(matches!(&error, LoadError::Overflow { .. }), "{error}");
 }
+
+#[test]
+fn the_child_gets_nothing_of_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let (program, seen) = (folder.path().join("looks"), folder.path().join("seen"));
+    let script = format!("#!/bin/sh\n{{ pwd; tr '\\0' '\\n' </proc/$$/environ; }} >{}\n", seen.display());
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let engine = Engine::new(None, Compiler::Child(program)).unwrap();
+    engine.load("orders", hostile(), &Limits::default()).unwrap_err();
+    let seen = fs::read_to_string(seen).unwrap();
+    let names: Vec<_> = seen.lines().map(|line| line.split('=').next().unwrap()).collect();
+    assert_eq!(names, ["/", "MALLOC_ARENA_MAX", "RAYON_NUM_THREADS"], "{seen}");
+}
+
+#[test]
+fn the_child_dies_with_its_parent() {
+    let Compiler::Child(program) = compiler() else { unreachable!() };
+    let mut parent = Command::new("/bin/sh")
+        .args(["-c", "exec 3<&0; \"$0\" compile-module 134217728 30 <&3 >/dev/null 2>&1 & echo $!; wait"])
+        .arg(program)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(parent.stdout.take().unwrap()), &mut line).unwrap();
+    let process = format!("/proc/{}", line.trim());
+    let confined = || fs::read_to_string(format!("{process}/limits")).unwrap().contains("Max core file size        0 ");
+    while !confined() {
+        thread::yield_now();
+    }
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    // Its standard input is open still: only the death of its parent ends it.
+    let lives = || fs::read_to_string(format!("{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    while lives() {
+        thread::yield_now();
+    }
+    drop(parent.stdin.take());
+}
