@@ -1,6 +1,7 @@
 //! What a transform declares of itself: the host's own form of the contract's records in `wit/transform.wit`, so
 //! that nothing but the engine names wasmtime. The WIT file is the reference; here stands what the host adds.
 
+use crate::limits;
 use crate::source::Header;
 
 /// What happened to a row.
@@ -163,19 +164,11 @@ pub struct Rejection {
     pub reason: String,
 }
 
-/// The longest reason, bytes: what a store says may quote a value of many megabytes.
-const REASON_BYTES: usize = 8 << 10;
-
 impl Rejection {
-    /// A rejection with this label and reason. A longer one than anybody reads is cut.
+    /// A rejection with this label and reason. A longer one than anybody reads is cut: what a store says may quote a value
+    /// of many megabytes.
     pub fn new(fault: Fault, reason: impl Into<String>) -> Self {
-        let mut reason = reason.into();
-        let cut = reason.floor_char_boundary(REASON_BYTES);
-        if cut < reason.len() {
-            reason.truncate(cut);
-            reason.push('…');
-        }
-        Self { fault, reason }
+        Self { fault, reason: limits::cut(reason.into(), limits::REASON) }
     }
 }
 
@@ -268,7 +261,7 @@ mod tests {
     #[test]
     fn a_reason_that_quotes_a_huge_value_is_cut_between_characters() {
         let reason = Rejection::new(Fault::Store, format!("x{}", "é".repeat(1 << 20))).reason;
-        assert_eq!(reason, format!("x{}…", "é".repeat(REASON_BYTES / 2 - 1)));
+        assert_eq!(reason, format!("x{}…", "é".repeat(limits::REASON.most / 2 - 1)));
         assert_eq!(Rejection::new(Fault::Store, "short").reason, "short");
     }
 }

@@ -15,6 +15,7 @@ pub mod event;
 #[cfg(test)]
 mod fuzz;
 pub mod inspection;
+pub mod limits;
 pub mod pipeline;
 mod printable;
 pub mod registry;

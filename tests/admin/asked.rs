@@ -120,6 +120,13 @@ impl Held {
         assert!(sent.success());
     }
 
+    /// The memory that it holds, MiB.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let held = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        held.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
+    }
+
     /// Waits for its end.
     pub(crate) fn output(self) -> (Site, Output) {
         let mut output = self.child.wait_with_output().unwrap();

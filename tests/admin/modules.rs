@@ -247,6 +247,22 @@ fn the_file_takes_the_place_of_an_upload_only_when_it_holds_something_new() {
 }
 
 #[test]
+fn refused_uploads_with_long_names_hold_no_memory() {
+    let keeping = Keeping::start("[admin]\nlisten = \"127.0.0.1:0\"\n");
+    let describe = |n: usize| json!({ "n": n, "describe": { "name": "long", "long": [600, 100_000] } });
+    let before = keeping.run.resident();
+    for n in 0..6 {
+        let offer = keeping.upload(&patched(&describe(n)), "");
+        assert!(offer["state"] == "refused" && reason(&offer).len() < 10_000, "{offer:.500}");
+    }
+    let grown = keeping.run.resident().saturating_sub(before);
+    assert!(grown < 200, "six refused uploads hold {grown} MiB");
+    assert!(keeping.run.get("/v1/modules").body.len() < 100_000);
+    let log = keeping.run.end_well();
+    assert!(log.len() < 200_000, "the log has {} bytes", log.len());
+}
+
+#[test]
 fn an_upload_that_cannot_be_one_is_refused() {
     let mut keeping = Keeping::start("[admin]\nlisten = \"127.0.0.1:0\"\nmax_body_mb = 1\n");
     keeping.events(1);

@@ -36,7 +36,7 @@ impl Commands {
         let settings: toml::Table = case.settings.parse().unwrap();
         let transform = module.start(&serde_json::to_string(&settings).unwrap()).unwrap();
         let all = || vec!["*".to_owned()];
-        let grants = Grants { cache: all(), tables: all(), documents: all(), messages: all() };
+        let grants = Grants { cache: all(), tables: all(), documents: all(), messages: all(), ..Grants::default() };
         Self {
             decoder: Decoder::new(Options { format: case.format, ..Options::default() }),
             projection: Projection::new(&transform.description().inputs),

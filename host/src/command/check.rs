@@ -3,19 +3,19 @@
 //! The declaration was held against the grants before the first event; each command is held against both again, since
 //! what a module said at its start binds nobody.
 
-use std::collections::HashSet;
-
 use serde_json::value::RawValue;
 
-use super::grants::{Grants, Pattern, declared, noun};
+use super::declaration::{is_name, validate};
+use super::grants::{Grants, Pattern, declared, noun, shown};
 use super::json::{parse_fields, parse_object, quoted};
+use super::reserved::Reserved;
 use super::{Command, Fields, Port, Row};
-use crate::contract::{Description, Fault, RawCommand, RawDocument, RawRow, Rejection, Table, beginning};
+use crate::contract::{Description, Fault, RawCommand, RawDocument, RawRow, Rejection, Table};
+use crate::limits::{CACHE_KEY, DOCUMENT_ID, HEADERS, MEMBER_COST, NAME, first};
+use crate::source::Header;
 
-/// The longest cache key, bytes.
-const CACHE_KEY_BYTES: usize = 4096;
-/// The longest document id, bytes.
-const DOCUMENT_ID_BYTES: usize = 512;
+/// What the names of headers begin with that are the host's own.
+const OWN_HEADERS: &str = "tidegate.";
 
 /// Checks the commands of one transform.
 #[derive(Debug)]
@@ -34,6 +34,7 @@ struct Scope {
     port: Port,
     declared: Vec<Pattern>,
     granted: Vec<Pattern>,
+    reserved: Reserved,
 }
 
 impl Scope {
@@ -44,7 +45,10 @@ impl Scope {
         if !self.granted.iter().any(|pattern| pattern.matches(name)) {
             return Err(not_granted(transform, self.port, name));
         }
-        Ok(())
+        match self.reserved.holds(name) {
+            Some(what) => Err(reserved(self.port, name, what)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -54,13 +58,14 @@ impl Checker {
     /// # Errors
     /// Everything that is wrong with the declaration: names and patterns that cannot be, and what is not granted.
     pub fn new(description: &Description, grants: &Grants) -> Result<Self, Vec<String>> {
-        let mut problems = validate(description);
+        let mut problems = validate(description)?;
         if let Err(uncovered) = grants.covers(description) {
             problems.extend(uncovered);
         }
         let scope = |port| -> Result<Scope, String> {
             let declared = declared(description, port).into_iter().map(Pattern::parse).collect::<Result<_, _>>()?;
-            Ok(Scope { port, declared, granted: grants.patterns(port)? })
+            let reserved = grants.reserved.get(&port).cloned().unwrap_or_default();
+            Ok(Scope { port, declared, granted: grants.patterns(port)?, reserved })
         };
         let made = (|| {
             Ok::<_, String>(Self {
@@ -75,8 +80,30 @@ impl Checker {
         match made {
             Ok(checker) if problems.is_empty() => Ok(checker),
             // Whatever keeps a checker from being made is among the problems already.
-            _ => Err(problems),
+            _ => Err(first(problems)),
         }
+    }
+
+    /// Checks all that a transform answered to one change. Together the commands may take so many bytes as the host holds
+    /// them: an object that is taken apart takes many times its text.
+    ///
+    /// # Errors
+    /// As for [`Checker::check`], and [`Fault::BadAnswer`] where they take more.
+    pub fn check_all(&self, answer: Vec<RawCommand>, most: usize) -> Result<Vec<Command>, Rejection> {
+        let mut taken = 0_usize;
+        let mut commands = Vec::with_capacity(answer.len());
+        for raw in answer {
+            let command = self.check(raw)?;
+            taken = taken.saturating_add(command.cost());
+            if taken > most {
+                return Err(bad(format!(
+                    "the commands of this change take more than {most} bytes as the host holds them, which is {MEMBER_COST} for \
+                     each member of an object beside its text: make fewer or smaller ones, or raise `max_answer_mb` in [engine]"
+                )));
+            }
+            commands.push(command);
+        }
+        Ok(commands)
     }
 
     /// Checks one command. Texts and bytes are moved, not copied; JSON objects are taken apart where a store needs
@@ -129,15 +156,17 @@ impl Checker {
             }
             RawCommand::Publish { topic, key, value, headers } => {
                 self.messages.check(&self.transform, &topic)?;
+                self.headers(&topic, &headers)?;
                 Ok(Command::Publish { topic, key, value, headers })
             }
         }
     }
 
     fn cache_key(&self, key: &str, ttl_seconds: Option<u32>) -> Result<(), Rejection> {
-        if key.is_empty() || key.len() > CACHE_KEY_BYTES {
+        if key.is_empty() || key.len() > CACHE_KEY.most {
             return Err(bad(format!(
-                "a cache key must have 1 to {CACHE_KEY_BYTES} bytes; this one has {}: {}",
+                "a cache key must have 1 to {} bytes; this one has {}: {}",
+                CACHE_KEY.most,
                 key.len(),
                 shown(key)
             )));
@@ -148,10 +177,46 @@ impl Checker {
         self.cache.check(&self.transform, key)
     }
 
-    fn document(&self, index: &str, id: &str) -> Result<(), Rejection> {
-        if id.is_empty() || id.len() > DOCUMENT_ID_BYTES {
+    fn headers(&self, topic: &str, headers: &[Header]) -> Result<(), Rejection> {
+        if headers.len() > HEADERS.most {
             return Err(bad(format!(
-                "a document's id must have 1 to {DOCUMENT_ID_BYTES} bytes; this one of {} has {}: {}",
+                "a message to {} has {} headers, and {} are allowed",
+                shown(topic),
+                headers.len(),
+                HEADERS.most
+            )));
+        }
+        for Header { name, .. } in headers {
+            if name.len() > NAME.most {
+                return Err(bad(format!(
+                    "a message to {} has a header whose name has {} bytes, and {} are allowed: {}",
+                    shown(topic),
+                    name.len(),
+                    NAME.most,
+                    shown(name)
+                )));
+            }
+            let own = name.get(..OWN_HEADERS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN_HEADERS));
+            if own {
+                return Err(Rejection::new(
+                    Fault::NotGranted,
+                    format!(
+                        "a message to {} has the header {}: those that begin with {OWN_HEADERS:?} are the host's own, give it \
+                         another name",
+                        shown(topic),
+                        shown(name)
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn document(&self, index: &str, id: &str) -> Result<(), Rejection> {
+        if id.is_empty() || id.len() > DOCUMENT_ID.most {
+            return Err(bad(format!(
+                "a document's id must have 1 to {} bytes; this one of {} has {}: {}",
+                DOCUMENT_ID.most,
                 shown(index),
                 id.len(),
                 shown(id)
@@ -171,8 +236,9 @@ impl Checker {
         let mut values = parse_fields(&values).map_err(wrong)?;
         if let Some((column, _)) = values.iter().find(|(column, _)| !is_name(column)) {
             return Err(wrong(format!(
-                "{} is no name for a column: it is empty or holds control characters",
-                shown(column)
+                "{} is no name for a column: it is empty, longer than {} bytes, or holds control characters",
+                shown(column),
+                NAME.most
             )));
         }
         let mut key = Fields::with_capacity(known.key.len());
@@ -202,55 +268,6 @@ fn key_value(value: Box<RawValue>) -> Result<Box<RawValue>, String> {
     }
 }
 
-/// What is wrong with a declaration in itself.
-fn validate(description: &Description) -> Vec<String> {
-    let mut problems = Vec::new();
-    let mut problem = |text: String| problems.push(format!("the transform {} declares {text}", description.name));
-    for port in [Port::Tables, Port::Documents, Port::Messages] {
-        let mut seen = HashSet::new();
-        for name in declared(description, port) {
-            if !is_name(name) || name.contains('*') {
-                problem(format!(
-                    "among its {} {}: a name is not empty and holds no control characters and no *",
-                    noun(port),
-                    shown(name)
-                ));
-            }
-            if !seen.insert(name) {
-                problem(format!("among its {} {} twice", noun(port), shown(name)));
-            }
-        }
-    }
-    for table in &description.tables {
-        let mut seen = HashSet::new();
-        if table.key.is_empty() {
-            problem(format!(
-                "the table {} without key columns: name those that its rows are written by",
-                shown(&table.name)
-            ));
-        }
-        for column in &table.key {
-            if !is_name(column) || !seen.insert(column) {
-                problem(format!(
-                    "for the table {} the key column {}: it is empty, holds control characters, or stands there twice",
-                    shown(&table.name),
-                    shown(column)
-                ));
-            }
-        }
-    }
-    for index in &description.indexes {
-        if let Err(e) = parse_object(&index.definition) {
-            problem(format!("for the index {} a definition that is {e}", shown(&index.name)));
-        }
-    }
-    problems
-}
-
-fn is_name(name: &str) -> bool {
-    !name.is_empty() && !name.chars().any(char::is_control)
-}
-
 fn bad(reason: String) -> Rejection {
     Rejection::new(Fault::BadAnswer, reason)
 }
@@ -266,6 +283,11 @@ fn not_declared(transform: &str, port: Port, name: &str) -> Rejection {
     )
 }
 
+fn reserved(port: Port, name: &str, what: &str) -> Rejection {
+    let reason = format!("{} among the {} is {what}, which no grant reaches: name another", shown(name), noun(port));
+    Rejection::new(Fault::NotGranted, reason)
+}
+
 fn not_granted(transform: &str, port: Port, name: &str) -> Rejection {
     Rejection::new(
         Fault::NotGranted,
@@ -276,12 +298,6 @@ fn not_granted(transform: &str, port: Port, name: &str) -> Rejection {
             port.name()
         ),
     )
-}
-
-/// A name for a message: quoted, and not too long to read.
-fn shown(name: &str) -> String {
-    let (name, more) = beginning(name);
-    format!("{name:?}{more}")
 }
 
 #[cfg(test)]

@@ -1,9 +1,13 @@
 //! What an operator allows a transform to touch, and whether a transform's declaration stays within it.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::Port;
-use crate::contract::Description;
+use super::reserved::Reserved;
+use crate::contract::{Description, beginning};
+use crate::limits::{LISTED, first};
 
 /// What a transform may touch, by port; nothing by default. Each entry is a literal with at most one `*`, at its end.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -17,13 +21,16 @@ pub struct Grants {
     pub documents: Vec<String>,
     /// Topics.
     pub messages: Vec<String>,
+    /// What none of them reaches, by port.
+    #[serde(skip)]
+    pub reserved: BTreeMap<Port, Reserved>,
 }
 
 /// A literal, or the prefix of an open set of names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
-    prefix: String,
-    open: bool,
+    pub(super) prefix: String,
+    pub(super) open: bool,
 }
 
 impl Pattern {
@@ -40,7 +47,8 @@ impl Pattern {
             return Err("a pattern is empty: name what is meant, or \"*\" for all".into());
         }
         if prefix.contains('*') {
-            return Err(format!("pattern {text:?}: at most one * is allowed, and it must be the last character"));
+            let text = shown(text);
+            return Err(format!("pattern {text}: at most one * is allowed, and it must be the last character"));
         }
         Ok(Self { prefix: prefix.to_owned(), open })
     }
@@ -85,6 +93,10 @@ impl Grants {
         self.of(port).iter().map(read).collect()
     }
 
+    fn reserved(&self, port: Port, pattern: &Pattern) -> Option<&'static str> {
+        self.reserved.get(&port).and_then(|reserved| reserved.covers(pattern))
+    }
+
     /// Whether all that a transform declares is granted.
     ///
     /// # Errors
@@ -102,23 +114,32 @@ impl Grants {
             let mut missing = Vec::new();
             for text in declared(description, port) {
                 match Pattern::parse(text) {
+                    Ok(pattern) if self.reserved(port, &pattern).is_some() => {
+                        let what = self.reserved(port, &pattern).unwrap_or_default();
+                        problems.push(format!(
+                            "it declares {} {}, which is {what}: no grant reaches it, name another",
+                            noun(port),
+                            shown(text)
+                        ));
+                    }
                     Ok(pattern) if granted.iter().any(|grant| grant.covers(&pattern)) => {}
                     Ok(_) => missing.push(text),
                     Err(e) => problems.push(format!("it declares {}: {e}", noun(port))),
                 }
             }
             if !missing.is_empty() {
-                let mut line: Vec<&str> = self.of(port).iter().map(String::as_str).collect();
-                line.extend(&missing);
+                let missing = listed(&missing);
+                let line: Vec<_> =
+                    self.of(port).iter().map(|grant| format!("{grant:?}")).chain([missing.clone()]).collect();
                 problems.push(format!(
-                    "it writes {} {missing:?}, which its grants do not hold; \
-                     if that is right, set {} = {line:?} in them",
+                    "it writes {} [{missing}], which its grants do not hold; if that is right, set {} = [{}] in them",
                     noun(port),
                     port.name(),
+                    line.join(", "),
                 ));
             }
         }
-        if problems.is_empty() { Ok(()) } else { Err(problems) }
+        if problems.is_empty() { Ok(()) } else { Err(first(problems)) }
     }
 
     /// The patterns of one port that two pipelines on one sink would both write: they must not, since each keeps a
@@ -146,6 +167,21 @@ pub(super) fn noun(port: Port) -> &'static str {
         Port::Documents => "indexes",
         Port::Messages => "topics",
     }
+}
+
+/// Names as they stand in a list, the first of them by their beginnings: a module may declare many and long ones.
+fn listed(names: &[&str]) -> String {
+    let mut shown: Vec<_> = names.iter().take(LISTED.most).map(|name| shown(name)).collect();
+    if names.len() > LISTED.most {
+        shown.push(format!("and {} more", names.len() - LISTED.most));
+    }
+    shown.join(", ")
+}
+
+/// A name for a message: quoted, and not too long to read.
+pub(super) fn shown(name: &str) -> String {
+    let (name, more) = beginning(name);
+    format!("{name:?}{more}")
 }
 
 /// What a transform declares for a port.
@@ -223,6 +259,14 @@ mod tests {
                  if that is right, set cache = [\"order:*\", \"orders:*\"] in them",
             ]
         );
+    }
+
+    #[test]
+    fn many_long_names_are_told_by_the_beginnings_of_a_few() {
+        let names = vec!["k".repeat(4_000); 200];
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let told = Grants::default().covers(&description(&names, &[])).unwrap_err().join("; ");
+        assert!(told.len() < 8_000 && told.contains("and 192 more"), "{} bytes: {told:.500}", told.len());
     }
 
     #[test]

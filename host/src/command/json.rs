@@ -7,11 +7,12 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Fields;
+use crate::limits::MEMBERS;
 
 /// Reads an object. Each value is on one line afterwards.
 ///
 /// # Errors
-/// Text that is no JSON object, a name that occurs twice, half of a surrogate pair.
+/// Text that is no JSON object, a name that occurs twice, half of a surrogate pair, more members than are kept.
 pub(crate) fn parse_fields(text: &str) -> Result<Fields, String> {
     let Members(mut fields) = serde_json::from_str(text).map_err(|e| format!("not a JSON object: {e}"))?;
     if let Some(name) = repeated_name(&fields) {
@@ -85,6 +86,9 @@ pub(crate) fn merge_into(stored: &[u8], patch: &Fields) -> Result<String, String
     let text = std::str::from_utf8(stored).map_err(|_| "not a JSON object: it is not UTF-8".to_owned())?;
     let mut fields = parse_fields(text)?;
     overlay(&mut fields, patch);
+    if fields.len() > MEMBERS.most {
+        return Err(format!("it would have {} members, and {} are allowed", fields.len(), MEMBERS.most));
+    }
     Ok(write_object(&fields))
 }
 
@@ -168,6 +172,11 @@ fn repeated<'a>(mut names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a 
     names.find(|name| !seen.insert(*name))
 }
 
+/// The next item of a list, if there is room for it.
+fn room<T, I, E: serde::de::Error>(list: &[T], item: I) -> Result<I, E> {
+    if list.len() < MEMBERS.most { Ok(item) } else { Err(E::custom(format!("more than {} members", MEMBERS.most))) }
+}
+
 struct Members(Fields);
 
 impl<'de> Deserialize<'de> for Members {
@@ -183,7 +192,7 @@ impl<'de> Deserialize<'de> for Members {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
                 let mut fields = Fields::new();
                 while let Some(member) = map.next_entry()? {
-                    fields.push(member);
+                    fields.push(room(&fields, member)?);
                 }
                 Ok(Members(fields))
             }
@@ -207,7 +216,7 @@ impl<'de> Deserialize<'de> for Names {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
                 let mut names = Vec::new();
                 while let Some((name, _)) = map.next_entry::<_, &'de RawValue>()? {
-                    names.push(name);
+                    names.push(room(&names, name)?);
                 }
                 Ok(Names(names))
             }
@@ -247,6 +256,24 @@ mod tests {
         let many: Vec<_> = (0..40).map(|i| format!("\"c{i}\":{i}")).collect();
         assert_eq!(parse_fields(&format!("{{{}}}", many.join(","))).unwrap().len(), 40);
         assert!(parse_object(&format!("{{{},\"c7\":0}}", many.join(","))).unwrap_err().contains("\"c7\""));
+    }
+
+    #[test]
+    fn members_have_a_bound_in_what_is_given_and_in_what_a_merge_makes() {
+        let object = |beginning: &str, count: usize| {
+            format!("{{{}}}", (0..count).map(|i| format!("\"{beginning}{i}\":1")).collect::<Vec<_>>().join(","))
+        };
+        let most = MEMBERS.most;
+        assert!(parse_fields(&object("a", most)).is_ok() && parse_object(&object("a", most)).is_ok());
+        for told in [
+            parse_fields(&object("a", most + 1)).unwrap_err(),
+            parse_object(&object("a", most + 1)).unwrap_err(),
+            merged(&object("a", most), r#"{"b":1}"#).unwrap_err(),
+            merged(&object("a", most + 1), r#"{"a0":1}"#).unwrap_err(),
+        ] {
+            assert!(told.contains(&format!("{most}")), "{told}");
+        }
+        assert!(merged(&object("a", most), r#"{"a0":2}"#).is_ok());
     }
 
     #[test]

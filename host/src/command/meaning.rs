@@ -9,8 +9,9 @@ use serde_json::value::RawValue;
 
 use super::json::joined_lines;
 use crate::contract::{RawCommand, Rejection};
+use crate::limits::COMPARED;
 
-/// JSON that is nested deeper is taken as it is written.
+/// JSON that is nested deeper is taken as it is written, and so is longer text than [`COMPARED`].
 const MAX_DEPTH: usize = 100;
 
 /// A transform's answer to one change as JSON text: its commands by target, or its rejection.
@@ -117,7 +118,7 @@ fn canonical(text: &str, depth: usize) -> String {
     let Ok(raw) = serde_json::from_str::<&RawValue>(text) else { return quoted(text) };
     let raw = raw.get();
     let as_written = || joined_lines(raw).unwrap_or_else(|| raw.to_owned());
-    if depth == MAX_DEPTH {
+    if depth == MAX_DEPTH || raw.len() > COMPARED.most {
         return as_written();
     }
     match raw.as_bytes().first() {

@@ -5,13 +5,16 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
+use crate::limits::MEMBER_COST;
 use crate::source::Header;
 
 pub mod check;
 pub mod collapse;
+mod declaration;
 pub mod grants;
 pub(crate) mod json;
 pub mod meaning;
+pub mod reserved;
 
 /// The four kinds of store that commands go to. A pipeline binds each to one sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -207,6 +210,30 @@ impl Command {
             | Self::DocumentDelete { index, id } => Some(Target::Document { index: index.into(), id: id.into() }),
             Self::Publish { .. } => None,
         }
+    }
+
+    /// What the host holds for it, bytes: its texts, and what each member of an object takes beside them.
+    pub(crate) fn cost(&self) -> usize {
+        let fields = |fields: &Fields| {
+            fields.iter().map(|(name, value)| name.len() + value.get().len() + MEMBER_COST).sum::<usize>()
+        };
+        size_of::<Self>()
+            + match self {
+                Self::CacheSet { key, value, .. } => key.len() + value.len(),
+                Self::CacheMerge { key, fields: patch, .. } => key.len() + fields(patch),
+                Self::CacheDelete { key } => key.len(),
+                Self::RowUpsert(row) | Self::RowMerge(row) | Self::RowDelete(row) => {
+                    row.table.len() + fields(&row.key) + fields(&row.values)
+                }
+                Self::DocumentIndex { index, id, body } => index.len() + id.len() + body.get().len(),
+                Self::DocumentMerge { index, id, fields: patch } => index.len() + id.len() + fields(patch),
+                Self::DocumentDelete { index, id } => index.len() + id.len(),
+                Self::Publish { topic, key, value, headers } => {
+                    let bytes = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+                    let each = |header: &Header| header.name.len() + bytes(&header.value) + MEMBER_COST;
+                    topic.len() + bytes(key) + bytes(value) + headers.iter().map(each).sum::<usize>()
+                }
+            }
     }
 
     /// The port it goes to.

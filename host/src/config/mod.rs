@@ -16,7 +16,9 @@ pub(crate) mod fuzz;
 mod kafka;
 mod overlap;
 mod pipelines;
+mod place;
 mod preview;
+mod reserved;
 mod rewind;
 mod settings;
 mod shown;
@@ -119,9 +121,10 @@ impl Config {
         let dead_letters = dead_letters::read(&mut root);
         let engine = engine::read(&mut root);
         let admin = admin::read(&mut root);
-        let pipelines = pipelines::read(&mut root, &sinks);
+        let mut pipelines = pipelines::read(&mut root, &sinks);
         root.finish("key");
         overlap::check(&document, &sinks, &pipelines);
+        reserved::set(&sinks, source.as_ref(), &dead_letters, &mut pipelines);
         if let Some(Source::File(_)) = source {
             needs_commits(&document, &sinks, &dead_letters, &pipelines);
         }

@@ -8,6 +8,7 @@ use super::pipelines::{check_name, choice};
 use super::settings;
 use super::text::{FilePath, Text};
 use crate::command::grants::Pattern;
+use crate::command::reserved::Reserved;
 use crate::command::{self, Port};
 
 /// `[[pipelines.transforms]]`.
@@ -63,6 +64,8 @@ pub struct Grants {
     pub documents: Vec<Text>,
     /// Topics of messages.
     pub messages: Vec<Text>,
+    /// What none of them reaches, by port.
+    pub reserved: BTreeMap<Port, Reserved>,
 }
 
 impl Grants {
@@ -84,6 +87,7 @@ impl Grants {
             tables: plain(&self.tables),
             documents: plain(&self.documents),
             messages: plain(&self.messages),
+            reserved: self.reserved.clone(),
         }
     }
 }
@@ -186,6 +190,7 @@ fn read_grants(mut block: Block<'_>, sinks: &BTreeMap<Port, String>) -> Grants {
         tables: read(Port::Tables),
         documents: read(Port::Documents),
         messages: read(Port::Messages),
+        reserved: BTreeMap::new(),
     };
     block.finish("port");
     grants

@@ -48,6 +48,11 @@ impl Transform {
         &self.module
     }
 
+    /// What the commands of one change may take, bytes.
+    pub fn answer_bytes(&self) -> usize {
+        self.module.limits().answer_bytes
+    }
+
     /// The memory that its instance holds, bytes; 0 after a failed call.
     pub fn memory(&self) -> usize {
         self.instance.as_ref().map_or(0, Instance::memory)

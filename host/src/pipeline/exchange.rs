@@ -19,6 +19,7 @@ use crate::config;
 use crate::contract::Description;
 use crate::engine::{Engine, Limits};
 use crate::event::Decoder;
+use crate::limits::{REASON, cut};
 use crate::sink::{HistoryRow, SinkError};
 
 /// How long a store may take to say whether it has what a candidate declares, or what its history is.
@@ -148,7 +149,7 @@ impl Exchange {
         let place = place.ok_or_else(|| self.unknown(transform))?;
         self.runs()?;
         let started = start_from(&inner.engine, &inner.limits, &inner.pipeline.transforms[place], bytes)
-            .map_err(|error| Refusal::Unfit(format!("{error:#}")))?;
+            .map_err(|error| Refusal::Unfit(cut(format!("{error:#}"), REASON)))?;
         let candidate = Candidate { place, started: Arc::new(started) };
         self.agree(&candidate)?;
         Ok(candidate)
@@ -167,7 +168,7 @@ impl Exchange {
         tell: impl FnMut(&Comparison),
     ) -> Result<Comparison, Refusal> {
         let inner = &self.inner;
-        let transform = candidate.started.fork().map_err(|error| Refusal::Unfit(format!("{error:#}")))?;
+        let transform = candidate.started.fork().map_err(|error| Refusal::Unfit(cut(format!("{error:#}"), REASON)))?;
         let decoder = Decoder::new(inner.pipeline.event_options());
         let (shadow, comparer) = Shadow::new(candidate.place, &inner.pipeline.name, decoder, transform);
         inner.slot.add_shadow(shadow.clone());
@@ -198,7 +199,7 @@ impl Exchange {
                 }
             }
             let exchanged = inner.slot.exchange(serving.number(), next, inner.pipeline.lanes);
-            if exchanged.map_err(|error| Refusal::Unfit(format!("{error:#}")))? {
+            if exchanged.map_err(|error| Refusal::Unfit(cut(format!("{error:#}"), REASON)))? {
                 inner.stores.observed.exchanges.add("promoted", 1);
                 inner.stores.observed.served_by(inner.slot.serving().transforms());
                 return Ok(());
@@ -249,7 +250,7 @@ impl Exchange {
             if wanted != self.inner.stores.declared(bound) {
                 let found = self.ask(bound, bound.sink.inspect(&self.inner.stores.pipeline, &wanted))?;
                 if let Some(first) = found.faults.first() {
-                    return Err(Refusal::Declaration(format!("sink `{}`: {first}", bound.name)));
+                    return Err(Refusal::Declaration(cut(format!("sink `{}`: {first}", bound.name), REASON)));
                 }
             }
         }
@@ -272,7 +273,7 @@ impl Exchange {
     }
 
     fn ask<T>(&self, bound: &BoundSink, question: impl Future<Output = Result<T, SinkError>>) -> Result<T, Refusal> {
-        self.answer(bound, question).map_err(Refusal::Declaration)
+        self.answer(bound, question).map_err(|cause| Refusal::Declaration(cut(cause, REASON)))
     }
 
     /// What a store answers, or why it does not.

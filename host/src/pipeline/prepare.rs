@@ -242,8 +242,7 @@ fn apply(
         for ((place, change), outcome) in run.iter().zip(outcomes) {
             let partial = partials.next().flatten();
             let checked = outcome.map_err(|why| (Failed::Transform, why)).and_then(|commands| {
-                let checked: Result<Vec<_>, _> =
-                    commands.into_iter().map(|command| lane.checker.check(command)).collect();
+                let checked = lane.checker.check_all(commands, lane.transform.answer_bytes());
                 let allowed = checked.and_then(|commands| match &partial {
                     Some(partial) => partial.check(&commands).map(|()| commands),
                     None => Ok(commands),

@@ -14,6 +14,7 @@ use crate::command::meaning::answer;
 use crate::contract::Fault;
 use crate::engine::Outcome;
 use crate::event::Decoder;
+use crate::limits;
 use crate::source::Record;
 
 /// Batches that wait for the candidate; more are missed.
@@ -165,7 +166,7 @@ impl Comparer {
         if let Err(failure) = made {
             // Where the serving one fails too it is the event's fault.
             if !seen.witness.saw.iter().any(|(_, outcome)| failed(outcome)) {
-                self.comparison.failure = Some(format!("{failure:#}"));
+                self.comparison.failure = Some(limits::cut(format!("{failure:#}"), limits::REASON));
             }
             return;
         }

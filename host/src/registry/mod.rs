@@ -21,10 +21,9 @@ pub use self::offer::{Offer, Origin, State};
 use self::offer::{Verdict, judge};
 use crate::config::Shadow;
 use crate::engine::digest;
+use crate::limits::{OFFERS, REASON, cut};
 use crate::pipeline::{Candidate, Comparison, Exchange, Refusal, Until};
 
-/// How many offers are remembered.
-const REMEMBERED: usize = 100;
 /// How many uploads for a transform may be looked at or wait for it.
 const CHECKED: usize = 2;
 
@@ -367,7 +366,7 @@ impl Registry {
         entries.push_back(Entry { offer, candidate: None, stop: Arc::default() });
         // One that may still come to serve is not forgotten.
         let decided = |entry: &Entry| entry.candidate.is_none() && !matches!(entry.offer.state, State::Checking);
-        if entries.len() > REMEMBERED
+        if entries.len() > OFFERS.most
             && let Some(place) = entries.iter().position(decided)
         {
             entries.remove(place);
@@ -377,7 +376,10 @@ impl Registry {
 
     fn change(&self, id: u64, state: impl FnOnce(Option<Comparison>) -> State) {
         if let Some(entry) = self.entries().iter_mut().find(|entry| entry.offer.id == id) {
-            entry.offer.state = state(entry.offer.state.comparison().cloned());
+            entry.offer.state = match state(entry.offer.state.comparison().cloned()) {
+                State::Refused(reason, comparison) => State::Refused(cut(reason, REASON), comparison),
+                other => other,
+            };
         }
     }
 
@@ -401,5 +403,6 @@ impl Registry {
 fn tell_refused(exchange: &Exchange, transform: &str, digest: &str, why: &str) {
     exchange.refused();
     let pipeline = &*exchange.pipeline().name;
+    let why = cut(why.to_owned(), REASON);
     tracing::error!(pipeline, transform, digest, why, "a new module is refused, the old one serves on");
 }

@@ -89,7 +89,9 @@ pub trait Replacement: Send + Sync {
 }
 
 /// What follows a sink's name in its fresh ledger, and an alias of a fresh index. No name in a configuration has it.
-pub(super) const BESIDE: &str = "~rewind";
+pub(crate) const BESIDE: &str = "~rewind";
+/// What the schemas begin with that tables are copied to in PostgreSQL.
+pub(crate) const COPIES: &str = "tidegate_rewind_";
 
 /// The name under which the fresh ledger of a sink keeps its rows.
 pub fn beside(sink: &str) -> String {

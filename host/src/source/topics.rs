@@ -10,6 +10,14 @@ pub struct Topics {
     patterns: Vec<Regex>,
 }
 
+impl PartialEq for Topics {
+    fn eq(&self, other: &Self) -> bool {
+        self.written == other.written
+    }
+}
+
+impl Eq for Topics {}
+
 impl Topics {
     /// Topics as they are written in the configuration.
     ///

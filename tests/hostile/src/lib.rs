@@ -169,16 +169,23 @@ fn mirror(change: &Change) -> Command {
 }
 
 fn describe(given: &Value) -> Description {
-    let list = |value: &Value| value.as_array().into_iter().flatten().map(|item| text(item).to_owned()).collect();
+    let list = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().map(|item| text(item).to_owned()).collect()
+    };
     let items = |name: &str| given[name].as_array().cloned().unwrap_or_default();
     let table = |table: Value| Table { name: text(&table["name"]).into(), key: list(&table["key"]) };
     let index =
         |index: Value| Index { name: text(&index["name"]).into(), definition: text(&index["definition"]).into() };
+    // So many names of so many bytes.
+    let long = |given: &Value| -> Vec<String> {
+        let number = |place: usize| usize::try_from(given[place].as_u64().unwrap_or_default()).unwrap_or_default();
+        vec!["k".repeat(number(1)); number(0)]
+    };
     Description {
         name: given["name"].as_str().unwrap_or("hostile").into(),
         version: "1.0.0".into(),
         inputs: Inputs { before: true, source: true, headers: true, reads: vec![] },
-        cache_keys: list(&given["cache_keys"]),
+        cache_keys: [list(&given["cache_keys"]), long(&given["long"])].concat(),
         tables: items("tables").into_iter().map(table).collect(),
         indexes: items("indexes").into_iter().map(index).collect(),
         topics: list(&given["topics"]),

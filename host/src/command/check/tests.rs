@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::command::reserved::Spelling;
 use crate::contract::{Index, Inputs};
+use crate::source::Header;
 
 fn description() -> Description {
     Description {
@@ -22,6 +24,7 @@ fn grants() -> Grants {
         tables: vec!["items".into()],
         documents: vec!["company".into()],
         messages: vec!["events".into()],
+        ..Grants::default()
     }
 }
 
@@ -63,15 +66,15 @@ fn what_is_not_declared_or_not_granted_is_refused_by_name() {
 fn sizes_have_bounds() {
     for bad in [
         set("", None),
-        set(&format!("order:{}", "x".repeat(CACHE_KEY_BYTES)), None),
+        set(&format!("order:{}", "x".repeat(CACHE_KEY.most)), None),
         set("order:1", Some(0)),
         document("", "{}"),
-        document(&"x".repeat(DOCUMENT_ID_BYTES + 1), "{}"),
+        document(&"x".repeat(DOCUMENT_ID.most + 1), "{}"),
     ] {
         assert_eq!(check(bad).unwrap_err().fault, Fault::BadAnswer);
     }
     assert!(check(set("order:1", Some(1))).is_ok());
-    assert!(check(document(&"x".repeat(DOCUMENT_ID_BYTES), "{}")).is_ok());
+    assert!(check(document(&"x".repeat(DOCUMENT_ID.most), "{}")).is_ok());
 }
 
 #[test]
@@ -112,6 +115,84 @@ fn a_key_column_is_there_and_is_a_scalar() {
     assert!(check(RawCommand::RowDelete(row(r#"{"a":1,"b":false}"#))).is_ok());
     let rejection = check(RawCommand::RowDelete(row(r#"{"a":1,"b":2,"c":3}"#))).unwrap_err();
     assert!(rejection.reason.contains("\"c\" is not of the key"), "{}", rejection.reason);
+}
+
+#[test]
+fn names_have_bounds() {
+    let long = "n".repeat(NAME.most + 1);
+    let rejection = check(RawCommand::RowUpsert(row(&format!("{{\"a\":1,\"b\":1,\"{long}\":1}}")))).unwrap_err();
+    assert!(rejection.fault == Fault::BadAnswer && rejection.reason.contains("no name"), "{}", rejection.reason);
+    let longest = "n".repeat(NAME.most);
+    assert!(check(RawCommand::RowUpsert(row(&format!("{{\"a\":1,\"b\":1,\"{longest}\":1}}")))).is_ok());
+
+    let table = |name: &str, key: Vec<String>| vec![Table { name: name.into(), key }];
+    let bad = [
+        Description { name: long.clone(), ..description() },
+        Description { name: "\u{1b}[2J".into(), ..description() },
+        Description { version: long.clone(), ..description() },
+        Description { cache_keys: vec!["k".repeat(CACHE_KEY.most + 1)], ..description() },
+        Description { tables: table(&long, vec!["a".into()]), ..description() },
+        Description { tables: table("t", vec![long.clone()]), ..description() },
+        Description { tables: table("t", (0..33).map(|n| n.to_string()).collect()), ..description() },
+        Description { indexes: vec![Index { name: long.clone(), definition: "{}".into() }], ..description() },
+        Description { topics: vec![long.clone()], ..description() },
+        Description { topics: (0..1_001).map(|n| n.to_string()).collect(), ..description() },
+        Description { indexes: vec![Index { name: "i".into(), definition: " ".repeat(1 << 20) }], ..description() },
+    ];
+    let all = || vec!["*".to_owned()];
+    let grants = Grants { cache: all(), tables: all(), documents: all(), messages: all(), ..Grants::default() };
+    for description in bad {
+        let problems = Checker::new(&description, &grants).unwrap_err();
+        assert!(problems.len() == 1 && !problems[0].contains('\u{1b}'), "{problems:?}");
+    }
+}
+
+#[test]
+fn headers_of_the_host_are_refused_and_others_have_bounds() {
+    let header = |name: &str| Header { name: name.into(), value: None };
+    let publish =
+        |headers: Vec<Header>| check(RawCommand::Publish { topic: "events".into(), key: None, value: None, headers });
+    for own in ["tidegate.id", "tidegate.", "Tidegate.ID", "tidegate.error"] {
+        let rejection = publish(vec![header("x"), header(own)]).unwrap_err();
+        assert!(rejection.fault == Fault::NotGranted && rejection.reason.contains(own), "{}", rejection.reason);
+    }
+    assert!(publish(vec![header("tidegate"), header("x.tidegate.id"), header("")]).is_ok());
+    assert!(publish(vec![header(&"é".repeat(127)); HEADERS.most]).is_ok());
+    assert_eq!(publish(vec![header("x"); HEADERS.most + 1]).unwrap_err().fault, Fault::BadAnswer);
+    assert_eq!(publish(vec![header(&"x".repeat(NAME.most + 1))]).unwrap_err().fault, Fault::BadAnswer);
+}
+
+#[test]
+fn grant_of_everything_reaches_no_reserved_name() {
+    let mut reserved = Reserved::new(Spelling::Exact);
+    reserved.reserve("tidegate:", true, "the ledger's");
+    let all = || vec!["*".to_owned()];
+    let grants = Grants { cache: all(), reserved: [(Port::Cache, reserved)].into(), ..Grants::default() };
+    let of = |cache_keys: &[&str]| Description {
+        cache_keys: cache_keys.iter().map(ToString::to_string).collect(),
+        tables: vec![],
+        indexes: vec![],
+        topics: vec![],
+        ..description()
+    };
+    for declared in ["tidegate:*", "tidegate:x", "tidegate:p:*"] {
+        let problems = Checker::new(&of(&[declared]), &grants).unwrap_err().join("; ");
+        assert!(problems.contains("the ledger's") && problems.contains(declared), "{problems}");
+    }
+    let checker = Checker::new(&of(&["*"]), &grants).unwrap();
+    assert!(checker.check(set("order:1", None)).is_ok());
+    let rejection = checker.check(set("tidegate:p:ledger:s:t:0", None)).unwrap_err();
+    assert!(rejection.fault == Fault::NotGranted && rejection.reason.contains("the ledger's"), "{}", rejection.reason);
+}
+
+#[test]
+fn answer_is_charged_for_members_beside_its_text() {
+    let checker = Checker::new(&description(), &grants()).unwrap();
+    let fields = format!("{{{}}}", (0..100).map(|n| format!("\"{n}\":1")).collect::<Vec<_>>().join(","));
+    let merge = RawCommand::CacheMerge { key: "order:1".into(), fields: fields.clone(), ttl_seconds: None };
+    let rejection = checker.check_all(vec![merge.clone(); 2], 2 * fields.len() + 10_000).unwrap_err();
+    assert!(rejection.fault == Fault::BadAnswer && rejection.reason.contains("max_answer_mb"), "{}", rejection.reason);
+    assert_eq!(checker.check_all(vec![merge; 2], 30_000).unwrap().len(), 2);
 }
 
 #[test]

@@ -252,3 +252,81 @@ fn messages_come_once_where_the_sink_says_so() {
         assert!(error.contains(expected), "{error}");
     }
 }
+
+#[test]
+fn grant_of_everything_reaches_no_name_of_another() {
+    let text = r#"
+[source.kafka]
+brokers = "localhost:9092"
+[dead_letters.kafka]
+topic = "letters"
+[sinks.warehouse.postgres]
+url = "postgres://u@h/db"
+[sinks.other.postgres]
+url = "postgres://x@h/db"
+ledger_schema = "Books"
+[sinks.cache.redis]
+url = "redis://h"
+[sinks.keys.redis]
+url = "redis://h:6379/0"
+prefix = "keys-ledger:"
+[sinks.search.elasticsearch]
+url = "http://h:9200"
+[sinks.events.kafka]
+brokers = "127.0.0.1:9092"
+[sinks.once.kafka]
+brokers = "127.0.0.1:9092,b:1"
+delivery = "exactly-once"
+ledger_topic = "once-ledger"
+[sinks.far.kafka]
+brokers = "elsewhere:9092"
+[[pipelines]]
+name = "one"
+topics = ["server.public.orders", "^server\\.other\\."]
+sinks = { tables = "warehouse", cache = "cache", documents = "search", messages = "events" }
+[[pipelines.transforms]]
+name = "one"
+module = "a.wasm"
+grants = { tables = ["*"], cache = ["*"], documents = ["*"], messages = ["*"] }
+[[pipelines]]
+name = "two"
+topics = ["mine"]
+sinks = { messages = "far" }
+[[pipelines.transforms]]
+name = "two"
+module = "a.wasm"
+grants = { messages = ["*"] }
+"#;
+    let config = Folder::new().load(text).unwrap();
+    let held = |pipeline: usize, port: Port, name: &str| {
+        config.pipelines[pipeline].transforms[0].grants.reserved[&port].holds(name).is_some()
+    };
+    for (port, reserved, free) in [
+        (
+            Port::Tables,
+            vec!["tidegate.ledger", "\"Tidegate\".ledger", "books.x", "pg_catalog.x", "tidegate_rewind_1.t"],
+            vec!["ledger", "public.tidegate", "mart.x"],
+        ),
+        (Port::Cache, vec!["tidegate:", "tidegate:one:head:cache", "keys-ledger:x"], vec!["tidegat", "keys:x"]),
+        (
+            Port::Documents,
+            vec![".tasks", "tidegate-ledger", "tidegate-ledger-000001", "x~rewind"],
+            vec!["orders", "tidegate", "tidegate-ledgers"],
+        ),
+        (
+            Port::Messages,
+            vec!["__consumer_offsets", "once-ledger", "letters", "server.public.orders", "server.other.x", "mine"],
+            vec!["orders", "tidegate.ledger", "_x"],
+        ),
+    ] {
+        for name in reserved {
+            assert!(held(0, port, name), "{name}");
+        }
+        for name in free {
+            assert!(!held(0, port, name), "{name}");
+        }
+    }
+    // Another cluster has none of these names.
+    assert!(!held(1, Port::Messages, "mine") && !held(1, Port::Messages, "letters"));
+    assert!(held(1, Port::Messages, "__consumer_offsets"));
+}

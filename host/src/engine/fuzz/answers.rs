@@ -191,7 +191,7 @@ fn run(input: &[u8]) {
 /// The checker of what was declared, under grants for everything; none where that cannot be.
 fn checker_of(declared: wit::Description) -> Option<Checker> {
     let all = || vec!["*".to_owned()];
-    let grants = Grants { cache: all(), tables: all(), documents: all(), messages: all() };
+    let grants = Grants { cache: all(), tables: all(), documents: all(), messages: all(), ..Grants::default() };
     match describe(declared) {
         Ok(description) => match Checker::new(&description, &grants) {
             Ok(checker) => Some(checker),
@@ -218,7 +218,8 @@ fn wide() -> Checker {
         topics: vec!["m".into()],
     };
     let one = |name: &str| vec![name.to_owned()];
-    let grants = Grants { cache: one("k:*"), tables: one("t"), documents: one("i"), messages: one("m") };
+    let grants =
+        Grants { cache: one("k:*"), tables: one("t"), documents: one("i"), messages: one("m"), ..Grants::default() };
     Checker::new(&description, &grants).unwrap()
 }
 

@@ -104,7 +104,7 @@ pub(super) fn classify(status: u16, cause: &Cause) -> Class {
         }
         (_, "cluster_block_exception") => Class::Retry(blocked(&told)),
         (401 | 403, _) => Class::Stop(format!("{told}: grant the user write, create_index and manage on the indexes")),
-        (400, "illegal_argument_exception") if cause.reason.contains("write index") => {
+        (400, "illegal_argument_exception") if cause.reason.starts_with("no write index is defined for alias") => {
             Class::Stop(format!("{told}: let the alias name the one index that tidegate made"))
         }
         (429, _) => Class::Retry(format!("{told}: the store has too much to do")),

@@ -9,7 +9,9 @@ use super::error::failure;
 use super::http::Http;
 use super::mapping::{Difference, differences};
 use crate::contract::Index;
+use crate::limits::NAME;
 use crate::sink::SinkError;
+use crate::sink::replace::BESIDE;
 
 /// How indexes are named.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub(super) struct Names {
     pub(super) sink: String,
     /// What follows an alias, other than that of readers.
     pub(super) suffix: &'static str,
+    /// The alias of the ledger.
+    pub(super) ledger: String,
 }
 
 impl Names {
@@ -31,6 +35,28 @@ impl Names {
     /// What the name of an index begins with: the alias of readers.
     pub(super) fn index(&self, index: &str) -> String {
         format!("{}{index}", self.prefix)
+    }
+
+    /// Why no transform may write an index of this name: it cannot be one, or is another's.
+    pub(super) fn problem(&self, index: &str) -> Option<String> {
+        let alias = self.index(index);
+        let cannot_be = alias.chars().any(|c| c.is_control() || c.is_uppercase() || " \"*+,/\\:<>?|#".contains(c))
+            || alias.starts_with(['-', '_'])
+            || alias.len() > NAME.most;
+        let numbers = alias.strip_prefix(&self.ledger).and_then(|rest| rest.strip_prefix('-'));
+        let what = match () {
+            () if cannot_be => {
+                "no name of an index: write small letters, digits, `_`, `-` and `.`, a letter or digit first, and at most \
+                 255 bytes"
+            }
+            () if alias.starts_with('.') => "the server's own, as all that begin with a dot are",
+            () if alias == self.ledger || numbers.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit())) => {
+                "the ledger's"
+            }
+            () if alias.ends_with(BESIDE) => "that of a replacement which is being filled",
+            () => return None,
+        };
+        Some(format!("index {alias:?} is {what}"))
     }
 
     /// Whether the indexes are to take the place of others.

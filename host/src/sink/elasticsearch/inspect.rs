@@ -42,6 +42,10 @@ impl Elasticsearch {
     }
 
     async fn look_at_index(&self, pipeline: &str, index: &Index, found: &mut Inspection) -> Result<(), SinkError> {
+        if let Some(problem) = self.names.problem(&index.name) {
+            found.faults.push(problem);
+            return Ok(());
+        }
         let alias = self.names.alias(&index.name);
         let (declared, _) = indexes::parts(index)?;
         let Some(stored) = indexes::look(&self.http, &alias).await? else { return Ok(()) };

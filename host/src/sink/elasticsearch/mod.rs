@@ -162,8 +162,13 @@ impl Elasticsearch {
     fn open_with(options: Options, suffix: &'static str) -> Result<Self, SinkError> {
         let http = Http::new(&options)?;
         Ok(Self {
+            names: Names {
+                prefix: options.index_prefix,
+                sink: options.name.clone(),
+                suffix,
+                ledger: options.ledger_index.clone(),
+            },
             ledger: Ledger { index: options.ledger_index, sink: format!("{}{suffix}", options.name) },
-            names: Names { prefix: options.index_prefix, sink: options.name, suffix },
             max_request_bytes: options.max_request_bytes,
             http,
             indexes: Mutex::default(),

@@ -132,6 +132,10 @@ fn plan_without<'a>(
                 write.command.kind()
             )));
         };
+        if let Some(problem) = names.problem(index) {
+            plan.bad.push(BadWrite { index: place, clash: false, by_trigger: false, reason: problem });
+            continue;
+        }
         let first = *targets.entry((index, id)).or_insert_with(|| write.origins.first().copied());
         if write.origins.iter().any(|origin| left_out.contains(origin)) {
             continue;

@@ -16,6 +16,10 @@ impl Elasticsearch {
         if let Some(problem) = problem {
             return Err(SinkError::Stop(problem));
         }
+        let problems: Vec<_> = declared.indexes.iter().filter_map(|index| self.names.problem(&index.name)).collect();
+        if !problems.is_empty() {
+            return Err(SinkError::Stop(problems.join("; ")));
+        }
         self.make_ledger().await?;
         for _ in 0..CONTENTIONS {
             let (mut head, place) = match self.settled_head(pipeline).await? {
@@ -123,6 +127,13 @@ impl Elasticsearch {
     /// Why an index that is there cannot be the one of a first start.
     pub(super) async fn not_fresh(&self, alias: &str, stored: &Stored) -> Result<Option<String>, SinkError> {
         let remedy = "delete it, or give the sink another index_prefix";
+        let ledger = indexes::uuid(&self.http, &self.ledger.index).await?;
+        if stored.made.index.starts_with('.') || ledger.as_ref() == Some(&stored.made.uuid) {
+            let index = &stored.made.index;
+            return Ok(Some(format!(
+                "alias {alias} leads to {index}, which is the server's own or the ledger's: {remedy}"
+            )));
+        }
         if !stored.is_alias {
             return Ok(Some(format!("{alias} is an index already, where an alias has to be: {remedy}")));
         }

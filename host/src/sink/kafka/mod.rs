@@ -170,6 +170,24 @@ impl Kafka {
     }
 }
 
+/// Messages to topics that no transform writes: Kafka's own, and the sink's ledger.
+fn reserved(messages: &[Message<'_>], ledger: Option<&str>) -> Vec<BadWrite> {
+    let taken = messages.iter().filter(|message| message.topic.starts_with("__") || Some(message.topic) == ledger);
+    let bad = taken.map(|message| BadWrite {
+        index: message.index,
+        clash: false,
+        by_trigger: false,
+        reason: format!("topic {:?} is Kafka's or tidegate's own, which no transform writes", message.topic),
+    });
+    bad.collect()
+}
+
+/// What is wrong with declared topics by their names.
+fn reserved_topics(declared: &Declared) -> Vec<String> {
+    let taken = declared.topics.iter().filter(|topic| topic.starts_with("__"));
+    taken.map(|topic| format!("topic {topic:?} is Kafka's own: grant the transforms another one")).collect()
+}
+
 /// The messages of a write, numbered by what they come from.
 fn messages_of<'a>(writes: &'a [Write<'_>]) -> Result<Vec<Message<'a>>, SinkError> {
     let mut numbers: HashMap<Origin, u32> = HashMap::new();
@@ -277,6 +295,10 @@ impl Sink for Kafka {
     async fn publish(&self, step: &Step<'_>, writes: &[Write<'_>], lease: &Lease) -> Result<Written, SinkError> {
         step.check()?;
         let messages = self.messages(step, writes)?;
+        let bad = reserved(&messages, None);
+        if !bad.is_empty() {
+            return Ok(Written::Rejected(bad));
+        }
         let mut done = Done::default();
         for run in messages.chunk_by(|one, next| one.size() <= ALONE && next.size() <= ALONE) {
             if let Err(error) = self.send(step, run, lease, &mut done).await {
@@ -301,7 +323,8 @@ impl Sink for Kafka {
     }
 
     async fn inspect(&self, _pipeline: &str, declared: &Declared) -> Result<Inspection, SinkError> {
-        let faults = self.producer.inspect(declared.topics.iter().map(String::as_str))?;
+        let mut faults = reserved_topics(declared);
+        faults.extend(self.producer.inspect(declared.topics.iter().map(String::as_str))?);
         Ok(Inspection { faults, notes: Vec::new() })
     }
 }

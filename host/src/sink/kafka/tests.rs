@@ -45,6 +45,23 @@ fn header(name: &str, value: Option<&[u8]>) -> source::Header {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn topic_that_kafka_keeps_for_itself_is_never_written() {
+    let topic = Topic::make(1, &[]).await;
+    let sink = sink(&broker());
+    let key = key();
+    for own in ["__consumer_offsets", "__transaction_state", "__other"] {
+        assert!(sink.inspect("orders", &declared(&[own])).await.unwrap().faults[0].contains("Kafka's own"), "{own}");
+        assert!(matches!(sink.prepare("orders", &declared(&[own])).await, Err(SinkError::Stop(_))), "{own}");
+        let writes = [message(&topic.0, 1, "k", "v"), message(own, 2, "k", "v")];
+        let Written::Rejected(bad) = sink.write(&step(&key), &writes).await.unwrap() else {
+            panic!("{own} was written")
+        };
+        assert!(bad.len() == 1 && bad[0].index == 1 && bad[0].reason.contains(own), "{bad:?}");
+    }
+    assert!(topic.read().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_is_published_as_it_is_with_an_id_that_is_the_same_each_time() {
     let topic = Topic::make(1, &[]).await;
     let sink = sink(&broker());

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use tokio_postgres::Row;
 
 use super::error::Problem;
-use super::name::{LONGEST, TableName, quoted};
+use super::name::{LONGEST, TableName, quoted, reserved};
 use super::session::Session;
 use crate::contract::Table;
 use crate::inspection::Inspection;
@@ -56,8 +56,20 @@ const OTHERS: &str = "
     SELECT format('the trigger %s', quote_ident(tgname)) FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal";
 
 /// Holds a declared table against the catalog. A note is what may hold a partition back for a while.
-pub(super) async fn look(session: &mut Session, declared: &Table, schema: &str) -> Result<Inspection, Problem> {
+pub(super) async fn look(
+    session: &mut Session,
+    declared: &Table,
+    schema: &str,
+    ledger_schema: &str,
+) -> Result<Inspection, Problem> {
     let mut found = Inspection::default();
+    if let Some(what) = reserved(&declared.name, ledger_schema) {
+        found.faults.push(format!(
+            "table {}: its schema is {what}, which no transform writes: declare a table of another schema",
+            declared.name
+        ));
+        return Ok(found);
+    }
     let name = TableName::new(&declared.name, schema);
     for name in [&name.schema, &name.table].into_iter().chain(&declared.key) {
         if name.len() > LONGEST {
@@ -189,6 +201,10 @@ fn check_unique(
 /// What must be known of a table to write its rows.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
+    /// Its columns.
+    pub(super) columns: HashSet<String>,
+    /// What its schema is, where no transform may write it.
+    pub(super) reserved: Option<&'static str>,
     /// The `bytea` columns, and the arrays of `bytea`, domains over them included.
     pub(super) bytes: HashSet<String>,
     pub(super) byte_arrays: HashSet<String>,
@@ -205,7 +221,10 @@ impl Facts {
     /// Whether there is nothing to be known.
     pub(super) fn are_none(&self) -> bool {
         let columns = [&self.bytes, &self.byte_arrays, &self.handed_on];
-        !self.deletes_reach && !self.writes_reach && columns.iter().all(|columns| columns.is_empty())
+        self.reserved.is_none()
+            && !self.deletes_reach
+            && !self.writes_reach
+            && columns.iter().all(|columns| columns.is_empty())
     }
 }
 
@@ -227,6 +246,9 @@ const FACTS: &str = "
         SELECT t.tgtype::int AS type FROM pg_trigger t JOIN below ON t.tgrelid = below.oid
         WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
     )
+    SELECT 'column', a.attname::text FROM pg_attribute a JOIN this ON a.attrelid = this.oid
+    WHERE a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL
     SELECT CASE WHEN many THEN 'byte array' ELSE 'bytes' END, name FROM base WHERE type = 'bytea'::regtype
     UNION ALL
     SELECT 'handed on', a.attname::text FROM keys JOIN pg_attribute a ON a.attrelid = keys.confrelid
@@ -244,6 +266,7 @@ pub(super) async fn facts(session: &mut Session, name: &TableName) -> Result<Fac
     for row in session.query(FACTS, &[&name.schema, &name.table]).await? {
         let column: String = row.try_get(1)?;
         match row.try_get(0)? {
+            "column" => drop(facts.columns.insert(column)),
             "bytes" => drop(facts.bytes.insert(column)),
             "byte array" => drop(facts.byte_arrays.insert(column)),
             "handed on" => drop(facts.handed_on.insert(column)),

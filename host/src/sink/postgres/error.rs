@@ -17,6 +17,8 @@ pub(super) enum Problem {
     Raised(String),
     /// The command clashes with a row that another partition may still change.
     Clash(String),
+    /// A column is not there: the command is bad, unless it was there before.
+    NoColumn(String),
     /// A table is not there; `Stop`, except for the ledger's own.
     NoTable(String),
     /// It may pass.
@@ -40,9 +42,12 @@ impl Problem {
         let told = |text: String| format!("{place}: {text}");
         match self {
             Self::Retry(text) => SinkError::Retry(told(text)),
-            Self::Stop(text) | Self::NoTable(text) | Self::Bad(text) | Self::Raised(text) | Self::Clash(text) => {
-                SinkError::Stop(told(text))
-            }
+            Self::Stop(text)
+            | Self::NoTable(text)
+            | Self::NoColumn(text)
+            | Self::Bad(text)
+            | Self::Raised(text)
+            | Self::Clash(text) => SinkError::Stop(told(text)),
             Self::Doubt(problem) => problem.at(place),
         }
     }
@@ -52,20 +57,22 @@ impl Problem {
         match self {
             Self::Retry(_) => true,
             Self::Doubt(problem) => problem.may_pass(),
-            Self::Bad(_) | Self::Raised(_) | Self::Clash(_) | Self::NoTable(_) | Self::Stop(_) => false,
+            Self::Bad(_) | Self::Raised(_) | Self::Clash(_) | Self::NoColumn(_) | Self::NoTable(_) | Self::Stop(_) => {
+                false
+            }
         }
     }
 
     /// Whether a single row may be to blame: then each is to be tried.
     pub(super) fn may_be_of_a_row(&self) -> bool {
-        matches!(self, Self::Bad(_) | Self::Raised(_) | Self::Clash(_) | Self::Doubt(_))
+        matches!(self, Self::Bad(_) | Self::Raised(_) | Self::Clash(_) | Self::NoColumn(_) | Self::Doubt(_))
     }
 
     /// What is told of it.
     pub(super) fn text(&self) -> &str {
         match self {
             Self::Bad(text) | Self::Raised(text) | Self::Clash(text) => text,
-            Self::NoTable(text) | Self::Retry(text) | Self::Stop(text) => text,
+            Self::NoColumn(text) | Self::NoTable(text) | Self::Retry(text) | Self::Stop(text) => text,
             Self::Doubt(problem) => problem.text(),
         }
     }
@@ -76,6 +83,7 @@ impl Problem {
             Self::Bad(text) => Self::Bad(change(text)),
             Self::Raised(text) => Self::Raised(change(text)),
             Self::Clash(text) => Self::Clash(change(text)),
+            Self::NoColumn(text) => Self::NoColumn(change(text)),
             Self::NoTable(text) => Self::NoTable(change(text)),
             Self::Retry(text) => Self::Retry(change(text)),
             Self::Stop(text) => Self::Stop(change(text)),
@@ -159,7 +167,10 @@ fn class(code: &str, message: &str, text: String) -> Problem {
         "23502" | "23514" | "23000" | "21000" | "42804" | "428C9" | "44000" => Problem::Bad(text),
         "23503" | "23505" | "23P01" | "23001" => Problem::Clash(text),
         "42P01" => Problem::NoTable(format!("{text}: create the table, or correct its name")),
-        "42703" => stop("add the column by ALTER TABLE … ADD COLUMN, or have the transform leave it out"),
+        "42703" => Problem::NoColumn(format!(
+            "{text}: add the column by ALTER TABLE … ADD COLUMN, or have the transform leave it out"
+        )),
+        "0A000" if message.contains("system column") => Problem::Bad(text),
         "42P10" => stop("the key columns must have a unique index: CREATE UNIQUE INDEX on just these columns"),
         "42501" => stop("GRANT the user what it lacks"),
         // What was the primary, in the middle of a failover; or a server that was never one, which is told all the same.
@@ -216,7 +227,7 @@ mod tests {
         ] {
             assert!(matches!(class(code), Problem::Retry(_)), "{code}");
         }
-        for code in ["28P01", "28000", "3D000", "3F000", "42703", "42501", "42P10", "42883", "XX001"] {
+        for code in ["28P01", "28000", "3D000", "3F000", "42501", "42P10", "42883", "XX001"] {
             assert!(matches!(class(code), Problem::Stop(_)), "{code}");
         }
         for (code, may_pass) in
@@ -226,6 +237,7 @@ mod tests {
             assert!(problem.may_be_of_a_row() && problem.may_pass() == may_pass, "{code}");
         }
         assert!(matches!(class("42P01"), Problem::NoTable(_)));
+        assert!(matches!(class("42703"), Problem::NoColumn(_)));
         let replan = super::class("0A000", "cached plan must not change result type", String::new());
         assert!(matches!(replan, Problem::Retry(_)));
     }

@@ -153,7 +153,7 @@ impl Sink for Postgres {
             }
             let mut faults = Vec::new();
             for table in &declared.tables {
-                faults.extend(catalog::look(session, table, &self.schema).await?.faults);
+                faults.extend(catalog::look(session, table, &self.schema, &self.ledger.schema_name).await?.faults);
             }
             if !faults.is_empty() {
                 return Err(Problem::Stop(faults.join("; ")));
@@ -227,7 +227,7 @@ impl Sink for Postgres {
         self.run(None, async |session| {
             let mut inspection = Inspection::default();
             for table in &declared.tables {
-                inspection.extend(catalog::look(session, table, &self.schema).await?);
+                inspection.extend(catalog::look(session, table, &self.schema, &self.ledger.schema_name).await?);
             }
             inspection.faults.extend(self.ledger.inspect(session).await?);
             let rows = session.query("SELECT current_setting('transaction_read_only') = 'on'", &[]).await?;

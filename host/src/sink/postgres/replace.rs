@@ -22,7 +22,7 @@ use super::name::quoted;
 use super::session::Session;
 use super::tls::TlsFiles;
 use super::{Options, Postgres};
-use crate::sink::replace::{Replacement, Stand, Stands, beside, next_head};
+use crate::sink::replace::{COPIES, Replacement, Stand, Stands, beside, next_head};
 use crate::sink::{Sink, SinkError, TopicHead};
 use crate::source::{TopicFacts, TopicPartition};
 
@@ -78,7 +78,7 @@ impl Rewind {
         let name = beside(&options.name);
         let digest = Sha256::digest(format!("{pipeline}/{}/{}", options.name, options.ledger_schema));
         let digest: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-        let copies = format!("tidegate_rewind_{digest}");
+        let copies = format!("{COPIES}{digest}");
         let schema = options.schema.clone();
         let real = Ledger::new(&options.name, &options.ledger_schema);
         let fresh_ledger = Ledger::new(&name, &options.ledger_schema);

@@ -13,7 +13,7 @@ use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use super::catalog::Facts;
 use super::error::Problem;
-use super::name::{LONGEST, TableName, quoted};
+use super::name::{LONGEST, TableName, is_system_column, quoted};
 use crate::command::{Command, Row, json};
 use crate::sink::Write;
 
@@ -73,7 +73,7 @@ impl<'a> Change<'a> {
         self.row.key.iter().map(|(_, value)| value.get().trim_matches('"')).collect()
     }
 
-    fn facts<'k>(&self, known: &'k Known<'_>) -> Option<&'k Facts> {
+    pub(super) fn facts<'k>(&self, known: &'k Known<'_>) -> Option<&'k Facts> {
         if known.is_empty() { None } else { known.get(self.row.table.as_str()).map(Arc::as_ref) }
     }
 
@@ -87,14 +87,20 @@ impl<'a> Change<'a> {
         })
     }
 
-    /// Whether its names are what PostgreSQL can have.
-    fn check(&self) -> Result<(), Problem> {
-        match self.columns().find(|name| name.len() > LONGEST) {
+    /// Whether its names are what PostgreSQL can have, and of a table that may be written.
+    pub(super) fn check(&self, facts: Option<&Facts>) -> Result<(), Problem> {
+        let bad = |problem: String| Err(Problem::Bad(format!("table {:?}: {problem}", self.row.table)));
+        if let Some(what) = facts.and_then(|facts| facts.reserved) {
+            return bad(format!("its schema is {what}, which no transform writes"));
+        }
+        if let Some(name) = self.columns().find(|name| name.len() > LONGEST) {
+            return bad(format!(
+                "the column name {name:?} is longer than {LONGEST} bytes, which PostgreSQL would cut off"
+            ));
+        }
+        match self.columns().find(|name| is_system_column(name)) {
+            Some(name) => bad(format!("the column {name:?} is PostgreSQL's own: rename it in the transform")),
             None => Ok(()),
-            Some(name) => Err(Problem::Bad(format!(
-                "table {:?}: the column name {name:?} is longer than {LONGEST} bytes, which PostgreSQL would cut off",
-                self.row.table
-            ))),
         }
     }
 }
@@ -140,9 +146,9 @@ pub(super) fn group<'a>(changes: &[Change<'a>], known: &Known<'_>) -> Result<Vec
     let mut groups: Vec<Group<'a>> = Vec::new();
     let mut row = String::new();
     for change in changes {
-        change.check()?;
         row.clear();
         let facts = change.facts(known);
+        change.check(facts)?;
         write_json(&mut row, *change, facts)?;
         let (key, reaches) = (change.key(), change.reaches(facts));
         let mut place = None;
@@ -172,7 +178,7 @@ pub(super) fn group<'a>(changes: &[Change<'a>], known: &Known<'_>) -> Result<Vec
 
 /// The statement for one row.
 pub(super) fn single(change: Change<'_>, known: &Known<'_>, schema: &str) -> Result<(String, Json), Problem> {
-    change.check()?;
+    change.check(change.facts(known))?;
     let mut json = "[".to_owned();
     write_json(&mut json, change, change.facts(known))?;
     json.push(']');

@@ -12,6 +12,7 @@ use tokio_postgres::{Client, Row, Statement};
 use super::catalog::Facts;
 use super::connect::{Address, GRACE};
 use super::error::Problem;
+use crate::limits;
 use crate::source::TopicPartition;
 
 /// Prepared statements to keep: one a table, kind of command and set of columns.
@@ -26,6 +27,8 @@ pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 pub(super) struct Session {
     client: Client,
     statements: HashMap<String, Statement>,
+    /// How long their texts are together.
+    statement_bytes: usize,
     /// What is known of tables, by their names as commands spell them.
     pub(super) facts: HashMap<String, Arc<Facts>>,
     /// How long to wait for an answer.
@@ -38,7 +41,7 @@ impl Session {
     pub(super) fn new(client: Client, patience: Duration, limits: &[(&str, u128)]) -> Self {
         let limits: Vec<_> = limits.iter().map(|(name, ms)| format!("SET LOCAL {name} = {ms}")).collect();
         let (statements, facts, limits) = (HashMap::new(), HashMap::new(), limits.join("; "));
-        Self { client, statements, facts, patience, limits }
+        Self { client, statements, statement_bytes: 0, facts, patience, limits }
     }
 
     /// Begins a transaction. What the session was set to is set once more: behind a pooler that gives each transaction
@@ -111,9 +114,11 @@ impl Session {
             return Ok(statement.clone());
         }
         let statement = self.answered(self.client.prepare(sql)).await?;
-        // Rows whose sets of columns all differ must not fill the memory of the server.
-        if self.statements.len() >= STATEMENTS {
+        // Rows whose sets of columns all differ must not fill the memory of the server, or of this process.
+        self.statement_bytes += sql.len();
+        if self.statements.len() >= STATEMENTS || self.statement_bytes > limits::STATEMENTS.most {
             self.statements.clear();
+            self.statement_bytes = sql.len();
         }
         self.statements.insert(sql.to_owned(), statement.clone());
         Ok(statement)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::catalog;
 use super::error::Problem;
 use super::ledger::Ledger;
-use super::name::TableName;
+use super::name::{TableName, reserved};
 use super::rows::{Change, Group, Kind, Known, conversions, group, harmless, single};
 use super::session::Session;
 use crate::sink::{BadWrite, Step, Write, Written};
@@ -76,7 +76,9 @@ impl Writer<'_> {
             let facts = match session.facts.get(table) {
                 Some(facts) => facts.clone(),
                 None => {
-                    let facts = Arc::new(catalog::facts(session, &TableName::new(table, self.schema)).await?);
+                    let mut facts = catalog::facts(session, &TableName::new(table, self.schema)).await?;
+                    facts.reserved = reserved(table, &self.ledger.schema_name);
+                    let facts = Arc::new(facts);
                     session.facts.insert(table.to_owned(), facts.clone());
                     facts
                 }
@@ -154,6 +156,9 @@ impl Writer<'_> {
         known: &Known<'_>,
         check: &str,
     ) -> Result<Result<(), Problem>, Problem> {
+        if let Err(problem) = change.check(change.facts(known)) {
+            return Ok(Err(problem));
+        }
         session.run("SAVEPOINT one").await?;
         let tried = async {
             let (sql, json) = single(change, known, self.schema)?;
@@ -164,7 +169,7 @@ impl Writer<'_> {
             session.run(&format!("{check}RELEASE SAVEPOINT one")).await
         }
         .await;
-        match tried {
+        match tried.map_err(|problem| whose(problem, session, change)) {
             Ok(()) => Ok(Ok(())),
             Err(mut problem) if problem.may_be_of_a_row() => {
                 session.run("ROLLBACK TO SAVEPOINT one").await?;
@@ -207,7 +212,7 @@ impl Writer<'_> {
         for (column, sql, json) in conversions(change, known, self.schema) {
             match session.execute(&sql, &[&json]).await {
                 Ok(_) => {}
-                Err(Problem::Bad(_) | Problem::Raised(_) | Problem::Doubt(_)) => {
+                Err(Problem::Bad(_) | Problem::Raised(_) | Problem::Doubt(_) | Problem::NoColumn(_)) => {
                     session.run("ROLLBACK TO SAVEPOINT one").await?;
                     return Ok(Some(column.to_owned()));
                 }
@@ -216,6 +221,16 @@ impl Writer<'_> {
         }
         Ok(None)
     }
+}
+
+/// Whose matter it is that a column is not there: the table's, where it had each that the row names when this session saw
+/// it first; else the row's, for a transform alone decides which columns it names.
+fn whose(problem: Problem, session: &Session, change: Change<'_>) -> Problem {
+    let Problem::NoColumn(text) = problem else { return problem };
+    let had = session.facts.get(&change.row.table).map(|facts| &facts.columns);
+    let names = change.row.key.iter().chain(&change.row.values).map(|(name, _)| name);
+    let is_gone = had.is_some_and(|had| names.into_iter().all(|name| had.contains(name)));
+    if is_gone { Problem::Stop(text) } else { Problem::Bad(text) }
 }
 
 /// What to answer where these rows were refused, of all that were tried. A row that is still in doubt is to blame where

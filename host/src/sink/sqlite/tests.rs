@@ -122,6 +122,69 @@ async fn a_column_that_came_with_a_rejected_batch_comes_again_with_the_next() {
     assert_eq!(run.write(&[good]).await, Written::Applied);
 }
 
+/// What a write of these commands was rejected for.
+fn rejected(written: Written) -> Vec<(usize, String)> {
+    match written {
+        Written::Rejected(bad) => bad.into_iter().map(|bad| (bad.index, bad.reason)).collect(),
+        other => unreachable!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn columns_that_sqlite_cannot_add_are_a_bad_write() {
+    let bench = SqliteBench::new();
+    let mut run = Run::new(bench.open_with(bench.options("s")), &table("t", &["id"])).await;
+    for name in ["rowid", "RowID", "oid", "_rowid_"] {
+        let commands = [
+            upsert("t", r#"{"id":1}"#, r#"{"a":1}"#),
+            upsert("t", r#"{"id":2}"#, &format!("{{\"b\":1,\"{name}\":1}}")),
+        ];
+        let bad = rejected(run.write(&commands).await);
+        assert!(matches!(bad.as_slice(), [(1, reason)] if reason.contains(name)), "{bad:?}");
+        assert_eq!(run.write(&commands[..1]).await, Written::Applied);
+    }
+    // A declared key of that name is a column like others.
+    let mut run = Run::new(bench.open_with(bench.options("other")), &table("numbered", &["rowid"])).await;
+    assert_eq!(run.write(&[upsert("numbered", r#"{"rowid":"x"}"#, r#"{"a":1}"#)]).await, Written::Applied);
+}
+
+#[tokio::test]
+async fn tables_of_the_ledger_and_of_sqlite_are_never_written() {
+    let bench = SqliteBench::new();
+    let mut run = Run::new(bench.open_with(bench.options("s")), &table("t", &["id"])).await;
+    for name in ["tidegate_ledger", "Tidegate_Ledger", "sqlite_master", "SQLITE_schema"] {
+        assert!(stopped(run.sink.prepare("p", &table(name, &["topic"])).await).contains("is taken"), "{name}");
+        let commands = [upsert("t", r#"{"id":1}"#, "{}"), upsert(name, r#"{"topic":1}"#, r#"{"next_offset":9}"#)];
+        let bad = rejected(run.write(&commands).await);
+        assert!(matches!(bad.as_slice(), [(1, reason)] if reason.contains("no transform writes")), "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn columns_of_a_bad_row_are_not_added() {
+    let bench = SqliteBench::new();
+    let look = bench.look();
+    look.execute_batch("CREATE TABLE t (id NOT NULL, PRIMARY KEY (id))").unwrap();
+    let mut tables = super::tables::Tables::new(String::new());
+    let wide = format!("{{{}}}", (0..2_000).map(|n| format!("\"c{n}\":1")).collect::<Vec<_>>().join(","));
+    let row = |values: &str| Row {
+        table: "t".into(),
+        key: parse_fields(r#"{"id":1}"#).unwrap(),
+        values: parse_fields(values).unwrap(),
+    };
+    let columns =
+        || look.query_row("SELECT count(*) FROM pragma_table_info('t')", [], |row| row.get::<_, i64>(0)).unwrap();
+    // Outside of a transaction, what is added stays.
+    assert!(tables.upsert(&look, &row(&wide)).is_err());
+    assert!(tables.upsert(&look, &row(r#"{"a":1,"A":1}"#)).is_err());
+    assert!(tables.upsert(&look, &row(r#"{"a":1,"rowid":1}"#)).is_err());
+    assert!(tables.merge(&look, &row(r#"{"a":1}"#)).is_err());
+    assert_eq!(columns(), 1);
+    tables.upsert(&look, &row(r#"{"a":1}"#)).unwrap();
+    tables.merge(&look, &row(r#"{"b":1}"#)).unwrap();
+    assert_eq!(columns(), 3);
+}
+
 #[tokio::test]
 async fn columns_that_differ_by_case_alone_are_a_bad_write() {
     let bench = SqliteBench::new();

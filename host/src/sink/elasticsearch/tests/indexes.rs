@@ -37,6 +37,35 @@ fn a_first_start_makes_the_index_behind_its_alias() {
 }
 
 #[test]
+fn index_of_the_ledger_or_the_server_is_never_written() {
+    on_each_server(|bench| async move {
+        let mut run = Run::start(bench.options(), 1).await;
+        let of = |name: &str| Declared {
+            indexes: vec![Index { name: name.into(), definition: "{}".into() }],
+            ..Declared::default()
+        };
+        for name in ["ledger", "ledger-000001", "i~rewind", "A", "a,b", "a*", "<a-{now/d}>", "a/_doc", "\u{7f}"] {
+            let told = stop(run.sink.prepare("p", &of(name)).await);
+            assert!(told.contains(&format!("{:?}", format!("{}{name}", bench.prefix))), "{name}: {told}");
+            assert_eq!(run.sink.inspect("p", &of(name)).await.unwrap().faults, [told]);
+            let command =
+                Command::DocumentIndex { index: name.into(), id: "x".into(), body: parse_object("{}").unwrap() };
+            let bad = run.refused(2, &[(0, index("a", "{}")), (1, command)]).await;
+            assert!(bad.len() == 1 && bad[0].0 == 1, "{bad:?}");
+        }
+        // Without a prefix, a name may begin with a dot.
+        let bare = Elasticsearch::open(Options { index_prefix: String::new(), ..bench.options() }).unwrap();
+        for name in [".tasks", "_all", "-x", ".", ".."] {
+            assert!(matches!(bare.prepare("p", &of(name)).await, Err(SinkError::Stop(_))), "{name}");
+        }
+        // An alias that leads to the ledger.
+        let (ledger, alias) = (format!("{}ledger-000001", bench.prefix), format!("{}guise", bench.prefix));
+        bench.ask("POST", "_aliases", &json!({"actions": [{"add": {"index": ledger, "alias": alias}}]}));
+        assert!(stop(run.sink.prepare("p", &of("guise")).await).contains("leads to"));
+    });
+}
+
+#[test]
 fn an_index_that_goes_missing_stops_the_pipeline_and_is_not_made_again() {
     on_each_server(|bench| async move {
         let mut run = Run::start(bench.options(), 1).await;

@@ -35,6 +35,7 @@ use self::reader::Reader;
 use self::transaction::Transactional;
 use self::write::Unsettled;
 use super::producer::Producer;
+use super::reserved_topics;
 use crate::config::KafkaClient;
 use crate::inspection::Inspection;
 use crate::sink::{Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written};
@@ -145,6 +146,7 @@ impl Sink for ExactlyOnce {
         let shared = &self.0;
         let mut faults = shared.producer.inspect(declared.topics.iter().map(String::as_str))?;
         faults.extend(shared.unfit(declared));
+        faults.extend(reserved_topics(declared));
         if !faults.is_empty() {
             return Err(SinkError::Stop(faults.join("; ")));
         }
@@ -214,6 +216,7 @@ impl Sink for ExactlyOnce {
         let shared = &self.0;
         let mut faults = shared.producer.inspect(declared.topics.iter().map(String::as_str))?;
         faults.extend(shared.unfit(declared));
+        faults.extend(reserved_topics(declared));
         let (fault, note) = topic::inspect(&shared.settings, &shared.producer, &shared.ledger_topic).await?;
         faults.extend(fault);
         // An id of its own, which fences nobody. The brokers forget it after a week.

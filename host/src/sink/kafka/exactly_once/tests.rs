@@ -164,6 +164,20 @@ async fn write_whose_answer_is_lost_is_done_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ledger_topic_is_never_published_to() {
+    let bench = KafkaBench::new();
+    let sink = claimed(&bench).await;
+    let key = key();
+    for own in [bench.ledger.0.as_str(), "__consumer_offsets"] {
+        let writes = [message(&bench.topic.0, 0, Some("k"), "v"), message(own, 1, Some("k"), "v")];
+        let Written::Rejected(bad) = sink.write(&step(&key, 1, 0, 2), &writes).await.unwrap() else { panic!("{own}") };
+        assert!(bad.len() == 1 && bad[0].index == 1 && bad[0].reason.contains(own), "{bad:?}");
+    }
+    let good = message(&bench.topic.0, 0, Some("k"), "v");
+    assert_eq!(sink.write(&step(&key, 1, 0, 2), &[good]).await.unwrap(), Written::Applied);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn message_that_is_too_large_is_rejected_and_the_rest_is_written() {
     let bench = KafkaBench::with(&[("max.message.bytes", "20000"), ("cleanup.policy", "compact")]);
     let sink = claimed(&bench).await;

@@ -13,7 +13,7 @@ use super::transaction::{Broken, Transactional};
 use super::{Owner, Shared};
 use crate::sink::kafka::failure::Failure;
 use crate::sink::kafka::producer::{Outgoing, headers_of};
-use crate::sink::kafka::{ALONE, Message, messages_of, worse};
+use crate::sink::kafka::{ALONE, Message, messages_of, reserved, worse};
 use crate::sink::{BadWrite, LedgerKey, SinkError, Standing, Step, Token, Write, Written, now};
 
 /// How often a write is tried at once.
@@ -101,6 +101,11 @@ impl Shared {
                 owner.producer = Some(producer);
                 return self.refuse(&mut owner, step).await;
             };
+            let bad = reserved(&messages, Some(&self.ledger_topic));
+            if !bad.is_empty() {
+                owner.producer = Some(producer);
+                return Ok(Written::Rejected(bad));
+            }
             // Where this future ends before the transaction does, the next write opens another producer.
             let (after, changed) = row.after(step, now());
             owner.unsettled = Some(Unsettled { row: after.clone(), from: step.from });

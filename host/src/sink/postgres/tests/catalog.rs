@@ -44,6 +44,34 @@ async fn a_table_that_is_not_as_declared_is_told_with_the_remedy() {
 }
 
 #[tokio::test]
+async fn tables_of_the_ledger_and_the_database_are_never_written() {
+    let bench = PostgresBench::new();
+    let mut run = Run::new(&bench, &table("t", &["id"])).await;
+    for (name, key) in [
+        ("tidegate.ledger", "next_offset"),
+        ("\"tidegate\".ledger", "next_offset"),
+        ("TideGate.ledger", "next_offset"),
+        ("pg_catalog.pg_authid", "rolname"),
+        ("Pg_Catalog.pg_authid", "rolname"),
+        ("pg_toast.pg_toast_1", "chunk_id"),
+        ("pg_temp.x", "id"),
+        ("information_schema.tables", "table_name"),
+        ("tidegate_rewind_1.t", "id"),
+    ] {
+        let sink = Postgres::open(bench.options()).unwrap();
+        let declared = table(name, &[key]);
+        assert!(stopped(sink.prepare("p", &declared).await).contains("no transform writes"), "{name}");
+        assert!(sink.inspect("p", &declared).await.unwrap().faults[0].contains("no transform writes"), "{name}");
+        let key = format!("{{\"{key}\":1}}");
+        for command in [upsert(name, &key, "{}"), merge(name, &key, r#"{"x":1}"#), delete(name, &key)] {
+            let bad = run.rejected(&[upsert("t", r#"{"id":"1"}"#, "{}"), command]).await;
+            assert!(bad.len() == 1 && bad[0].index == 1 && bad[0].reason.contains("no transform writes"), "{bad:?}");
+        }
+    }
+    assert_eq!(texts(&one(&bench, "SELECT next_offset FROM tidegate.ledger")), ["0"]);
+}
+
+#[tokio::test]
 async fn a_unique_index_on_the_key_will_do_whatever_the_order_of_its_columns() {
     let bench = PostgresBench::new();
     bench.sql(

@@ -81,6 +81,24 @@ async fn a_trigger_that_raises_rejects_its_row() {
 }
 
 #[tokio::test]
+async fn column_that_the_table_never_had_is_a_bad_write() {
+    let bench = PostgresBench::new();
+    let mut run = Run::new(&bench, &table("t", &["id"])).await;
+    let good = upsert("t", r#"{"id":"1"}"#, r#"{"a":1}"#);
+    for name in ["never", "ctid", "xmin", "xmax", "cmin", "cmax", "tableoid", "oid", "é", "A"] {
+        for row in [upsert, merge] {
+            let bad = row("t", r#"{"id":"1"}"#, &format!("{{\"b\":1,\"{name}\":\"(0,1)\"}}"));
+            let found = run.rejected(&[good.clone(), bad]).await;
+            assert!(found.len() == 1 && found[0].index == 1 && found[0].reason.contains(name), "{name}: {found:?}");
+        }
+    }
+    let wide: Vec<_> = (0..1_700).map(|n| format!("\"c{n}\":1")).collect();
+    let bad = run.rejected(&[upsert("t", r#"{"id":"1"}"#, &format!("{{{}}}", wide.join(",")))]).await;
+    assert_eq!(bad.len(), 1, "{bad:?}");
+    run.applied(&[good]).await;
+}
+
+#[tokio::test]
 async fn a_column_or_table_that_goes_stops_and_coming_back_goes_on() {
     let bench = PostgresBench::new();
     let mut run = Run::new(&bench, &table("t", &["id"])).await;
