@@ -4,6 +4,7 @@ pub(crate) mod asked;
 mod history;
 mod lag;
 pub(crate) mod modules;
+mod strangers;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

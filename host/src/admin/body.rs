@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use super::State;
 use super::answer::Refused;
 use super::guard::Who;
+use super::quota::cut;
 
 /// How large a body may be.
 #[derive(Debug, Clone, Copy)]
@@ -31,14 +32,18 @@ pub(super) async fn change(
     next: Next,
 ) -> Response {
     let who = request.extensions().get::<Who>().map_or_else(String::new, Who::to_string);
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, path) = (cut(request.method().as_str()), cut(request.uri().path()));
     let response = match read(&state, limit, request).await {
         Ok((request, _one)) => next.run(request).await,
         Err(refused) => refused.into_response(),
     };
     let status = response.status();
-    let outcome = if status.is_success() { "done" } else { "refused" };
-    tracing::info!(target: "tidegate::audit", who, %method, path, outcome, status = status.as_u16(), "change");
+    let done = status.is_success();
+    // What was done is told always.
+    if done || state.quotas.changes.allows() {
+        let outcome = if done { "done" } else { "refused" };
+        tracing::info!(target: "tidegate::audit", who, method, path, outcome, status = status.as_u16(), "change");
+    }
     response
 }
 

@@ -15,6 +15,8 @@ use tokio::sync::Semaphore;
 
 use super::State;
 use super::guard::{Access, Peer};
+use super::places::Places;
+use super::quota::Quotas;
 use super::routes::router;
 use super::samples::Samples;
 use super::server::serve;
@@ -124,6 +126,7 @@ impl Site {
             observed,
             registry,
             config,
+            quotas: Quotas::default(),
             reading: Arc::new(Semaphore::new(1)),
             changing: Semaphore::new(1),
         });
@@ -135,6 +138,7 @@ impl Site {
     fn answer(&self, input: &[u8]) -> Vec<u8> {
         let (mut client, server) = tokio::io::duplex(1 << 20);
         let peer = Peer::Tcp("127.0.0.1:4000".parse().unwrap());
+        let place = Places::default().enter(peer.neighbour());
         self.runtime.block_on(async {
             let talk = async {
                 client.write_all(input).await.unwrap();
@@ -143,7 +147,7 @@ impl Site {
                 client.read_to_end(&mut answer).await.unwrap();
                 answer
             };
-            tokio::join!(serve(server, peer, self.router.clone(), Duration::from_secs(10)), talk).1
+            tokio::join!(serve(server, peer, place, self.router.clone(), Duration::from_secs(10)), talk).1
         })
     }
 }

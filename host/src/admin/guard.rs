@@ -16,6 +16,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::answer::Refused;
+use super::places::Place;
+use super::quota::cut;
 use super::{State, page};
 use crate::config::AdminAddress;
 
@@ -33,6 +35,22 @@ pub(super) enum Peer {
     Tcp(SocketAddr),
     /// A process of this machine, by its user and its number where the system tells it.
     Unix(u32, Option<i32>),
+}
+
+/// Those of whom a peer is one: an address, or a user of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Neighbour {
+    Address(IpAddr),
+    User(u32),
+}
+
+impl Peer {
+    pub(super) fn neighbour(self) -> Neighbour {
+        match self {
+            Self::Tcp(address) => Neighbour::Address(address.ip()),
+            Self::Unix(user, _) => Neighbour::User(user),
+        }
+    }
 }
 
 /// Who has asked, for the log; with the request's extensions.
@@ -68,7 +86,10 @@ pub(super) struct Access {
 enum Hosts {
     /// A loopback address: `localhost` and the address itself.
     Loopback(IpAddr),
-    /// Any: a socket that no browser reaches, or an address of which everything needs the token.
+    /// A socket: `localhost` and every loopback address, since a browser may come through a forwarded port, which is on
+    /// such an address. A web page whose own name was made to lead there comes under that name.
+    Forwarded,
+    /// Any: an address of which everything needs the token. A page of another name does not have it.
     Any,
 }
 
@@ -77,7 +98,8 @@ impl Access {
     pub(super) fn new(listen: &AdminAddress, token: Option<&str>) -> Self {
         let hosts = match listen {
             AdminAddress::Tcp(address) if address.ip().is_loopback() => Hosts::Loopback(address.ip()),
-            AdminAddress::Tcp(_) | AdminAddress::Unix(_) => Hosts::Any,
+            AdminAddress::Tcp(_) => Hosts::Any,
+            AdminAddress::Unix(_) => Hosts::Forwarded,
         };
         Self { token: token.map(|token| Sha256::digest(token).into()), hosts }
     }
@@ -120,13 +142,8 @@ impl Access {
         let host = hosts.next().filter(|_| hosts.next().is_none()).and_then(|host| host.to_str().ok());
         let known = host.is_some_and(|host| match self.hosts {
             Hosts::Any => !host.is_empty(),
-            Hosts::Loopback(own) => {
-                let name = match host.strip_prefix('[') {
-                    Some(rest) => rest.split_once(']').map(|(name, _)| name),
-                    None => host.split(':').next(),
-                };
-                name.is_some_and(|name| name.eq_ignore_ascii_case("localhost") || name.parse() == Ok(own))
-            }
+            Hosts::Loopback(own) => is_local(host, |ip| ip == own),
+            Hosts::Forwarded => is_local(host, |ip| ip.is_loopback()),
         });
         host.filter(|_| known).ok_or_else(|| {
             Refused::new(
@@ -136,6 +153,16 @@ impl Access {
             )
         })
     }
+}
+
+/// Whether a host, with or without a port, is `localhost` or one of these addresses.
+fn is_local(host: &str, own: impl FnOnce(IpAddr) -> bool) -> bool {
+    let (name, rest) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some(split) => split,
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    let is_port = rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    is_port && (name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(own))
 }
 
 /// Whether a request may change something.
@@ -197,7 +224,14 @@ fn check_type(headers: &HeaderMap) -> Result<(), Refused> {
 pub(super) async fn guard(Shared(state): Shared<Arc<State>>, mut request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let peer = request.extensions().get::<Peer>().copied();
+    let is_probe = PROBES.contains(&uri.path());
+    let has_place = request.extensions().get::<Arc<Place>>().is_some_and(|place| place.begin(is_probe));
     let admitted = match peer {
+        Some(_) if !has_place => Err(Refused::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many requests are being answered",
+            "ask again in a few seconds",
+        )),
         Some(peer) => state.access.admit(peer, &method, &uri, request.headers()),
         None => Err(Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "the connection has no peer", "report this")),
     };
@@ -207,10 +241,10 @@ pub(super) async fn guard(Shared(state): Shared<Arc<State>>, mut request: Reques
             next.run(request).await
         }
         Err(refused) => {
-            if changes(&method) {
+            if changes(&method) && state.quotas.strangers.allows() {
                 let who = peer.map_or_else(String::new, |peer| Who { peer, trusted: false, token: false }.to_string());
-                let path = uri.path();
-                tracing::warn!(target: "tidegate::audit", who, %method, path, outcome = refused.error, "refused");
+                let (method, path) = (cut(method.as_str()), cut(uri.path()));
+                tracing::warn!(target: "tidegate::audit", who, method, path, outcome = refused.error, "refused");
             }
             refused.into_response()
         }

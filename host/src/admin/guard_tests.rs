@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::config::FilePath;
 
 const TOKEN: &str = "0123456789abcdef";
 
@@ -41,6 +42,34 @@ fn a_host_of_another_name_is_refused_on_loopback() {
     assert_eq!(get(&local, &[]), 421);
     assert_eq!(get(&local, &[("host", "localhost"), ("host", "evil.example")]), 421);
     assert_eq!(get(&access("[::1]:9400", None), &[("host", "[::1]:9400")]), 200);
+}
+
+#[test]
+fn host_of_another_name_is_refused_on_a_socket() {
+    // A forwarded port, such as `ssh -L 9400:…sock`, is on a loopback address, and any page can have its name lead there.
+    let socket = Access::new(&AdminAddress::Unix(FilePath::plain("/run/tidegate.sock")), None);
+    for host in ["localhost", "localhost:9400", "LOCALHOST", "127.0.0.1:1", "127.1.2.3", "[::1]", "[::1]:80"] {
+        assert_eq!(get(&socket, &[("host", host)]), 200, "{host}");
+    }
+    for host in [
+        "evil.example",
+        "evil.example:9400",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "localhost:evil",
+        "[::1]evil.example",
+        "[::1",
+        "10.0.0.1",
+        "0.0.0.0",
+        "",
+    ] {
+        assert_eq!(get(&socket, &[("host", host)]), 421, "{host}");
+    }
+    assert_eq!(get(&socket, &[]), 421);
+    let own = |origin| [("host", "localhost:9400"), ("origin", origin)];
+    assert_eq!(get(&socket, &own("http://localhost:9400")), 200);
+    assert_eq!(get(&socket, &own("http://evil.example:9400")), 403);
+    assert_eq!(get(&socket, &[("host", "evil.example"), ("origin", "http://evil.example")]), 421);
 }
 
 #[test]

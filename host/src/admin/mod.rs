@@ -14,7 +14,9 @@ mod metrics;
 mod modules;
 mod page;
 mod pipelines;
+mod places;
 mod probes;
+mod quota;
 mod routes;
 mod samples;
 mod server;
@@ -26,6 +28,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
 
 use self::guard::Access;
+use self::quota::Quotas;
 use self::samples::Samples;
 pub use self::server::Server;
 use crate::config::Config;
@@ -41,6 +44,7 @@ struct State {
     registry: OnceLock<Registry>,
     access: Access,
     samples: Samples,
+    quotas: Quotas,
     /// Held while dead letters or histories are read: they may be many.
     reading: Arc<Semaphore>,
     /// Held while the body of a change is in memory.
@@ -61,6 +65,7 @@ pub fn start(config: &Config, observed: Arc<Observed>) -> anyhow::Result<Option<
         observed,
         registry: OnceLock::new(),
         access,
+        quotas: Quotas::default(),
         reading: Arc::new(Semaphore::new(1)),
         changing: Semaphore::new(1),
     };

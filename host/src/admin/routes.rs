@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
@@ -80,6 +81,8 @@ pub(super) fn router(state: Arc<State>) -> Router {
             let remedy = "`/openapi.json` lists the methods of each path";
             Refused::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not know this method", remedy)
         })
+        // `body.rs` bounds bodies, as the configuration says.
+        .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(state.clone(), guard))
         .with_state(state)
 }

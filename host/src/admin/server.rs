@@ -2,7 +2,7 @@
 //! wait.
 //!
 //! A connection carries one request and lasts for a bounded time, all of it: head, body, handling, answer. There is a
-//! bounded number of them.
+//! bounded number of them; `places.rs` says who has to leave when there are too many.
 
 use std::fs;
 use std::io;
@@ -20,17 +20,17 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::State;
 use super::guard::Peer;
+use super::places::{Place, Places};
+use super::quota::Quota;
 use super::routes::router;
 use super::samples;
 use crate::config::AdminAddress;
 use crate::registry::Registry;
 
-/// Connections at once; who comes beyond waits for one to end.
-const CONNECTIONS: usize = 64;
 /// How long the head of a request may take.
 const HEAD: Duration = Duration::from_secs(5);
 /// What a head may hold.
@@ -61,7 +61,7 @@ impl Server {
     /// When the address cannot be listened on; the text says what to do.
     pub(super) fn start(listen: &AdminAddress, state: Arc<State>, timeout: Duration) -> anyhow::Result<Self> {
         let router = router(state.clone());
-        let sampled = state.clone();
+        let (sampled, counted) = (state.clone(), state.clone());
         let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
         let (listener, address, socket) = {
             let _inside = runtime.enter();
@@ -71,11 +71,13 @@ impl Server {
         let serve = move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = accept(listener, router, timeout) => {}
+                    () = accept(listener, router, timeout, &counted.quotas.connections) => {}
                     () = samples::keep(sampled) => {}
+                    () = counted.quotas.keep() => {}
                     _ = stopped => {}
                 }
             });
+            counted.quotas.begin_anew();
             // What still reads dead letters is left behind.
             runtime.shutdown_background();
         };
@@ -149,30 +151,28 @@ fn bind_socket(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn accept(listener: Listener, router: Router, timeout: Duration) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+async fn accept(listener: Listener, router: Router, timeout: Duration, failed: &Quota) {
+    let places = Places::default();
     loop {
-        let Ok(place) = room.clone().acquire_owned().await else { return };
-        let router = router.clone();
         let accepted = match &listener {
-            Listener::Tcp(listener) => listener.accept().await.map(|(stream, peer)| {
-                drop(tokio::spawn(async move {
-                    serve(stream, Peer::Tcp(peer), router, timeout).await;
-                    drop(place);
-                }));
+            Listener::Tcp(listener) => listener.accept().await.map(|(stream, address)| {
+                let peer = Peer::Tcp(address);
+                let place = places.enter(peer.neighbour());
+                drop(tokio::spawn(serve(stream, peer, place, router.clone(), timeout)));
             }),
             Listener::Unix(listener) => listener.accept().await.and_then(|(stream, _)| {
-                let peer = stream.peer_cred()?;
-                drop(tokio::spawn(async move {
-                    serve(stream, Peer::Unix(peer.uid(), peer.pid()), router, timeout).await;
-                    drop(place);
-                }));
+                let credentials = stream.peer_cred()?;
+                let peer = Peer::Unix(credentials.uid(), credentials.pid());
+                let place = places.enter(peer.neighbour());
+                drop(tokio::spawn(serve(stream, peer, place, router.clone(), timeout)));
                 Ok(())
             }),
         };
         if let Err(error) = accepted {
             // Too many open files, or the client was gone before it was let in.
-            tracing::debug!(%error, "a connection was not accepted");
+            if failed.allows() {
+                tracing::debug!(%error, "a connection was not accepted");
+            }
             tokio::time::sleep(REST).await;
         }
     }
@@ -181,19 +181,24 @@ async fn accept(listener: Listener, router: Router, timeout: Duration) {
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
+    place: Place,
     router: Router,
     timeout: Duration,
 ) {
-    let service = TowerToHyperService::new(router.layer(Extension(peer)));
+    let place = Arc::new(place);
+    let service = TowerToHyperService::new(router.layer(Extension(peer)).layer(Extension(place.clone())));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD.min(timeout))
         .max_buf_size(HEAD_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(timeout, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a connection failed"),
-        Err(_) => tracing::debug!("a connection took longer than {timeout:?}"),
+    tokio::select! {
+        ended = tokio::time::timeout(timeout, connection) => match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::trace!(%error, "a connection failed"),
+            Err(_) => tracing::trace!("a connection took longer than {timeout:?}"),
+        },
+        () = place.lost() => tracing::trace!("a connection without a request made room for another one"),
     }
 }
