@@ -23,7 +23,7 @@ pub(super) struct Arguments {
 
 pub(super) fn check(arguments: &Arguments) -> anyhow::Result<Exit> {
     let file = &arguments.config;
-    let config = Config::load(file)?;
+    let config = super::log::load(file)?;
     let engine = super::engine(&config)?;
     let mut output = io::stdout().lock();
     let mut findings = 0;

@@ -92,17 +92,17 @@ pub(super) struct Show {
 pub(super) fn dead_letters(command: &Command) -> anyhow::Result<Exit> {
     match command {
         Command::List(arguments) => {
-            let config = Config::load(&arguments.config)?;
+            let config = super::log::load(&arguments.config)?;
             check_pipeline(&config, arguments.pipeline.as_deref())?;
             list(arguments, &config)
         }
         Command::Show(arguments) => {
-            let config = Config::load(&arguments.config)?;
+            let config = super::log::load(&arguments.config)?;
             check_pipeline(&config, arguments.pipeline.as_deref())?;
             show(arguments, &config)
         }
         Command::Replay(arguments) => {
-            let config = Config::load(&arguments.config)?;
+            let config = super::log::load(&arguments.config)?;
             check_pipeline(&config, arguments.pipeline.as_deref())?;
             replay(arguments, &config)
         }

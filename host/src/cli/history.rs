@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use hyper::Method;
 use serde_json::{Value, json};
-use tidegate::config::Config;
 use tidegate::time::rfc_3339;
 
 use super::client::{admin, ask, encoded};
@@ -26,7 +25,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn history(arguments: &Arguments) -> anyhow::Result<Exit> {
-    let config = Config::load(&arguments.config)?;
+    let config = super::log::load(&arguments.config)?;
     let admin = admin(&config)?;
     let pipelines = match &arguments.pipeline {
         Some(name) => vec![name.as_str()],

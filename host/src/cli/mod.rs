@@ -5,6 +5,7 @@ mod client;
 mod dead_letters;
 mod exit;
 mod history;
+mod log;
 mod modules;
 mod new;
 mod pipelines;
@@ -21,7 +22,6 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tidegate::config::Config;
 use tidegate::engine::{Compiler, Engine, compile_for_parent};
-use tracing_subscriber::EnvFilter;
 
 use self::exit::report;
 
@@ -102,7 +102,7 @@ pub(crate) fn main() -> ExitCode {
         return compile_for_parent(memory_bytes, cpu_seconds);
     }
     let exit =
-        start_log(arguments.log.as_deref(), arguments.log_format.as_deref()).and_then(|()| match &arguments.command {
+        log::start(arguments.log.as_deref(), arguments.log_format.as_deref()).and_then(|()| match &arguments.command {
             Command::Run(arguments) => run::run(arguments),
             Command::Check(arguments) => check::check(arguments),
             Command::Replay(arguments) => replay::replay(arguments),
@@ -121,21 +121,4 @@ pub(crate) fn main() -> ExitCode {
 fn engine(config: &Config) -> anyhow::Result<Engine> {
     let cache = config.engine.cache.as_ref().map(|folder| folder.to_path_buf());
     Engine::new(cache, Compiler::this_program().context("the program's own file is not known")?)
-}
-
-fn start_log(filter: Option<&str>, format: Option<&str>) -> anyhow::Result<()> {
-    let set = |name| std::env::var(name).ok();
-    let (log, log_format) = (set("TIDEGATE_LOG"), set("TIDEGATE_LOG_FORMAT"));
-    let filter = filter.or(log.as_deref()).unwrap_or("info");
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| exit::UsageError(format!("`{filter}` is no filter for the log: {error}")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format.or(log_format.as_deref()).unwrap_or("text") {
-        "text" => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        "json" => log.json().flatten_event(true).with_current_span(false).init(),
-        other => {
-            return Err(exit::UsageError(format!("`{other}` is no format of the log; write `text` or `json`")).into());
-        }
-    }
-    Ok(())
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use hyper::Method;
 use serde_json::Value;
-use tidegate::config::Config;
 
 use super::client::{Content, admin, ask, encoded, send};
 use super::exit::Exit;
@@ -111,7 +110,7 @@ pub(super) fn modules(command: &Command) -> anyhow::Result<Exit> {
 }
 
 fn list(arguments: &List) -> anyhow::Result<Exit> {
-    let config = Config::load(&arguments.config)?;
+    let config = super::log::load(&arguments.config)?;
     let answer = ask(admin(&config)?, Method::GET, "/v1/modules")?;
     let mut output = io::stdout().lock();
     if arguments.json {
@@ -130,7 +129,7 @@ fn list(arguments: &List) -> anyhow::Result<Exit> {
 }
 
 fn upload(arguments: &Upload) -> anyhow::Result<Exit> {
-    let config = Config::load(&arguments.config)?;
+    let config = super::log::load(&arguments.config)?;
     let admin = admin(&config)?;
     let module = &arguments.module;
     let bytes = fs::read(module).with_context(|| format!("cannot read the module {}", module.display()))?;
@@ -153,7 +152,7 @@ fn upload(arguments: &Upload) -> anyhow::Result<Exit> {
 }
 
 fn differences(numbered: &Numbered) -> anyhow::Result<Exit> {
-    let config = Config::load(&numbered.config)?;
+    let config = super::log::load(&numbered.config)?;
     let offer = ask(admin(&config)?, Method::GET, &format!("/v1/offers/{}", numbered.offer))?;
     let mut output = io::stdout().lock();
     for difference in offer["differences"].as_array().into_iter().flatten() {
@@ -164,7 +163,7 @@ fn differences(numbered: &Numbered) -> anyhow::Result<Exit> {
 }
 
 fn decide(numbered: &Numbered, what: &str) -> anyhow::Result<Exit> {
-    let config = Config::load(&numbered.config)?;
+    let config = super::log::load(&numbered.config)?;
     let path = format!("/v1/offers/{}/{what}", numbered.offer);
     let offer = ask(admin(&config)?, Method::POST, &path)?;
     writeln!(io::stdout().lock(), "{}", one_line(&line_of(&offer)))?;
@@ -172,7 +171,7 @@ fn decide(numbered: &Numbered, what: &str) -> anyhow::Result<Exit> {
 }
 
 fn roll_back(named: &Named) -> anyhow::Result<Exit> {
-    let config = Config::load(&named.config)?;
+    let config = super::log::load(&named.config)?;
     let path = format!("/v1/pipelines/{}/roll-back", encoded(&named.pipeline));
     let pipeline = ask(admin(&config)?, Method::POST, &path)?;
     let mut output = io::stdout().lock();

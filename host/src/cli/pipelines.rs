@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use hyper::Method;
 use serde_json::Value;
-use tidegate::config::Config;
 
 use super::client::{admin, ask, encoded};
 use super::exit::Exit;
@@ -48,7 +47,7 @@ pub(super) fn pipelines(command: &Command) -> anyhow::Result<Exit> {
         Command::Pause(named) => (named, "pause"),
         Command::Resume(named) => (named, "resume"),
     };
-    let config = Config::load(&named.config)?;
+    let config = super::log::load(&named.config)?;
     let path = format!("/v1/pipelines/{}/{what}", encoded(&named.pipeline));
     let pipeline = ask(admin(&config)?, Method::POST, &path)?;
     writeln!(io::stdout().lock(), "{}", line(&pipeline))?;
@@ -56,7 +55,7 @@ pub(super) fn pipelines(command: &Command) -> anyhow::Result<Exit> {
 }
 
 fn list(arguments: &List) -> anyhow::Result<Exit> {
-    let config = Config::load(&arguments.config)?;
+    let config = super::log::load(&arguments.config)?;
     let answer = ask(admin(&config)?, Method::GET, "/v1/pipelines")?;
     let mut output = io::stdout().lock();
     if arguments.json {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use tidegate::config::Config;
 use tidegate::pipeline::Stops;
 use tidegate::rewind::{self, Wish};
 
@@ -40,7 +39,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn rewind(arguments: &Arguments) -> anyhow::Result<Exit> {
-    let config = Config::load(&arguments.config)?;
+    let config = super::log::load(&arguments.config)?;
     let stops = Arc::new(Stops::default());
     super::signals::listen(stops.clone(), config.engine.shutdown, || {}).context("cannot listen for signals")?;
     let dead_letters = arguments.dead_letters.clone().unwrap_or_else(|| {

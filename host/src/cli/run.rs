@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use tidegate::admin;
-use tidegate::config::Config;
 use tidegate::pipeline::{Observed, Pipelines, Stops, Summary};
 use tidegate::registry::Registry;
 
@@ -28,7 +27,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
-    let mut config = Config::load(&arguments.config)?;
+    let mut config = super::log::load(&arguments.config)?;
     if let Some(file) = &arguments.preview {
         let run = getrandom::u32().context("the system gives no random number to name the preview's group by")?;
         config = config.into_preview(file, &format!("{run:08x}"));

@@ -20,6 +20,7 @@ mod place;
 mod preview;
 mod reserved;
 mod rewind;
+mod secret;
 mod settings;
 mod shown;
 mod sinks;
@@ -44,6 +45,7 @@ pub use self::engine::EngineSettings;
 pub use self::error::{ConfigError, Problem};
 pub use self::kafka::{KafkaClient, KafkaSasl, KafkaTls};
 pub use self::pipelines::{BatchSize, Breaker, OnLost, OnLostCache, OnTruncate, Pipeline};
+pub use self::secret::Secrets;
 pub use self::sinks::{Delivery, Elasticsearch, ElasticsearchCredentials, Kafka, Postgres, Redis, Sink, Sqlite};
 pub use self::source::{Assignment, FileSource, KafkaSource, Source};
 pub use self::text::{FilePath, Text};
@@ -83,9 +85,10 @@ impl Config {
     }
 
     /// A message in which whatever a reference of the file stands for is replaced by the reference: for messages of
-    /// those who were given the values, such as a transform that complains about its settings or a store's driver.
+    /// those who were given the values, such as a transform that complains about its settings or a store's driver. Secrets
+    /// that stand in the file itself are left out as well.
     pub fn redact(&self, message: &str) -> String {
-        text::redact(&self.references, message)
+        self.secrets().hide(&text::redact(&self.references, message))
     }
 
     fn load_in(path: &Path, environment: &dyn Fn(&str) -> Result<String, VarError>) -> Result<Self, ConfigError> {

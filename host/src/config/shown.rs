@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::secret::{shown as secret, shown_address, shown_settings};
 use super::text::{FilePath, Text};
 use super::transforms::Promote;
 use super::{
@@ -12,12 +13,9 @@ use super::{
 use crate::command::Port;
 use crate::event::Format;
 
-/// What stands in the place of a secret that was written into the file itself.
-const HIDDEN: &str = "…";
-
 impl Config {
     /// The whole of it as JSON. References are shown as they are written, never what they stand for; passwords, keys
-    /// and tokens that stand in the file itself are left out. Settings of transforms are shown as the file has them.
+    /// and tokens that stand in the file itself are left out, of settings of transforms those whose names say so.
     pub fn shown(&self) -> Value {
         let source = match &self.source {
             Source::File(source) => json!({ "file": { "paths": texts(&source.paths) } }),
@@ -89,7 +87,7 @@ fn pipeline(pipeline: &Pipeline) -> Value {
         json!({
             "name": transform.name,
             "module": transform.module.shown(),
-            "settings": serde_json::from_str::<Value>(settings).unwrap_or_else(|_| settings.into()),
+            "settings": serde_json::from_str::<Value>(settings).map_or(Value::Null, shown_settings),
             "grants": grants,
             "shadow": transform.shadow.as_ref().map(|shadow| json!({
                 "events": shadow.events,
@@ -143,7 +141,7 @@ fn pipeline(pipeline: &Pipeline) -> Value {
 fn sink(sink: &Sink) -> Value {
     match sink {
         Sink::Redis(redis) => json!({ "redis": {
-            "url": url(&redis.url),
+            "url": shown_address(&redis.url),
             "ca": path(redis.ca.as_ref()),
             "certificate": path(redis.identity.as_ref().map(|(certificate, _)| certificate)),
             "key": path(redis.identity.as_ref().map(|(_, key)| key)),
@@ -151,7 +149,7 @@ fn sink(sink: &Sink) -> Value {
             "timeout_ms": redis.timeout.as_millis(),
         } }),
         Sink::Postgres(postgres) => json!({ "postgres": {
-            "url": url(&postgres.url),
+            "url": shown_address(&postgres.url),
             "schema": postgres.schema.shown(),
             "ledger_schema": postgres.ledger_schema.shown(),
             "ca": path(postgres.ca.as_ref()),
@@ -168,7 +166,7 @@ fn sink(sink: &Sink) -> Value {
                 Some(ElasticsearchCredentials::ApiKey(key)) => (None, None, Some(secret(key))),
             };
             json!({ "elasticsearch": {
-                "url": search.urls.iter().map(url).collect::<Vec<_>>(),
+                "url": search.urls.iter().map(shown_address).collect::<Vec<_>>(),
                 "username": username,
                 "password": password,
                 "api_key": api_key,
@@ -228,71 +226,4 @@ fn optional(text: Option<&Text>) -> Value {
 
 fn path(path: Option<&FilePath>) -> Value {
     path.map(FilePath::shown).into()
-}
-
-/// A text that is one reference and nothing else is shown as that reference, any other not at all.
-fn secret(text: &Text) -> &str {
-    if is_reference(text.shown()) { text.shown() } else { HIDDEN }
-}
-
-fn is_reference(shown: &str) -> bool {
-    let inside = shown.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
-    inside.is_some_and(|inside| !inside.contains(['$', '{', '}']))
-}
-
-/// An address without the password in it, wherever it stands: before the host, in the query, or in a list of pairs.
-fn url(text: &Text) -> String {
-    let mut shown = text.shown().to_owned();
-    if let Some(begin) = shown.find("://").map(|at| at + 3)
-        // A password may hold an @ that nobody has encoded.
-        && let Some(at) = shown[begin..].rfind('@').map(|at| begin + at)
-        && let Some(colon) = shown[begin..at].find(':').map(|colon| begin + colon)
-        && !is_reference(&shown[colon + 1..at])
-    {
-        shown.replace_range(colon + 1..at, HIDDEN);
-    }
-    let lower = shown.to_ascii_lowercase();
-    for (at, word) in lower.match_indices("password").collect::<Vec<_>>().into_iter().rev() {
-        let rest = &shown[at + word.len()..];
-        let Some(value) = rest.trim_start().strip_prefix('=').map(str::trim_start) else { continue };
-        // Quoted values may hold blanks; nothing of what follows is worth the risk.
-        let length = if value.starts_with('\'') { None } else { value.find(['&', ' ']) }.unwrap_or(value.len());
-        if !is_reference(&value[..length]) {
-            let begin = shown.len() - value.len();
-            shown.replace_range(begin..begin + length, HIDDEN);
-        }
-    }
-    shown
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_shown_without_its_password() {
-        for (written, expected) in [
-            ("redis://localhost:6379/1", "redis://localhost:6379/1"),
-            ("redis://:geheim@localhost", "redis://:…@localhost"),
-            ("postgres://me:ge@heim@db/shop", "postgres://me:…@db/shop"),
-            ("postgres://db/shop?password=geheim&sslmode=require", "postgres://db/shop?password=…&sslmode=require"),
-            ("host=db PASSWORD = geheim user=me", "host=db PASSWORD = … user=me"),
-            ("host=db password='a b' user=me", "host=db password=…"),
-            ("postgres://me@db/shop", "postgres://me@db/shop"),
-            ("redis://:${env:A}x@localhost", "redis://:…@localhost"),
-            ("redis://:${env:A}@localhost", "redis://:${env:A}@localhost"),
-            ("host=db password=${file:a} user=me", "host=db password=${file:a} user=me"),
-        ] {
-            assert_eq!(url(&Text::plain(written)), expected);
-        }
-    }
-
-    #[test]
-    fn a_secret_is_shown_as_a_reference_alone() {
-        for (written, expected) in
-            [("${env:TOKEN}", "${env:TOKEN}"), ("geheim", "…"), ("a${env:TOKEN}", "…"), ("${env:A}geheim}", "…")]
-        {
-            assert_eq!(secret(&Text::plain(written)), expected);
-        }
-    }
 }

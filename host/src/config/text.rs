@@ -23,8 +23,8 @@ pub struct Text {
 /// A reference and what it stands for.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Reference {
-    written: String,
-    value: String,
+    pub(super) written: String,
+    pub(super) value: String,
 }
 
 /// A path of the configuration, relative ones resolved against the folder of the configuration file. It dereferences

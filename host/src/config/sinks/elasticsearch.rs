@@ -81,11 +81,14 @@ fn read_urls(block: &mut Block<'_>) -> Option<Vec<Text>> {
         let rest = value.strip_prefix("http://").or_else(|| value.strip_prefix("https://"));
         match rest {
             None | Some("") => {
-                let cause = format!("`{}` is no address of http or https", value.shown());
-                document.problem(place, cause, "write it as `http://localhost:9200`");
+                // Not shown: a password may stand in it.
+                document.problem(
+                    place,
+                    "the address is not one of http or https",
+                    "write it as `http://localhost:9200`",
+                );
             }
             Some(rest) if rest.split('/').next().is_some_and(|host| host.contains('@')) => {
-                // Not shown: a password may stand in it.
                 document.problem(place, "the address holds a user", "give `username` and `password` instead");
             }
             Some(_) => {}
