@@ -4,8 +4,11 @@ import { askPatiently } from "./api.js";
 import { element, isNew, replace, table } from "./dom.js";
 import { count, digest, refusal, time } from "./format.js";
 import { layOutIfJson } from "./layout.js";
+import { beginning, folded, pagedRows, pagedText } from "./paged.js";
 
 const LIMIT = 200;
+/** What the list holds of a reason, characters. */
+const REASON = 500;
 /** How long to leave between two readings that nobody has asked for, ms. */
 const REST = 5_000;
 
@@ -93,7 +96,7 @@ export class DeadLetters {
     // Of one fault alone the others are not counted.
     this.#faults = [...new Set([...this.#faults, ...Object.keys(faults)])].sort();
     if (isNew(this.#fault, [this.#faults, this.#fault.value ? null : faults])) {
-      const named = (fault) => [fault, fault in faults ? `${fault} (${count(faults[fault])})` : fault];
+      const named = (fault) => [fault, Object.hasOwn(faults, fault) ? `${fault} (${count(faults[fault])})` : fault];
       options(this.#fault, [["", "all"], ...this.#faults.map(named)]);
     }
     const shown = letters.length < total ? `the newest ${count(letters.length)} of ${count(total)}` : count(total);
@@ -120,10 +123,10 @@ export class DeadLetters {
       "data-position": position, class: position === this.#position ? "chosen" : false, click: open,
     },
       element("td", {}, element("a", { href: address, "data-focus": `letter ${position} ${place}` }, position), element("div", { class: "muted" }, pipeline)),
-      element("td", {}, at ? time(Date.parse(at)) : "–"),
+      element("td", {}, at ? time(at) : "–"),
       element("td", {}, element("span", { class: "fault" }, fault)),
       element("td", { class: "spare" }, transform || "–", sink ? element("div", { class: "muted" }, `sink ${sink}`) : null),
-      element("td", { class: "wide" }, element("p", { class: "clamped" }, reason)));
+      element("td", { class: "wide" }, element("p", { class: "clamped" }, beginning(reason, REASON))));
   }
 
   #show(position, { letters, more }) {
@@ -141,18 +144,19 @@ export class DeadLetters {
 function whole(letter) {
   const fact = (name, told) => (told ? element("div", {}, element("dt", {}, name), element("dd", {}, told)) : null);
   return element("article", { class: "card" },
-    element("p", { class: "note bad" }, element("strong", {}, `${letter.fault}: `), letter.reason),
+    element("p", { class: "note bad" }, element("strong", {}, `${letter.fault}: `), folded(letter.reason)),
     element("dl", { class: "facts" },
       fact("pipeline", letter.pipeline), fact("position", letter.position), fact("transform", letter.transform),
       fact("module", letter.digest && digest(letter.digest)), fact("stage", letter.stage), fact("sink", letter.sink),
-      fact("time of the record", letter.time && time(Date.parse(letter.time)))),
+      fact("time of the record", letter.time && time(letter.time))),
     letter.omitted.map(([part, bytes]) =>
       element("p", { class: "note warn" }, `Left out of the letter for its size: ${part}, ${bytes}`)),
     bytes("Key", letter.key), bytes("Value", letter.value),
     letter.headers.length > 0 ? element("details", {},
       element("summary", {}, letter.headers.length === 1 ? "1 header" : `${letter.headers.length} headers`),
-      table("Headers", [["Header"], ["Value"]], letter.headers.map(([name, value]) =>
-        element("tr", {}, element("td", {}, name), element("td", { class: "code" }, text(value) ?? "null"))))) : null);
+      pagedRows(letter.headers, ([name, value]) => element("tr", {},
+        element("td", {}, folded(name)), element("td", { class: "code" }, folded(text(value) ?? "null"))),
+      (rows) => table("Headers", [["Header"], ["Value"]], rows))) : null);
 }
 
 /** Bytes of a record, laid out where they are JSON. */
@@ -161,7 +165,7 @@ function bytes(title, value) {
   const note = told === null ? " (null)" : typeof value === "string" ? "" : " (not UTF-8: base64)";
   return [
     element("h3", {}, title, element("span", { class: "muted" }, note)),
-    told === null ? null : element("pre", { tabindex: "0" }, layOutIfJson(told)),
+    told === null ? null : pagedText(layOutIfJson(told), told.length),
   ];
 }
 

@@ -1,19 +1,24 @@
 // Two answers to one event beside each other, with the lines marked that differ.
 
 import { element } from "./dom.js";
+import { count } from "./format.js";
 import { layOut } from "./layout.js";
 
 /** Above so many pairs of lines, lines are compared in their order alone. */
 const MOST_PAIRS = 4_000_000;
 
-/** The table of a difference `{ serving, candidate }`, both JSON text. */
+/** The table of a difference `{ serving, candidate }`, both JSON text. Of long ones the beginnings are compared. */
 export function sideBySide({ serving, candidate }) {
-  const rows = align(layOut(serving).split("\n"), layOut(candidate).split("\n")).map(row);
+  const [left, right] = [serving, candidate].map((text) => layOut(text));
+  const rows = align((left.next().value ?? "").split("\n"), (right.next().value ?? "").split("\n")).map(row);
+  const whole = left.next().done && right.next().done;
   const head = (text) => element("th", { scope: "col", colspan: "2" }, text);
-  return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Serving and candidate" },
+  const note = whole ? null : element("p", { class: "note warn" }, "These are the beginnings; "
+    + `all of it is ${count(serving.length)} and ${count(candidate.length)} characters.`);
+  return [note, element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Serving and candidate" },
     element("table", { class: "sides" },
       element("colgroup", {}, ["sign", "code", "sign", "code"].map((kind) => element("col", { class: kind }))),
-      element("thead", {}, element("tr", {}, head("serving"), head("candidate"))), element("tbody", {}, rows)));
+      element("thead", {}, element("tr", {}, head("serving"), head("candidate"))), element("tbody", {}, rows)))];
 }
 
 function row([left, right]) {

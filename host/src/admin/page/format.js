@@ -40,9 +40,15 @@ export function moment(millis) {
   return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${clock(millis)}`;
 }
 
-/** A moment as an element that tells it in full. */
-export function time(millis) {
-  const iso = new Date(millis).toISOString();
+/** A moment, in milliseconds or as the host writes it, as an element that tells it in full. One that is in no calendar is
+    told as it is. */
+export function time(told) {
+  const millis = typeof told === "string" ? Date.parse(told) : told;
+  const at = new Date(millis);
+  if (Number.isNaN(at.getTime())) {
+    return element("span", { title: "a time that this browser's calendar does not have" }, String(told));
+  }
+  const iso = at.toISOString();
   return element("time", { datetime: iso, title: iso }, moment(millis));
 }
 

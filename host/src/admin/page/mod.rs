@@ -22,7 +22,7 @@ const PICTURE: &str = "image/svg+xml";
 const PAGE: File = File { name: "page.html", kind: HTML, text: include_str!("page.html") };
 
 /// What the page is made of.
-const FILES: [File; 17] = [
+const FILES: [File; 18] = [
     File { name: "page.css", kind: CSS, text: include_str!("page.css") },
     File { name: "icon.svg", kind: PICTURE, text: include_str!("icon.svg") },
     script("page.js", include_str!("page.js")),
@@ -36,6 +36,7 @@ const FILES: [File; 17] = [
     script("layout.js", include_str!("layout.js")),
     script("modules.js", include_str!("modules.js")),
     script("offer.js", include_str!("offer.js")),
+    script("paged.js", include_str!("paged.js")),
     script("pipelines.js", include_str!("pipelines.js")),
     script("series.js", include_str!("series.js")),
     script("token.js", include_str!("token.js")),

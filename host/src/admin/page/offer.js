@@ -5,6 +5,7 @@ import { sideBySide } from "./difference.js";
 import { changing } from "./dialog.js";
 import { element, isNew, replace, setText } from "./dom.js";
 import { count, digest, refusal, state, time } from "./format.js";
+import { folded } from "./paged.js";
 
 /** So many differences are open from the start. */
 const OPEN = 3;
@@ -96,7 +97,7 @@ function summary(offer) {
   return element("article", { class: "card" },
     element("div", { class: "card-head" }, element("h2", {}, `${offer.pipeline} / ${offer.transform}`),
       state(offer.state), element("span", { class: "buttons" }, decisions(offer))),
-    offer.reason ? element("p", { class: "note bad" }, offer.reason) : null,
+    offer.reason ? element("p", { class: "note bad" }, folded(offer.reason)) : null,
     element("dl", { class: "facts" },
       fact("module", digest(offer.digest)), fact("offered", time(offer.time), ` by ${offer.from}`)),
     offer.comparison ? comparison(offer.comparison, offer.reason)

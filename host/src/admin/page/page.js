@@ -27,7 +27,7 @@ let lastAnswer = null;
 /** Shows what the part of the address behind `#` names. */
 function route() {
   const [name, detail] = location.hash.slice(1).split("/").map(decoded);
-  const known = name === "offer" ? "modules" : name in views ? name : "pipelines";
+  const known = name === "offer" ? "modules" : Object.hasOwn(views, name) ? name : "pipelines";
   const next = name === "offer" ? new Offer(detail) : views[known];
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.view === known) {
