@@ -12,6 +12,7 @@ mod docs;
 mod live;
 mod outage;
 mod page;
+mod private_files;
 mod rewind;
 mod schedules;
 mod stop;

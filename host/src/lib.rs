@@ -18,6 +18,7 @@ pub mod inspection;
 pub mod limits;
 pub mod pipeline;
 mod printable;
+mod private;
 pub mod registry;
 pub mod rewind;
 pub mod sink;

@@ -1,7 +1,7 @@
 //! Dead letters in a file that the file source can read.
 
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, BufRead, BufReader, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::DeadLetter;
 use super::headers::{Extent, Parts};
 use super::index::{Identity, Index};
+use crate::private;
 use crate::sink::{SinkError, blocking};
 
 impl DeadLetter<'_> {
@@ -114,7 +115,7 @@ impl DeadLetterFile {
 
 impl State {
     fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
+        let file = private::open(path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::command::Command;
 use crate::inspection::Inspection;
+use crate::private;
 
 mod cache;
 mod documents;
@@ -77,7 +78,7 @@ struct Store {
 }
 
 impl Sqlite {
-    /// Opens the file, or makes it.
+    /// Opens the file, or makes it for its owner alone; SQLite gives the files beside it the same rights.
     ///
     /// # Errors
     /// `Stop` when the file cannot be opened or is something else; `Retry` when it is locked for long.
@@ -90,6 +91,8 @@ impl Sqlite {
         clock: Box<dyn Fn() -> i64 + Send + Sync>,
     ) -> Result<Self, SinkError> {
         let open = || -> Result<Connection, Problem> {
+            // SQLite tells better why it cannot be made.
+            let _ = private::make(&options.path);
             let flags =
                 OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let mut connection = Connection::open_with_flags(&options.path, flags)?;
