@@ -1,6 +1,8 @@
 # syntax=docker/dockerfile:1
 # tidegate and the five transforms as one small image: a static program, CA certificates, and nothing else.
 
+# An exact tag, which its publisher can still move. `docker buildx imagetools inspect rust:1.95.0-bookworm` tells its digest:
+# where you build for others, append it as `@sha256:…`.
 FROM rust:1.95.0-bookworm AS build
 
 # The image has gcc, make, perl and bash already, which librdkafka and OpenSSL are built with.

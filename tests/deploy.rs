@@ -5,6 +5,7 @@
 
 mod kubernetes;
 mod probe;
+mod supply;
 mod systemd;
 
 use std::fs;

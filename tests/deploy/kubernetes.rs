@@ -192,3 +192,26 @@ fn selectors_fit_the_pods() {
         }
     }
 }
+
+/// Whoever reaches the port of a Pod can open connections to it.
+#[test]
+fn admin_port_of_a_pod_is_open_to_the_monitoring_alone() {
+    let mut found = 0;
+    for manifest in manifests() {
+        let listen = listen(&manifest.configuration);
+        let Some(port) = listen.strip_prefix("0.0.0.0:") else {
+            assert!(listen.starts_with("unix:"), "{}: {listen}", manifest.file);
+            continue;
+        };
+        let of = |kind: &str| manifest.documents.iter().find(|one| one["kind"] == kind);
+        let policy = &of("NetworkPolicy").unwrap_or_else(|| panic!("{} has no NetworkPolicy", manifest.file))["spec"];
+        assert_eq!(policy["podSelector"], of("Deployment").unwrap()["spec"]["selector"], "{}", manifest.file);
+        assert_eq!(policy["policyTypes"], serde_json::json!(["Ingress"]));
+        for rule in policy["ingress"].as_array().unwrap() {
+            assert!(rule["from"].as_array().is_some_and(|from| !from.is_empty()), "{rule}");
+            assert_eq!(rule["ports"][0]["port"].to_string(), port);
+        }
+        found += 1;
+    }
+    assert_eq!(found, 1);
+}
