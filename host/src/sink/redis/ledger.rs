@@ -27,6 +27,16 @@ impl Names {
         format!("{}{pipeline}:hold:{}", self.prefix, self.sink)
     }
 
+    /// Is there while the cache is being cleared.
+    pub(super) fn clearing(&self, pipeline: &str) -> String {
+        format!("{}{pipeline}:clearing:{}", self.prefix, self.sink)
+    }
+
+    /// Names the rewind that fills the entries of this sink, which take the place of others.
+    pub(super) fn filler(&self, pipeline: &str) -> String {
+        format!("{}{pipeline}:filler:{}", self.prefix, self.sink)
+    }
+
     /// What the keys of a pipeline's rows begin with.
     pub(super) fn rows(&self, pipeline: &str) -> String {
         format!("{}{pipeline}:ledger:{}:", self.prefix, self.sink)

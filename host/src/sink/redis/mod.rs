@@ -33,12 +33,14 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ::redis::{Client, ClientTlsConfig, IntoConnectionInfo, Pipeline, TlsCertificates};
 use async_trait::async_trait;
 
+use self::clear::Turn;
 use self::connection::{Connection, Pool, begin};
 use self::ledger::Names;
 pub use self::replace::Rewind;
@@ -89,6 +91,8 @@ pub struct Redis {
     declared: Mutex<Vec<String>>,
     /// The partitions claimed through this, where it fills entries beside others.
     claimed: Mutex<BTreeSet<TopicPartition>>,
+    /// Another process was clearing the cache when this one wanted to.
+    met_clearing: AtomicBool,
     idle: Pool,
 }
 
@@ -124,7 +128,8 @@ impl Redis {
         let client = client.map_err(|e| stop(format!("{e}: correct `url`, `ca`, `certificate` and `key`")))?;
         let names = Names { prefix: options.prefix, sink: options.name, entries: String::new() };
         let (declared, claimed, idle) = (Mutex::default(), Mutex::default(), Pool::default());
-        Ok(Self { client, names, timeout: options.timeout, place, user, declared, claimed, idle })
+        let met_clearing = AtomicBool::default();
+        Ok(Self { client, names, timeout: options.timeout, place, user, declared, claimed, met_clearing, idle })
     }
 
     /// A connection for a transaction on this row.
@@ -184,13 +189,16 @@ impl Redis {
             return Err(SinkError::Stop(faults.join("; ")));
         }
         self.declared.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&declared.cache_keys);
-        self.enter_head(connection, pipeline).await
-    }
-
-    async fn enter_head(&self, connection: &mut Connection, pipeline: &str) -> Result<(), SinkError> {
+        let clearing = self.names.clearing(pipeline);
         let mut commands = Pipeline::new();
-        commands.cmd("HSETNX").arg(self.names.head(pipeline)).arg("started_at").arg(now());
-        connection.demand(&commands).await.map(|_| ())
+        commands.cmd("UNWATCH").cmd("WATCH").arg(&clearing).cmd("EXISTS").arg(&clearing);
+        if connection.demand(&commands).await?.pop() != Some(::redis::Value::Int(0)) {
+            return Err(is_being_cleared());
+        }
+        let mut change = begin();
+        change.cmd("HSETNX").arg(self.names.head(pipeline)).arg("started_at").arg(now()).cmd("EXEC");
+        let executed = connection.demand(&change).await?.pop();
+        if executed == Some(::redis::Value::Nil) { Err(is_being_cleared()) } else { Ok(()) }
     }
 
     async fn enter_topic_on(
@@ -228,17 +236,20 @@ impl Redis {
         start: u64,
     ) -> Result<Standing, SinkError> {
         let (head, row) = (self.names.head(&key.pipeline), self.names.row(key));
-        let hold = self.names.hold(&key.pipeline);
+        let (hold, clearing) = (self.names.hold(&key.pipeline), self.names.clearing(&key.pipeline));
         for _ in 0..write::TRIES {
             let mut commands = Pipeline::new();
-            commands.cmd("UNWATCH").cmd("WATCH").arg(&head).arg(&row).arg(&hold);
-            commands.cmd("EXISTS").arg(&hold).cmd("EXISTS").arg(&head);
+            commands.cmd("UNWATCH").cmd("WATCH").arg(&head).arg(&row).arg(&hold).arg(&clearing);
+            commands.cmd("EXISTS").arg(&clearing).cmd("EXISTS").arg(&hold).cmd("EXISTS").arg(&head);
             commands.cmd("HMGET").arg(&row).arg("note");
             ledger::read(&mut commands, &row);
             let answers = connection.demand(&commands).await?;
-            let [.., replaced, exists, note, held] = answers.as_slice() else {
+            let [.., cleared, replaced, exists, note, held] = answers.as_slice() else {
                 return Err(SinkError::Retry("the claim was not answered".into()));
             };
+            if *cleared != ::redis::Value::Int(0) {
+                return Err(is_being_cleared());
+            }
             if *replaced != ::redis::Value::Int(0) {
                 return Err(SinkError::Retry("its entries are being replaced by `tidegate rewind`".into()));
             }
@@ -268,19 +279,35 @@ impl Redis {
         Err(SinkError::Retry(format!("others claim {} all the time", key.partition)))
     }
 
+    /// The ledger goes first: owners are set back before an entry is gone, and a clearing that is cut short is begun again
+    /// by whoever finds no head.
     async fn clear_on(&self, connection: &mut Connection, pipeline: &str, keys: &[String]) -> Result<(), SinkError> {
+        let head = self.names.head(pipeline);
+        let Some(turn) = Turn::to_clear(connection, self.names.clearing(pipeline)).await? else {
+            self.met_clearing.store(true, Ordering::Relaxed);
+            return Err(is_being_cleared());
+        };
+        let mut commands = Pipeline::new();
+        commands.cmd("EXISTS").arg(&head);
+        let is_done = connection.demand(&commands).await?.pop() == Some(::redis::Value::Int(1));
+        if self.met_clearing.swap(false, Ordering::Relaxed) && is_done {
+            return turn.end(connection, begin()).await;
+        }
+        turn.unlink(connection, &[&head]).await?;
+        turn.beginning(connection, &self.names.rows(pipeline), None).await?;
+        turn.beginning(connection, &self.names.topics(pipeline), None).await?;
         if !self.names.entries.is_empty() {
-            clear::beginning(connection, &self.names.entries, None).await?;
+            turn.beginning(connection, &self.names.entries, None).await?;
         }
         for key in keys.iter().filter(|_| self.names.entries.is_empty()) {
             match key.strip_suffix('*') {
-                Some(start) => clear::beginning(connection, start, Some(&self.names.prefix)).await?,
-                None => clear::unlink(connection, &[key]).await?,
+                Some(start) => turn.beginning(connection, start, Some(&self.names.prefix)).await?,
+                None => turn.unlink(connection, &[key]).await?,
             }
         }
-        clear::beginning(connection, &self.names.rows(pipeline), None).await?;
-        clear::beginning(connection, &self.names.topics(pipeline), None).await?;
-        self.enter_head(connection, pipeline).await
+        let mut change = begin();
+        change.cmd("HSETNX").arg(&head).arg("started_at").arg(now());
+        turn.end(connection, change).await
     }
 
     async fn inspect_on(&self, connection: &mut Connection, declared: &Declared) -> Result<Inspection, SinkError> {
@@ -291,6 +318,10 @@ impl Redis {
             |lines: Vec<String>| lines.into_iter().map(|line| format!("{}: {line}", self.place)).collect::<Vec<_>>();
         Ok(Inspection { faults: placed(faults), notes: placed(notes) })
     }
+}
+
+fn is_being_cleared() -> SinkError {
+    SinkError::Retry("another process is clearing the cache, to fill it from the start".into())
 }
 
 #[async_trait]

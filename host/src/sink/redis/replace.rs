@@ -7,6 +7,8 @@
 //! What is found by pattern is found in the whole keyspace, whoever else is in it. So rows and topics are looked for in
 //! that way once, before anything is filled: later ones are the fill's own. The entries must be looked for while the
 //! owners are held, and the hold is renewed between two steps of that.
+//!
+//! Of two rewinds the one that began later goes on: a key names it, which the other's switch no longer finds.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 use ::redis::{Pipeline, Value};
 use async_trait::async_trait;
 
+use super::clear::Turn;
 use super::connection::{Connection, begin};
 use super::ledger::{self, Names};
 use super::{Options, Redis, clear, error, history};
@@ -60,6 +63,10 @@ pub struct Rewind {
     known: Mutex<Known>,
     /// What the hold says whose it is, once it was taken.
     hold: Mutex<Option<String>>,
+    /// What says which rewind fills the fresh entries, where it is this one.
+    mine: String,
+    /// Whether the fill may have begun.
+    has_begun: AtomicBool,
     /// Whether the switch may have been done without anybody's hearing of it.
     asked: AtomicBool,
 }
@@ -82,7 +89,8 @@ impl Rewind {
         fresh.names.entries = entries;
         let real = Redis::open(Options { timeout: SWITCH, ..options })?;
         let (known, hold, asked) = (Mutex::default(), Mutex::default(), AtomicBool::default());
-        Ok(Self { pipeline: pipeline.to_owned(), real, fresh: Arc::new(fresh), known, hold, asked })
+        let (mine, has_begun) = (text(random()?), AtomicBool::default());
+        Ok(Self { pipeline: pipeline.to_owned(), real, fresh: Arc::new(fresh), known, hold, mine, has_begun, asked })
     }
 
     async fn on<T>(&self, work: impl AsyncFnOnce(&mut Connection) -> Result<T, SinkError>) -> Result<T, SinkError> {
@@ -187,18 +195,45 @@ impl Rewind {
         Ok(connection.demand(&commands).await?.first() == Some(&Value::Int(1)))
     }
 
+    /// Makes the fresh entries this rewind's to fill and to remove, unless another one's are being put in place.
+    async fn take_turn(&self, connection: &mut Connection) -> Result<(), SinkError> {
+        let (hold, filler) = (self.real.names.hold(&self.pipeline), self.fresh.names.filler(&self.pipeline));
+        let in_place = || SinkError::Retry("another rewind of the pipeline is putting its entries in place".into());
+        let mut commands = Pipeline::new();
+        commands.cmd("UNWATCH").cmd("WATCH").arg(&hold).cmd("GET").arg(&hold);
+        let held = connection.demand(&commands).await?.pop().unwrap_or_default();
+        if held != Value::Nil && Some(held) != self.held().map(|mine| Value::BulkString(mine.into_bytes())) {
+            return Err(in_place());
+        }
+        let mut change = begin();
+        change.cmd("SET").arg(&filler).arg(&self.mine).cmd("EXEC");
+        let executed = connection.demand(&change).await?.pop();
+        if executed.is_none_or(|executed| executed == Value::Nil) { Err(in_place()) } else { Ok(()) }
+    }
+
     /// Deletes the fresh entries and their ledger; whether there were any.
     async fn forget(&self, connection: &mut Connection) -> Result<bool, SinkError> {
         let names = &self.fresh.names;
         let head = names.head(&self.pipeline);
-        let was = self.exists(connection, &head).await?;
-        clear::beginning(connection, &names.entries, None).await?;
-        clear::beginning(connection, &names.rows(&self.pipeline), None).await?;
-        clear::beginning(connection, &names.topics(&self.pipeline), None).await?;
-        for (member, _) in history::lists(connection, names, &self.pipeline).await? {
-            clear::unlink(connection, &[format!("{}:{member}", names.histories(&self.pipeline))]).await?;
+        let has_begun = self.has_begun.load(Ordering::Relaxed);
+        if !has_begun {
+            self.take_turn(connection).await?;
+        } else if self.filler(connection).await?.as_ref() != Some(&self.mine) {
+            // It was put in place, or is another rewind's.
+            return Ok(false);
         }
-        clear::unlink(connection, &[names.histories(&self.pipeline), head]).await?;
+        let turn = Turn::taken(names.filler(&self.pipeline), self.mine.clone(), overtaken);
+        let was = self.exists(connection, &head).await?;
+        turn.beginning(connection, &names.entries, None).await?;
+        turn.beginning(connection, &names.rows(&self.pipeline), None).await?;
+        turn.beginning(connection, &names.topics(&self.pipeline), None).await?;
+        for (member, _) in history::lists(connection, names, &self.pipeline).await? {
+            turn.unlink(connection, &[format!("{}:{member}", names.histories(&self.pipeline))]).await?;
+        }
+        turn.unlink(connection, &[names.histories(&self.pipeline), head]).await?;
+        if has_begun {
+            turn.end(connection, begin()).await?;
+        }
         Ok(was)
     }
 
@@ -212,6 +247,15 @@ impl Rewind {
             }
         }
         Ok(stands.into_values().collect())
+    }
+
+    /// Which rewind fills the fresh entries; none when the switch was done.
+    async fn filler(&self, connection: &mut Connection) -> Result<Option<String>, SinkError> {
+        let key = self.fresh.names.filler(&self.pipeline);
+        let mut commands = Pipeline::new();
+        commands.cmd("GET").arg(&key);
+        let answer = connection.demand(&commands).await?.pop().unwrap_or_default();
+        Ok(ledger::fields::<(Option<String>,)>(&Value::Array(vec![answer]), &key)?.0)
     }
 
     fn held(&self) -> Option<String> {
@@ -270,7 +314,13 @@ impl Rewind {
         let (real, fresh) = (&self.real.names, &self.fresh.names);
         let hold = real.hold(&self.pipeline);
         self.renew(connection, HOLD_MS).await?;
-        // No owner writes: what is found stays so, but for what expires.
+        // A write of the fill that was given up may still arrive: it has no row to write under from now on.
+        for (partition, _) in self.rows(connection, fresh).await? {
+            let mut commands = Pipeline::new();
+            ledger::take_over(&mut commands, &self.row(fresh, &partition), random()?, now());
+            connection.demand(&commands).await?;
+        }
+        // Nobody writes: what is found stays so, but for what expires.
         let (used, filled) = self.entries(connection).await?;
         let rows = self.rows(connection, fresh).await?;
         let topics = self.topics(connection, fresh).await?;
@@ -281,11 +331,15 @@ impl Rewind {
 
         let queued = u64::try_from(used.len() + filled.len()).unwrap_or(u64::MAX) / QUEUED_PER_MS;
         self.renew(connection, HOLD_MS + queued.min(HOLD_MS * 8)).await?;
+        let filler = fresh.filler(&self.pipeline);
         let mut commands = Pipeline::new();
-        commands.cmd("UNWATCH").cmd("WATCH").arg(&hold).cmd("GET").arg(&hold);
+        commands.cmd("UNWATCH").cmd("WATCH").arg(&hold).arg(&filler).cmd("GET").arg(&hold);
         let answer = connection.demand(&commands).await?.pop();
         if answer != self.held().map(|mine| Value::BulkString(mine.into_bytes())) {
             return Err(lost());
+        }
+        if self.filler(connection).await?.as_ref() != Some(&self.mine) {
+            return Err(overtaken());
         }
         let mut change = begin();
         let used: Vec<_> = used.iter().collect();
@@ -311,7 +365,7 @@ impl Rewind {
             change.cmd("RPUSH").arg(format!("{all}:{member}")).arg(entries).cmd("SADD").arg(&all).arg(member);
             change.cmd("UNLINK").arg(format!("{gone}:{member}"));
         }
-        change.cmd("UNLINK").arg(&gone).arg(fresh.head(&self.pipeline)).arg(&hold);
+        change.cmd("UNLINK").arg(&gone).arg(fresh.head(&self.pipeline)).arg(&hold).arg(&filler);
         let exec = change.len();
         change.cmd("EXEC");
         // A fresh entry may have expired since, and is then as it should be: gone.
@@ -345,6 +399,10 @@ impl Replacement for Rewind {
                 self.real.names.head(&self.pipeline)
             )));
         }
+        if self.on(async |connection| self.filler(connection).await).await?.as_ref() != Some(&self.mine) {
+            return Err(overtaken());
+        }
+        self.has_begun.store(true, Ordering::Relaxed);
         let mut known = self.on(async |connection| self.look_around(connection).await).await?;
         known.topics.extend(topics.iter().map(|(topic, _)| topic.clone()));
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
@@ -394,10 +452,11 @@ impl Replacement for Rewind {
     }
 
     async fn put_in_place(&self) -> Result<Vec<String>, SinkError> {
-        // The fresh head goes with the switch.
-        let head = self.fresh.names.head(&self.pipeline);
-        let is_done = async || -> Result<bool, SinkError> {
-            Ok(!self.on(async |connection| self.exists(connection, &head).await).await?)
+        // The key that names this rewind goes with the switch.
+        let is_done = async || match self.on(async |connection| self.filler(connection).await).await? {
+            None => Ok(true),
+            Some(filler) if filler == self.mine => Ok(false),
+            Some(_) => Err(overtaken()),
         };
         let as_told = || Ok(vec!["the entries were replaced".into()]);
         if self.asked.load(Ordering::Relaxed) && is_done().await? {
@@ -419,6 +478,12 @@ fn random() -> Result<Token, SinkError> {
 
 fn text(token: Token) -> String {
     format!("{:032x}", token.0)
+}
+
+fn overtaken() -> SinkError {
+    let problem = "another `tidegate rewind` of the pipeline has begun, or has removed what this one filled: nothing is \
+                   changed; rewind again when no other one runs";
+    SinkError::Stop(problem.into())
 }
 
 fn lost() -> SinkError {
