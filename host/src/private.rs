@@ -11,13 +11,13 @@ const MODE: u32 = 0o600;
 /// The rights of those who are neither the owner nor of the group.
 const OTHERS: u32 = 0o007;
 
-/// Opens a file to read and write, or makes it for its owner alone. One that is there keeps its rights, for somebody may
+/// Opens a file to read and to append, or makes it for its owner alone. One that is there keeps its rights, for somebody may
 /// have given them; the log warns where they are everybody's.
 ///
 /// # Errors
 /// When the file can neither be opened nor made.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(MODE).open(path)?;
+    let file = OpenOptions::new().create(true).read(true).append(true).mode(MODE).open(path)?;
     warn_of_rights(path, &file.metadata()?);
     Ok(file)
 }

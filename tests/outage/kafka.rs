@@ -129,6 +129,38 @@ fn a_topic_that_was_made_anew_and_is_longer_already_is_known_by_its_records() {
     made_anew(5);
 }
 
+/// The same under a running program, which reads on at its offset or reads nothing more.
+fn made_anew_while_running(rounds: usize) {
+    let mut case = Orders::on(&Broker::shared());
+    case.stream.produce(&repeated(&orders(), 2));
+    // So seldom, as in practice, that its client does not see the topic go away.
+    case.stream.program.change("refresh.interval.ms\" = \"500\"", "refresh.interval.ms\" = \"600000\"");
+    let run = case.stream.running();
+    case.stream.topic.delete();
+    case.stream.topic.make(3);
+    case.stream.produced.clear();
+    case.stream.produce(&repeated(&orders(), rounds));
+    let parts = [&case.stream.pipeline, "sink `cache`", &case.stream.topic.name, "was made anew", "tidegate rewind"];
+    run.fails(&parts);
+    // Whatever it has taken of the new topic hides nothing.
+    case.stream.program.start().fails(&parts);
+    assert_eq!(case.stream.program.dead_letters(), 0);
+    case.begin_anew();
+    let troubles = case.stream.running().stop();
+    assert_eq!(troubles, [""; 0]);
+    case.check();
+}
+
+#[test]
+fn topic_made_anew_under_a_running_pipeline_stops_it() {
+    made_anew_while_running(1);
+}
+
+#[test]
+fn longer_topic_made_anew_under_a_running_pipeline_stops_it() {
+    made_anew_while_running(5);
+}
+
 #[test]
 fn records_that_are_deleted_before_they_were_read_stop_the_pipeline_until_that_is_confirmed() {
     let mut case = Orders::on(&Broker::shared());

@@ -18,7 +18,7 @@ use super::open_marks::OpenMarks;
 use super::write::{BoundSink, Stores};
 use crate::command::Port;
 use crate::sink::{LedgerKey, Token};
-use crate::source::{Assigned, Claim, Lease};
+use crate::source::{Assigned, Claim, Lease, TopicFacts};
 
 /// Where a lane stands in a partition.
 #[derive(Debug, Clone)]
@@ -43,6 +43,11 @@ pub(super) struct Standing {
     pub(super) claims: Claims,
     /// As long as it holds, the partition is this process's.
     pub(super) lease: Lease,
+    /// What is known of its topic; none where nobody knows.
+    pub(super) topic: Option<TopicFacts>,
+    /// The sinks, by their places, whose last record nobody has seen again yet: where they stand may be about another log,
+    /// and is written down nowhere else.
+    pub(super) unverified: Vec<usize>,
 }
 
 impl Standing {
@@ -72,7 +77,7 @@ impl Stores {
     ///
     /// # Errors
     /// When the pipeline has to stop: records are lost, a topic is another one, a store says so.
-    /// [`super::topic::BeyondTheEnd`] where the source has to be asked once more first.
+    /// [`super::topic::AnotherLog`] where the source has to be asked once more first.
     pub(super) async fn claim(&self, assigned: &Assigned, before: Option<&Standing>) -> anyhow::Result<Standing> {
         let key = LedgerKey { pipeline: self.pipeline.clone(), partition: assigned.partition.clone() };
         let committed = assigned.committed.as_ref();
@@ -88,7 +93,10 @@ impl Stores {
             clashes: before.map(|before| before.clashes.clone()).unwrap_or_default(),
             claims: Claims::default(),
             lease: assigned.lease.clone(),
+            topic: assigned.topic.clone(),
+            unverified: Vec::new(),
         };
+        let log_before = self.log_of(before, &committed);
         for (place, bound) in self.sinks.iter().enumerate() {
             let (mut next, mut epoch, mut memo) = (assigned.log_start, 0, Memo::default());
             let mut meanwhile = None;
@@ -96,6 +104,9 @@ impl Stores {
                 let epoch_before = before.map(|before| before.epochs[place]);
                 let known_by = epoch_before.or_else(|| committed.sinks.get(&bound.name).copied());
                 let before = WithoutLedger::take(&bound.name, &mut standing, &committed);
+                if committed.positions.contains_key(&bound.name) {
+                    self.compare_topic(bound, assigned, committed.topic.as_ref())?;
+                }
                 let is_fresh;
                 (next, epoch, memo, is_fresh) =
                     self.claim_ledger(bound, assigned, &standing, known_by, before.next).await?;
@@ -114,7 +125,11 @@ impl Stores {
             let before_at = before.map(|before| &before.next[place]);
             let known = noted.chain(committed_at).chain(before_at).copied().max();
             // What a sink that kept a ledger until now has published.
-            let Some(next) = known.or(committed.kept.get(&bound.name).copied()) else { continue };
+            let kept = committed.kept.get(&bound.name).copied();
+            let Some(next) = known.or(kept) else { continue };
+            if before_at.or(committed_at).or(kept.as_ref()).is_some() {
+                self.compare_topic(bound, assigned, log_before.topic.as_ref())?;
+            }
             self.compare(bound, assigned, next)?;
             standing.next[place] = next;
             let committed_last = committed.last.get(&bound.name).copied();
@@ -131,7 +146,10 @@ impl Stores {
                 "no position in the group's commits, continuing from the ledgers"
             );
         }
-        let letters = before.map_or_else(|| Letters::from(committed.filed), |before| before.letters.clone());
+        let mut letters = before.map_or_else(|| Letters::from(committed.filed), |before| before.letters.clone());
+        if !self.is_same_log(&log_before, assigned, &standing, letters.below()) {
+            (letters, standing.clashes) = (Letters::default(), Clashes::default());
+        }
         standing.letters = letters.begin(standing.lowest(), &self.refusers(&self.slot.serving()));
         // A process that claims again is alive, whatever its claim has come to.
         let claims = before.map_or(committed.claims, |before| before.claims);
@@ -181,7 +199,22 @@ impl Stores {
         Ok(())
     }
 
-    /// The next offset of each sink without a ledger, to be kept in the ledgers of the others.
+    /// The next offset of each sink without a ledger, to be kept in the ledger of the sink at this place. What is not
+    /// verified stays as it is there.
+    pub(super) fn positions_noted(&self, standing: &Standing, keeper: usize) -> BTreeMap<String, u64> {
+        let noted = &standing.memos[keeper].positions;
+        let mut positions = self.positions(standing);
+        for place in &standing.unverified {
+            let name = &self.sinks[*place].name;
+            match noted.get(name) {
+                Some(before) => positions.get_mut(name).map(|next| *next = *before),
+                None => positions.remove(name).map(drop),
+            };
+        }
+        positions
+    }
+
+    /// The next offset of each sink without a ledger.
     pub(super) fn positions(&self, standing: &Standing) -> BTreeMap<String, u64> {
         let sinks = self.sinks.iter().zip(&standing.next).filter(|(bound, _)| !bound.sink.keeps_ledger());
         sinks.map(|(bound, next)| (bound.name.clone(), *next)).collect()
@@ -193,7 +226,8 @@ impl Stores {
         let claims = if stands && standing.claims.count > 0 { standing.claims } else { Claims::default() };
         let (filed, positions) = (standing.letters.stretches().clone(), self.positions(standing));
         let modules = shortened(self.slot.serving().digests());
-        let mut metadata = CommitMetadata { filed, positions, claims, modules, ..CommitMetadata::default() };
+        let topic = standing.topic.clone();
+        let mut metadata = CommitMetadata { filed, positions, claims, modules, topic, ..CommitMetadata::default() };
         for (place, bound) in self.sinks.iter().enumerate() {
             if bound.sink.ledger_outlives_the_process() {
                 metadata.sinks.insert(bound.name.clone(), standing.epochs[place]);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::letters::Stretches;
 use super::memo::LastRecord;
-use crate::source::Counted;
+use crate::source::{Counted, TopicFacts};
 
 /// The most bytes that a broker takes, as it comes.
 const MOST: usize = 4096;
@@ -32,6 +32,9 @@ pub(super) struct CommitMetadata {
     /// By sink without a ledger: the last record below its position.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) last: BTreeMap<String, LastRecord>,
+    /// The topic whose offsets all this is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) topic: Option<TopicFacts>,
     /// What is filed of what is refused before any sink.
     #[serde(default, skip_serializing_if = "Stretches::is_empty")]
     pub(super) filed: Stretches,

@@ -20,7 +20,9 @@ impl Stores {
     pub(super) fn notes_positions(&self, standing: &Standing) -> bool {
         let Some(place) = self.fencing() else { return true };
         let noted = &standing.memos[place].positions;
-        self.positions(standing).iter().all(|(name, next)| noted.get(name).copied().unwrap_or_default() >= *next)
+        self.positions_noted(standing, place)
+            .iter()
+            .all(|(name, next)| noted.get(name).copied().unwrap_or_default() >= *next)
     }
 
     /// Moves a ledger to the end of a batch of which none has written anything. Where messages stand is in the group's

@@ -106,6 +106,12 @@ impl Letters {
         self
     }
 
+    /// All that is known is of records below this offset.
+    pub(super) fn below(&self) -> u64 {
+        let of_batches = self.of_batches.iter().map(|answer| answer.offset + 1);
+        self.stretches.values().map(|stretch| stretch.to).chain(of_batches).max().unwrap_or_default()
+    }
+
     /// For the commit.
     pub(super) fn stretches(&self) -> &Stretches {
         &self.stretches

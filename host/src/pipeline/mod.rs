@@ -33,6 +33,7 @@ mod reject;
 mod replay;
 mod restart;
 mod retry;
+mod same_log;
 mod serving;
 mod shadow;
 mod start;

@@ -8,13 +8,14 @@ use super::write::{BoundSink, Stores};
 use crate::command::Port;
 use crate::config::OnLost;
 use crate::sink::TopicHead;
-use crate::source::Assigned;
+use crate::source::{Assigned, TopicFacts};
 
-/// A sink is further than the end of the log. The end was asked for before the ledger was read, so this may only mean that
-/// records were written in between: by this process, or by an earlier owner.
+/// A sink is further than the end of the log, or was filled from another topic of this name. The source was asked before the
+/// ledger was read, so this may only mean that records were written in between, by this process or by an earlier owner, or
+/// that the broker that answered had not heard of the topic yet.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct BeyondTheEnd(String);
+pub(super) struct AnotherLog(String);
 
 impl BoundSink {
     /// What the operator can do when the sink is further than a topic that was recreated.
@@ -43,14 +44,14 @@ impl Stores {
         };
         let first = if bound.is_cache() { any_epoch()? } else { 0 };
         let held = enter(TopicHead { facts: facts.clone(), epoch: first }, false).await?;
-        let another = held.facts.id.is_some() && facts.id.is_some() && held.facts.id != facts.id;
+        if facts.is_another(&held.facts) {
+            return Err(self.made_anew(bound, topic));
+        }
         let changed = if held.facts.partitions != facts.partitions {
-            format!(
-                "has {} partitions, and had {}: its keys lie elsewhere now",
-                facts.partitions, held.facts.partitions
-            )
-        } else if another {
-            "was made anew: its offsets begin again".to_owned()
+            has_grown(facts, &held.facts)
+        } else if held.facts.id.is_none() && facts.id.is_some() {
+            // Entered by a version, or by way of a broker, that did not tell.
+            return Ok(enter(TopicHead { facts: facts.clone(), epoch: held.epoch }, true).await?.epoch);
         } else {
             return Ok(held.epoch);
         };
@@ -68,6 +69,46 @@ impl Stores {
         Ok(enter(TopicHead { facts: facts.clone(), epoch }, true).await?.epoch)
     }
 
+    /// Compares the topic with what was noted of it together with the position of a sink that keeps no ledger. That the topic
+    /// has grown is for the pipeline's ledgers to say, where it has any.
+    pub(super) fn compare_topic(
+        &self,
+        bound: &BoundSink,
+        assigned: &Assigned,
+        noted: Option<&TopicFacts>,
+    ) -> anyhow::Result<()> {
+        let (Some(facts), Some(noted)) = (&assigned.topic, noted) else { return Ok(()) };
+        let topic = &assigned.partition.topic;
+        if facts.is_another(noted) {
+            return Err(self.made_anew(bound, topic));
+        }
+        if facts.partitions == noted.partitions || self.fencing().is_some() {
+            return Ok(());
+        }
+        let (pipeline, sink, changed) = (&self.pipeline, &bound.name, has_grown(facts, noted));
+        if self.policies.on_changed_topic == OnLost::Stop {
+            return Err(anyhow!(
+                "pipeline `{pipeline}`: the topic {topic} {changed}, so that sink `{sink}` may get an older message of a key \
+                 behind a newer one. If every record of before was handled when it changed, start once with \
+                 `on_changed_topic = \"continue\"`"
+            ));
+        }
+        let partition = &assigned.partition;
+        tracing::warn!(pipeline, sink, %partition, changed, "going on with a changed topic");
+        Ok(())
+    }
+
+    /// Offsets that a sink has of one topic say nothing of another of its name.
+    pub(super) fn made_anew(&self, bound: &BoundSink, topic: &str) -> anyhow::Error {
+        let (pipeline, sink) = (&self.pipeline, &bound.name);
+        AnotherLog(format!(
+            "pipeline `{pipeline}`: the topic {topic} was made anew since sink `{sink}` was filled from it: its offsets begin \
+             again. {}",
+            bound.remedy()
+        ))
+        .into()
+    }
+
     /// Compares the next offset of a sink with the start and end of the log.
     pub(super) fn compare(&self, bound: &BoundSink, assigned: &Assigned, next: u64) -> anyhow::Result<()> {
         let Assigned { partition, log_start, log_end, .. } = assigned;
@@ -78,7 +119,7 @@ impl Stores {
                  already: the topic was made anew, or the cluster has lost records. {}",
                 bound.remedy()
             );
-            return Err(BeyondTheEnd(problem).into());
+            return Err(AnotherLog(problem).into());
         }
         if next >= *log_start {
             return Ok(());
@@ -95,6 +136,10 @@ impl Stores {
              `on_lost_records = \"continue\"`"
         ))
     }
+}
+
+fn has_grown(facts: &TopicFacts, before: &TopicFacts) -> String {
+    format!("has {} partitions, and had {}: its keys lie elsewhere now", facts.partitions, before.partitions)
 }
 
 /// A random number from 1 to 32,767: as many changes of the topic may still follow.

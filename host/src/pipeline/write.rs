@@ -254,7 +254,7 @@ impl Stores {
                 let mut memo = standing.memos[place].clone();
                 memo.left_out.add(&left_out, batch.serving.transforms());
                 self.mark(&mut memo, place, batch, from, &omitted);
-                (memo.last, memo.positions) = (standing.last, self.positions(standing));
+                (memo.last, memo.positions) = (standing.last, self.positions_noted(standing, place));
                 let bad = match self.execute(standing, place, batch.to, &writes, (&batch.serving, &memo)).await? {
                     Answer::Durable => break memo,
                     Answer::Rejected(bad) => bad,
@@ -345,7 +345,7 @@ impl Stores {
         // A ledger that is ahead of the batch has taken a later record already.
         let last = standing.last.filter(|last| last.offset < to);
         memo.last = last.into_iter().chain(memo.last).max_by_key(|last| last.offset);
-        memo.positions = self.positions(standing);
+        memo.positions = self.positions_noted(standing, place);
         memo
     }
 

@@ -77,6 +77,13 @@ pub struct TopicFacts {
     pub id: Option<String>,
 }
 
+impl TopicFacts {
+    /// Whether these are surely of a topic that was made again under the same name.
+    pub fn is_another(&self, before: &Self) -> bool {
+        self.id.is_some() && before.id.is_some() && self.id != before.id
+    }
+}
+
 /// What a commit counts that proves a claim, or is the last of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counted {

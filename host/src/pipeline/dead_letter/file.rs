@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 use std::fs::{File, TryLockError};
-use std::io::{self, BufRead, BufReader, ErrorKind, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -68,9 +69,14 @@ struct State {
     file: File,
     /// Where the next line goes; behind it there may be the rest of a write that failed.
     length: u64,
+    /// Whether the last write has failed, and may have left something behind `length`.
+    is_torn: bool,
     /// The letters in it.
     filed: Index,
 }
+
+/// How often letters are written again whose file is moved away meanwhile.
+const TRIES: usize = 5;
 
 impl DeadLetterFile {
     /// Opens the file, or makes it. A last line that a crash cut off is removed: it was never acknowledged. One that
@@ -94,7 +100,7 @@ impl DeadLetterFile {
     pub(in crate::pipeline) fn file(&self, letters: &[DeadLetter<'_>]) -> Result<usize, SinkError> {
         blocking(|| {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.file_new(letters, self.value_bytes).map_err(|error| match error.kind() {
+            state.file_new(&self.path, letters, self.value_bytes).map_err(|error| match error.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
                     SinkError::Retry(at(&self.path, &error).to_string())
                 }
@@ -147,7 +153,6 @@ impl State {
                     break;
                 }
                 // An editor has left the end of the line out.
-                (&file).seek(SeekFrom::End(0))?;
                 (&file).write_all(b"\n")?;
             }
             filed.add(&Identity::of_line(&line).ok_or_else(foreign)?, length);
@@ -156,10 +161,41 @@ impl State {
         file.set_len(length)?;
         file.sync_all()?;
         sync_folder(path)?;
-        Ok(Self { file, length, filed })
+        Ok(Self { file, length, is_torn: false, filed })
     }
 
-    fn file_new(&mut self, letters: &[DeadLetter<'_>], value_bytes: usize) -> io::Result<usize> {
+    /// Whether the path names the open file, as it was left.
+    fn is_current(&self, path: &Path) -> io::Result<bool> {
+        let named = match path.metadata() {
+            Ok(named) => named,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let open = self.file.metadata()?;
+        let is_as_left = named.len() == self.length || (self.is_torn && named.len() > self.length);
+        Ok((named.dev(), named.ino()) == (open.dev(), open.ino()) && is_as_left)
+    }
+
+    /// Files those of the letters that are new, in the file that the path names: it may have been moved away, removed or
+    /// emptied meanwhile.
+    fn file_new(&mut self, path: &Path, letters: &[DeadLetter<'_>], value_bytes: usize) -> io::Result<usize> {
+        for _ in 0..TRIES {
+            if !self.is_current(path)? {
+                let file = path.display();
+                tracing::warn!(%file, "the file of dead letters was moved, removed or changed, going on with the one that is there");
+                // Else the lock would be in the way where it is the same file.
+                self.file.unlock()?;
+                *self = Self::open(path)?;
+            }
+            let new = self.append_new(letters, value_bytes)?;
+            if new == 0 || self.is_current(path)? {
+                return Ok(new);
+            }
+        }
+        Err(io::Error::other("it is moved, removed or changed again and again: leave it to this process"))
+    }
+
+    fn append_new(&mut self, letters: &[DeadLetter<'_>], value_bytes: usize) -> io::Result<usize> {
         let (mut lines, mut places, mut fresh) = (String::new(), Vec::new(), HashSet::new());
         for letter in letters {
             let identity = Identity::of(letter);
@@ -177,10 +213,12 @@ impl State {
     }
 
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        self.file.set_len(self.length)?;
-        self.file.seek(SeekFrom::Start(self.length))?;
+        if std::mem::replace(&mut self.is_torn, true) {
+            self.file.set_len(self.length)?;
+        }
         self.file.write_all(lines)?;
         self.file.sync_data()?;
+        self.is_torn = false;
         self.length += u64::try_from(lines.len()).unwrap_or_default();
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::pipeline::commit::{Claims, CommitMetadata};
 use crate::pipeline::memo::LastRecord;
 use crate::pipeline::retry::Backoff;
 use crate::pipeline::serving::Serving;
-use crate::pipeline::topic::BeyondTheEnd;
+use crate::pipeline::topic::AnotherLog;
 use crate::sink::LedgerKey;
 use crate::source::status::Position;
 use crate::source::{Assigned, Claim, Control, Record, TopicPartition};
@@ -57,6 +57,13 @@ pub(super) struct Held {
     pub(super) position: Arc<Position>,
 }
 
+impl Held {
+    /// The sinks whose last record nobody has seen again.
+    pub(super) fn unverified(&self) -> Vec<usize> {
+        self.unseen.iter().map(|(place, _)| *place).collect()
+    }
+}
+
 impl Running {
     /// Takes the partition over in all sinks, and has the source begin where the one furthest behind stands.
     pub(super) fn claim(&mut self, assigned: &Assigned) -> anyhow::Result<()> {
@@ -70,7 +77,7 @@ impl Running {
             before.standing.clone()
         });
         let mut standing = match self.wait(stores.claim(assigned, before.as_ref())) {
-            Err(problem) if problem.is::<BeyondTheEnd>() && self.doubts(partition) => {
+            Err(problem) if problem.is::<AnotherLog>() && self.doubts(partition) => {
                 if let Some(held) = self.held.get_mut(partition) {
                     (held.claim, held.lost) = (stores.next_claim(), true);
                 }
@@ -95,6 +102,7 @@ impl Running {
         // Where records were lost, the source has none before its start.
         let offset = standing.lowest().max(assigned.log_start);
         let unseen = standing.seen_last(assigned);
+        standing.unverified = unseen.iter().map(|(place, _)| *place).collect();
         // From the one that was taken last, to see that it is still the same topic.
         let first = unseen.iter().map(|(_, last)| last.offset).fold(offset, u64::min);
         tracing::info!(pipeline = stores.pipeline, %partition, offset, "claimed");

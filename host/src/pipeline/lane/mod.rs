@@ -168,6 +168,8 @@ impl Running {
                 Item::Reached { partition, offset, claim } => {
                     self.settle()?;
                     if let Some(held) = self.held.get_mut(&partition).filter(|held| held.claim == claim) {
+                        // What is not there any more was compacted away.
+                        held.unseen.retain(|(_, unseen)| unseen.offset >= offset);
                         held.done = held.done.max(offset);
                         held.position.reached(held.done, None);
                     }
@@ -299,6 +301,7 @@ impl Running {
         let (stores, queue) = (self.lane.stores.clone(), self.lane.queue.clone());
         let before = self.held.get_mut(&partition).map(|held| {
             let before = std::mem::replace(&mut held.by, batch.serving.clone());
+            standing.unverified = held.unverified();
             (before, held.done)
         });
         self.batches += 1;
@@ -379,9 +382,10 @@ impl Running {
     }
 
     fn advance_one(&mut self, partition: &TopicPartition, which: Advance) -> anyhow::Result<()> {
-        let Some(held) = self.held.get_mut(partition).filter(|held| !held.lost && held.rests_until.is_none()) else {
-            return Ok(());
-        };
+        // As long as a last record is to be seen again, the offsets may be about another log: nothing of them is made durable.
+        let may_move = |held: &&mut Held| !held.lost && held.rests_until.is_none() && held.unseen.is_empty();
+        let Some(held) = self.held.get_mut(partition).filter(may_move) else { return Ok(()) };
+        held.standing.unverified.clear();
         // Where records come, the write of the next batch notes it.
         let rests = std::mem::replace(&mut held.advanced, held.done) == held.done;
         let notes = (rests || which == Advance::All) && !self.lane.stores.notes_positions(&held.standing);

@@ -223,3 +223,53 @@ fn what_could_not_be_written_is_not_taken_for_filed() {
         assert!(file.file(&[letter(&record)]).unwrap_err().to_string().contains("dead.jsonl"));
     }
 }
+
+/// What somebody does to the file of this path.
+type Change<'a> = &'a dyn Fn(&Path);
+
+#[test]
+fn letter_after_the_file_was_moved_or_changed_is_in_the_file_of_that_name() {
+    let (first, second) = (record(7), record(8));
+    let moved = |path: &Path| fs::rename(path, path.with_extension("1")).unwrap();
+    let removed = |path: &Path| fs::remove_file(path).unwrap();
+    let replaced = |path: &Path| {
+        let content = fs::read(path).unwrap();
+        fs::remove_file(path).unwrap();
+        fs::write(path, content).unwrap();
+    };
+    let emptied = |path: &Path| fs::write(path, "").unwrap();
+    let cases: [(&str, Change<'_>, &[u64]); 4] = [
+        ("moved", &moved, &[8]),
+        ("removed", &removed, &[8]),
+        ("replaced", &replaced, &[7, 8]),
+        ("emptied", &emptied, &[8]),
+    ];
+    for (what, change, left) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.jsonl");
+        let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
+        assert_eq!(file.file(&[letter(&first)]).unwrap(), 1);
+        change(&path);
+        assert_eq!(file.file(&[letter(&second)]).unwrap(), 1, "{what}");
+        assert_eq!(file.file(&[letter(&second)]).unwrap(), 0, "{what}");
+        let offsets: Vec<_> = lines(&path).iter().map(|line| line["offset"].as_u64().unwrap()).collect();
+        assert_eq!(offsets, left, "{what}");
+        let error = DeadLetterFile::open(&path, VALUE_BYTES).unwrap_err().to_string();
+        assert!(error.contains("another process"), "it is this process's file: {what}: {error}");
+    }
+}
+
+#[test]
+fn line_that_somebody_else_appends_is_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let (first, second, third) = (record(7), record(8), record(9));
+    let other = folder.path().join("other.jsonl");
+    DeadLetterFile::open(&other, VALUE_BYTES).unwrap().file(&[letter(&second)]).unwrap();
+    let file = DeadLetterFile::open(&path, VALUE_BYTES).unwrap();
+    file.file(&[letter(&first)]).unwrap();
+    fs::write(&path, [fs::read(&path).unwrap(), fs::read(&other).unwrap()].concat()).unwrap();
+    assert_eq!(file.file(&[letter(&second), letter(&third)]).unwrap(), 1);
+    let offsets: Vec<_> = lines(&path).iter().map(|line| line["offset"].clone()).collect();
+    assert_eq!(offsets, [7, 8, 9]);
+}

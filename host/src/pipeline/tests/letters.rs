@@ -7,7 +7,7 @@ use crate::pipeline::commit::CommitMetadata;
 use crate::pipeline::dead_letter::DeadLetterTopic;
 use crate::pipeline::letters::{Letters, Refusers};
 use crate::sink::kafka::testing::{Topic, broker};
-use crate::source::Assigned;
+use crate::source::{Assigned, TopicFacts};
 
 /// A commit that says that everything is filed, below this offset, that the first transform refuses with this module.
 fn filed(digest: &str, to: u64) -> Assigned {
@@ -121,6 +121,60 @@ fn store_that_was_set_back_has_the_rejects_filed_that_it_did_not_have_before() {
         }),
         [5]
     );
+}
+
+/// The commit of a process that had all filed below 100 that its modules refuse of a topic.
+fn filed_of(topic: &TopicFacts) -> CommitMetadata {
+    let site = Site::new(vec![(CACHE, Arc::new(Store::default()))]);
+    let played = Played::over(site.stores(), |_| Some(Vec::new()));
+    let (_, claim) = played.assign(Assigned { topic: Some(topic.clone()), ..assigned(0) });
+    (0..100).for_each(|offset| played.give(0, offset, claim));
+    let metadata = played.durable(0, 100);
+    played.end();
+    assert!(metadata.filed.values().all(|stretch| stretch.to == 100), "{metadata:?}");
+    metadata
+}
+
+fn refuses_4(record: &Record) -> Option<Vec<Command>> {
+    (record.offset != 4).then(Vec::new)
+}
+
+#[test]
+fn records_refused_after_topic_was_made_again_are_filed() {
+    let before = TopicFacts { partitions: 2, id: Some("before".into()) };
+    let metadata = filed_of(&before);
+    for (what, topic, metadata) in [
+        ("another id", assigned(0).topic, metadata.clone()),
+        // The commit of a version that did not keep it.
+        ("another epoch", assigned(0).topic, CommitMetadata { topic: None, ..metadata }),
+    ] {
+        // Filled again by `tidegate rewind`: the ledger begins with the new topic, under the next epoch.
+        let cache = Arc::new(Store::default());
+        cache.put_topic("t", topic.clone().unwrap(), metadata.sinks["s0"] + 1);
+        let site = Site::new(vec![(CACHE, cache)]);
+        let assigned = Assigned { committed: committed(100, metadata.write()), topic, ..assigned(0) };
+        assert_eq!(letters_below(6, &site, assigned, refuses_4), [4], "{what}");
+    }
+}
+
+#[test]
+fn records_refused_after_the_log_was_cut_off_are_filed() {
+    let topic = assigned(0).topic.unwrap();
+    let metadata = filed_of(&topic);
+    let cut = Assigned { log_end: Some(6), committed: committed(100, metadata.write()), ..assigned(0) };
+    let cache = Arc::new(Store::default());
+    cache.put_topic("t", topic, metadata.sinks["s0"].wrapping_add(1000));
+    assert_eq!(letters_below(6, &Site::new(vec![(CACHE, cache)]), cut, refuses_4), [4]);
+}
+
+#[test]
+fn refusals_that_are_filed_are_known_when_a_cache_is_filled_again() {
+    let topic = assigned(0).topic.unwrap();
+    let metadata = filed_of(&topic);
+    let again = Assigned { committed: committed(100, metadata.write()), ..assigned(0) };
+    let cache = Arc::new(Store::default());
+    cache.put_topic("t", topic, metadata.sinks["s0"].wrapping_add(1000));
+    assert_eq!(letters_below(6, &Site::new(vec![(CACHE, cache)]), again, refuses_4), [0_u64; 0]);
 }
 
 #[test]

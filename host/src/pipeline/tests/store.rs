@@ -12,7 +12,7 @@ use crate::sink::model::Model;
 use crate::sink::{
     BadWrite, Declared, HistoryRow, LedgerKey, Sink, SinkError, Standing, Step, Token, TopicHead, Write, Written,
 };
-use crate::source::TopicPartition;
+use crate::source::{TopicFacts, TopicPartition};
 
 /// What goes wrong with one write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,6 +197,11 @@ impl Store {
         let kept = state.history.len() - writes;
         state.history.truncate(kept + 1);
         (state.model, state.rows) = state.history.pop().unwrap();
+    }
+
+    /// The ledger has this of a topic.
+    pub(super) fn put_topic(&self, topic: &str, facts: TopicFacts, epoch: u16) {
+        self.state().topics.insert(topic.to_owned(), TopicHead { facts, epoch });
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -298,6 +298,115 @@ fn topic_made_again_is_known_by_the_record_that_was_published_last() {
     assert!(failure.contains("the record at t-0@3 is not the one that sink `s0` took there"), "{failure}");
 }
 
+/// What a pipeline that only publishes finds when it starts again and its topic has become this.
+fn published_before(topic: TopicFacts, policies: fn(Policies) -> Policies) -> (Played, Assigned) {
+    let site = messages();
+    let site = Site { policies: policies(site.policies), ..site };
+    let played = Played::new(&site);
+    let (_, claim) = played.assign(assigned(0));
+    played.give(0, 3, claim);
+    let told = played.durable(0, 4);
+    played.end();
+    let again = Assigned { committed: committed(4, told.write()), topic: Some(topic), ..assigned(0) };
+    (Played::new(&site), again)
+}
+
+#[test]
+fn growth_of_a_topic_that_is_only_published_stops() {
+    let grown = TopicFacts { partitions: 3, ..assigned(0).topic.unwrap() };
+    let (played, again) = published_before(grown.clone(), |policies| policies);
+    played.queue.assign(again).unwrap();
+    let failure = played.failure();
+    assert!(failure.contains("has 3 partitions, and had 2") && failure.contains("on_changed_topic"), "{failure}");
+
+    let confirmed = |policies| Policies { on_changed_topic: OnLost::Continue, ..policies };
+    let (played, again) = published_before(grown.clone(), confirmed);
+    let (offset, claim) = played.assign(again);
+    assert_eq!(offset, 3);
+    played.give(0, 3, claim);
+    played.give(0, 4, claim);
+    assert_eq!(played.durable(0, 5).topic, Some(grown), "from then on it is what it is");
+    played.end();
+}
+
+#[test]
+fn topic_made_again_that_is_only_published_stops() {
+    let another = TopicFacts { id: Some("another".into()), ..assigned(0).topic.unwrap() };
+    let (played, again) =
+        published_before(another, |policies| Policies { on_changed_topic: OnLost::Continue, ..policies });
+    for _ in 0..2 {
+        played.queue.assign(again.clone()).unwrap();
+        assert_eq!(played.claims_again(), of(0), "a broker may not have heard of it yet");
+    }
+    played.queue.assign(again).unwrap();
+    let failure = played.failure();
+    assert!(failure.contains("was made anew") && failure.contains("--delete-offsets"), "{failure}");
+}
+
+#[test]
+fn ledger_that_does_not_know_the_topics_id_takes_it() {
+    let cache = Arc::new(Store::default());
+    let site = Site::new(vec![(CACHE, cache)]);
+    let claim = |id: Option<&str>| {
+        let topic = Some(TopicFacts { partitions: 2, id: id.map(str::to_owned) });
+        RUNTIME.block_on(site.stores().claim(&Assigned { topic, ..assigned(0) }, None))
+    };
+    let before = claim(None).unwrap();
+    assert_eq!(claim(Some("a")).unwrap().epochs, before.epochs);
+    assert!(claim(Some("b")).unwrap_err().to_string().contains("was made anew"));
+}
+
+/// A cache that `tidegate rewind` has filled again from another topic, below this offset, and messages whose position in the
+/// group's commit is of the topic of before; the record at 39 is to tell.
+fn rewound_beside_messages(to: u64) -> (Arc<Store>, Site, Assigned) {
+    let cache = Arc::new(Store::default());
+    let filled = Site::new(vec![(CACHE, cache.clone())]);
+    let played = Played::over(filled.stores(), |record| Some(vec![set(&record.offset.to_string(), "v")]));
+    let (_, claim) = played.assign(assigned(0));
+    (0..to).for_each(|offset| played.give_value(0, offset, claim, "new"));
+    played.durable(0, to);
+    played.end();
+
+    let old = Played::new(&messages());
+    let (_, claim) = old.assign(assigned(0));
+    old.give_value(0, 39, claim, "old");
+    let told = old.durable(0, 40);
+    old.end();
+    let rename = |all: BTreeMap<String, u64>| all.into_values().map(|at| ("s1".to_owned(), at)).collect();
+    let last = told.last.into_values().map(|last| ("s1".to_owned(), last)).collect();
+    // Nobody has told the ids.
+    let metadata = CommitMetadata { positions: rename(told.positions), last, ..CommitMetadata::default() };
+    let assigned = Assigned { committed: committed(40, metadata.write()), ..assigned(0) };
+    (cache.clone(), Site::new(vec![(CACHE, cache), (MESSAGES, Arc::new(Store::silent()))]), assigned)
+}
+
+#[test]
+fn unverified_position_is_not_noted_when_partition_is_released() {
+    let (cache, site, assigned) = rewound_beside_messages(60);
+    let played = Played::new(&site);
+    assert_eq!(played.assign(assigned).0, 39, "the record that was published last is asked for");
+    played.queue.revoke(&of(0)).unwrap();
+    assert_eq!(played.releases(), of(0));
+    played.end();
+    assert!(!cache.note(0).contains("positions"), "{}", cache.note(0));
+}
+
+#[test]
+fn unverified_position_is_not_noted_by_writes_before_it() {
+    let (cache, site, assigned) = rewound_beside_messages(5);
+    let played = Played::new(&site);
+    let (offset, claim) = played.assign(assigned);
+    assert_eq!(offset, 4);
+    played.give_value(0, 4, claim, "new");
+    played.give_value(0, 5, claim, "new");
+    played.durable(0, 6);
+    assert!(!cache.note(0).contains("positions"), "{}", cache.note(0));
+    played.give_value(0, 39, claim, "new");
+    let failure = played.failure();
+    assert!(failure.contains("the record at t-0@39 is not the one that sink `s1` took there"), "{failure}");
+    assert!(!cache.note(0).contains("positions"), "{}", cache.note(0));
+}
+
 #[test]
 fn messages_beside_a_ledger_are_compared_with_the_log_too() {
     let (cache, silent) = (Arc::new(Store::default()), Arc::new(Store::silent()));

@@ -20,7 +20,7 @@ use super::revoking::Revoking;
 use super::{KafkaSource, client, watch};
 use crate::config::KafkaClient;
 use crate::source::queue::Bell;
-use crate::source::{Closed, Control, Counted, LaneQueue, TopicPartition};
+use crate::source::{Closed, Control, Counted, LaneQueue, TopicFacts, TopicPartition};
 
 /// How long the loop rests when there is nothing to do; a record that comes in wakes it at once.
 const REST: Duration = Duration::from_millis(10);
@@ -47,7 +47,7 @@ pub(super) fn run(
     for lane in lanes {
         lane.ring_for_room(bell.clone());
     }
-    let _watching = watch::start(source, fetcher.client())?;
+    let _watching = watch::start(source, fetcher.client(), noted.clone())?;
     let topics: Vec<_> = source.topics.iter().map(String::as_str).collect();
     member.subscribe(&topics).map_err(|error| anyhow!("cannot subscribe to {}: {error}", topics.join(", ")))?;
 
@@ -58,6 +58,7 @@ pub(super) fn run(
         client: client.clone(),
         noted: noted.clone(),
         bell: bell.clone(),
+        fetcher: fetcher.client(),
         count: source.count,
     };
     let provers = Provers::start(&prover, &answer)?;
@@ -81,6 +82,7 @@ pub(super) fn run(
         commits: Commits::new(),
         committer,
         assignments: 0,
+        topics: HashMap::new(),
     };
     let mut ended = Ok(Flow::Goes);
     while !stop.load(Ordering::Relaxed) && matches!(ended, Ok(Flow::Goes)) {
@@ -134,6 +136,8 @@ struct Running<'a> {
     commits: Commits,
     committer: Committer,
     assignments: u64,
+    /// What the topics were when a partition of them was proved last.
+    topics: HashMap<Arc<str>, TopicFacts>,
 }
 
 impl Running<'_> {
@@ -145,6 +149,7 @@ impl Running<'_> {
             self.see_to(event)?;
         }
         self.agree(false);
+        self.doubt()?;
         self.take_answers()?;
         self.ask_again();
         self.commit()?;
@@ -232,6 +237,7 @@ impl Running<'_> {
 
     fn ask(&mut self, partition: TopicPartition) {
         let Some(held) = self.held.get_mut(&partition) else { return };
+        self.noted.claimed.remove(&partition);
         // The commit that is under way could overtake the one that proves the partition: ask when it has ended.
         if self.committer.is_committing(&partition) {
             held.number.store(0, Ordering::Release);
@@ -262,6 +268,15 @@ impl Running<'_> {
                 Ok(assigned) => {
                     held.counted = None;
                     held.told = false;
+                    if let Some(topic) = &assigned.topic {
+                        let name = &partition.topic;
+                        let before = self.topics.insert(name.clone(), topic.clone());
+                        // The client would ask for the new topic under the old one's leader epochs.
+                        if before.is_some_and(|before| topic.is_another(&before)) {
+                            self.fetcher.renew(|share| self.source.fetcher(&self.noted, share))?;
+                        }
+                        self.noted.claimed.insert(partition, topic.clone());
+                    }
                     drop(self.lanes[held.lane].assign(assigned));
                 }
                 Err(failure) => {
@@ -350,6 +365,17 @@ impl Running<'_> {
         }
     }
 
+    /// Has the partitions claimed again whose topic or log does not seem to be what was claimed.
+    fn doubt(&mut self) -> anyhow::Result<()> {
+        for (partition, why) in self.noted.claimed.take_doubted() {
+            if self.noted.claimed.remove(&partition) {
+                tracing::info!(%partition, why, "claiming the partition again");
+                self.claim_again(partition, None)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Gives nothing more of a partition until it is proved and claimed once more; the commit may have to count that.
     fn claim_again(&mut self, partition: TopicPartition, counts: Option<Counted>) -> anyhow::Result<()> {
         let Some(held) = self.held.get_mut(&partition) else { return Ok(()) };
@@ -365,6 +391,7 @@ impl Running<'_> {
         for partition in partitions {
             let Some(held) = self.held.remove(partition) else { continue };
             held.number.store(0, Ordering::Release);
+            self.noted.claimed.remove(partition);
             self.fetcher.stop(partition)?;
             if self.lanes[held.lane].revoke(partition).is_ok() {
                 self.owed.entry(partition.clone()).or_insert((held.lane, 0)).1 += 1;

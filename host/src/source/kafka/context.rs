@@ -15,6 +15,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, TopicPartitionList};
 
+use super::claimed::Claimed;
 use super::client;
 use crate::config::KafkaClient;
 use crate::source::TopicPartition;
@@ -54,6 +55,8 @@ pub(super) struct Noted {
     closing: AtomicBool,
     /// What the group has given to this process.
     pub(super) leases: Leases,
+    /// What has been claimed.
+    pub(super) claimed: Claimed,
 }
 
 impl Noted {

@@ -14,8 +14,8 @@ use super::KafkaSource;
 use super::client::remedy;
 use super::context::{Context, Noted};
 use super::fetch::number;
-use super::metadata;
 use super::prove::{answered, code};
+use super::{metadata, topic_id};
 use crate::source::topics::Topics;
 use crate::source::{Committed, TopicFacts, TopicPartition};
 
@@ -134,7 +134,8 @@ impl Extent {
             let (_, end) = answered(found, || format!("cannot ask where {topic}-{partition} ends"))?;
             ends.push((TopicPartition { topic: topic.into(), partition }, u64::try_from(end)?));
         }
-        Ok((TopicFacts { partitions, id: None }, ends))
+        let id = topic_id::of(&self.consumer, topic, PATIENCE);
+        Ok((TopicFacts { partitions, id }, ends))
     }
 
     /// What the pipeline's group has committed of these partitions, where it has.

@@ -105,7 +105,15 @@ impl Fetcher {
             return Ok(());
         }
         self.share = share;
-        let consumer = Arc::new(make(share)?);
+        self.renew(make)
+    }
+
+    /// Has another client take the place of the one that fetches.
+    pub(super) fn renew(
+        &mut self,
+        make: impl FnOnce(usize) -> anyhow::Result<BaseConsumer<Context>>,
+    ) -> anyhow::Result<()> {
+        let consumer = Arc::new(make(self.share)?);
         let running: Vec<_> =
             self.feeds.drain().filter_map(|(partition, feed)| Some((partition, feed.running?))).collect();
         let before = (self.shared.replace(consumer.clone()), std::mem::replace(&mut self.consumer, consumer));

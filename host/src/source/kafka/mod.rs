@@ -4,6 +4,7 @@
 //! *fetcher* belongs to none, and fetches what the lanes have claimed, from the offsets that they name. Both are
 //! served by the one thread that runs the source, which waits neither for a lane nor for a store.
 
+mod claimed;
 pub(crate) mod client;
 mod commit;
 mod committed;
@@ -21,6 +22,7 @@ mod read;
 mod revoking;
 #[cfg(test)]
 mod tests;
+mod topic_id;
 mod watch;
 
 use std::sync::Arc;

@@ -5,19 +5,20 @@
 //! There are two such threads. A broker that does not answer is waited for with little patience by the first, and what
 //! failed there is asked again by the second: so a partition whose broker is ill holds up no healthy one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::{Context, Noted};
-use super::fetch::number;
-use super::metadata;
+use super::fetch::{Client, number};
+use super::{metadata, topic_id};
 use crate::config::KafkaClient;
 use crate::source::lease::Moment;
 use crate::source::queue::Bell;
@@ -29,6 +30,16 @@ const SHORT: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is tried whether a broker that was away is there again.
 const PROBE: Duration = Duration::from_secs(1);
+
+/// How long the answer to the question for a topic's id serves for its other partitions. One that is made again in that
+/// time is found by the watch.
+const ID_HOLDS: Duration = Duration::from_secs(1);
+
+/// How long a claim waits for the id of its topic. Without one it goes on: the watch asks again.
+const ID_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The ids of topics, and when each was asked for.
+type Ids = HashMap<Arc<str>, (Instant, Option<String>)>;
 
 /// A partition to prove.
 #[derive(Debug)]
@@ -51,6 +62,8 @@ pub(super) type Answer = (TopicPartition, u64, anyhow::Result<Assigned>);
 #[derive(Clone)]
 pub(super) struct Prover {
     pub(super) member: Arc<BaseConsumer<Context>>,
+    /// Asks for the ids of topics. The member would take what it then hears of a topic in error for a change of its group.
+    pub(super) fetcher: Client,
     pub(super) client: KafkaClient,
     pub(super) noted: Arc<Noted>,
     pub(super) bell: Arc<Bell>,
@@ -98,11 +111,12 @@ impl Provers {
 impl Prover {
     /// Answers questions until nobody asks any more.
     fn run(self, patience: Duration, questions: &Receiver<Question>, answers: &Sender<Answer>) {
+        let mut ids = Ids::new();
         loop {
             match questions.recv_timeout(PROBE) {
                 Ok(question) if !question.is_current() => {}
                 Ok(question) => {
-                    let proved = self.prove(&question, patience);
+                    let proved = self.prove(&question, patience, &mut ids);
                     if proved.is_ok() {
                         self.noted.answered(&self.client);
                     }
@@ -121,9 +135,9 @@ impl Prover {
         }
     }
 
-    fn prove(&self, question: &Question, patience: Duration) -> anyhow::Result<Assigned> {
+    fn prove(&self, question: &Question, patience: Duration, ids: &mut Ids) -> anyhow::Result<Assigned> {
         let Question { partition, counted, newest, .. } = question;
-        let partitions = self.partitions(partition, patience)?;
+        let facts = self.topic(partition, patience, ids)?;
         let watermarks = self.member.fetch_watermarks(&partition.topic, number(partition)?, patience);
         let (start, end) = answered(watermarks, || format!("cannot ask where {partition} begins and ends"))?;
         let (offset, mut kept) = match newest {
@@ -141,7 +155,7 @@ impl Prover {
             partition: partition.clone(),
             log_start: u64::try_from(start)?,
             log_end: Some(u64::try_from(end)?),
-            topic: Some(TopicFacts { partitions, id: None }),
+            topic: Some(facts),
             lease: self.noted.leases.of(partition),
             committed: (!kept.is_empty())
                 .then(|| u64::try_from(offset).map(|offset| Committed { offset, metadata: kept }))
@@ -149,9 +163,9 @@ impl Prover {
         })
     }
 
-    /// How many partitions the topic has. That this one has no leader is found here at once; the question where it ends
+    /// What is known of the topic. That this one has no leader is found here at once; the question where it ends
     /// would wait for one.
-    fn partitions(&self, partition: &TopicPartition, patience: Duration) -> anyhow::Result<u32> {
+    fn topic(&self, partition: &TopicPartition, patience: Duration, ids: &mut Ids) -> anyhow::Result<TopicFacts> {
         let what = || format!("cannot ask for {partition} and its topic");
         let metadata = answered(self.member.fetch_metadata(Some(&partition.topic), patience), what)?;
         let partitions = answered(metadata::partitions(&metadata, &partition.topic), what)?;
@@ -159,7 +173,12 @@ impl Prover {
         if partitions.iter().any(|one| one.id() == number && one.leader() < 0) {
             return Err(anyhow::Error::new(RDKafkaErrorCode::LeaderNotAvailable).context(what()));
         }
-        Ok(u32::try_from(partitions.len())?)
+        let partitions = u32::try_from(partitions.len())?;
+        let mut known = ids.remove(&partition.topic).filter(|(when, _)| when.elapsed() < ID_HOLDS);
+        let known = known
+            .get_or_insert_with(|| (Instant::now(), topic_id::of(&self.fetcher.get(), &partition.topic, ID_PATIENCE)));
+        ids.insert(partition.topic.clone(), known.clone());
+        Ok(TopicFacts { partitions, id: known.1.clone() })
     }
 
     /// The group's last commit of a partition.

@@ -1,19 +1,21 @@
 //! What can be seen of a source from outside, asked of the brokers again and again: where partitions end, how many a topic
 //! has, and what the group waits for. Nobody waits for it.
 
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::context::Context;
+use super::claimed::Seen;
+use super::context::{Context, Noted};
 use super::fetch::Client;
-use super::{KafkaSource, ends, metadata};
+use super::{KafkaSource, ends, metadata, topic_id};
 use crate::source::status::Status;
 use crate::source::topics::Topics;
 
-/// How often it is asked where partitions end.
+/// How often it is asked where partitions end, and whether their topics are the same still.
 const EVERY: Duration = Duration::from_secs(2);
 /// How often it is asked how many partitions the topics have.
 const TOPICS_EVERY: Duration = Duration::from_secs(30);
@@ -25,22 +27,30 @@ const JOINS_WITHIN: Duration = Duration::from_secs(5);
 const SESSION_TIMEOUT_MS: &str = "45000";
 
 /// Asks, on a thread of its own, until the answer of this is dropped.
-pub(super) fn start(source: &KafkaSource, client: Client) -> anyhow::Result<Sender<()>> {
+pub(super) fn start(source: &KafkaSource, client: Client, noted: Arc<Noted>) -> anyhow::Result<Sender<()>> {
     let (watching, ended) = mpsc::channel();
     let (source, span) = (source.clone(), tracing::Span::current());
     let topics = Topics::new(&source.topics).map_err(|cause| anyhow::anyhow!("`topics`: {cause}"))?;
     let watch = move || {
         let _inside = span.enter();
         let (since, mut told, mut counted) = (Instant::now(), false, None::<Instant>);
+        let mut seen = Seen::default();
         while ended.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
             let client = client.get();
+            let claimed = noted.claimed.topics();
+            let names: Vec<&str> = claimed.iter().map(|topic| &**topic).collect();
+            match topic_id::describe(&client, &names, PATIENCE) {
+                Ok(now) => noted.claimed.compare(&now),
+                Err(error) => tracing::debug!("cannot ask for the topics' ids: {error:#}"),
+            }
             if counted.is_none_or(|when| when.elapsed() >= TOPICS_EVERY) {
                 counted = Some(Instant::now());
                 count(&client, &topics, &source.status);
             }
-            if let Err(error) = ends::ask(&client, &source.status) {
-                // The clients that fetch and commit tell it when the cluster is away.
-                tracing::debug!("cannot ask where partitions end: {error:#}");
+            // The clients that fetch and commit tell it when the cluster is away.
+            match ends::ask(&client, &source.status) {
+                Ok(beyond) => noted.claimed.compare_ends(&mut seen, beyond),
+                Err(error) => tracing::debug!("cannot ask where partitions end: {error:#}"),
             }
             if !told && !source.status.is_settled() && since.elapsed() >= JOINS_WITHIN {
                 told = source.tell_group(&client, since);

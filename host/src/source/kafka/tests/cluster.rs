@@ -80,6 +80,19 @@ impl Topic {
         topic
     }
 
+    /// Deletes it, and makes it again.
+    pub(super) fn recreate(&self, partitions: i32) {
+        let deleted = self.runtime.block_on(self.admin.delete_topics(&[&self.name], &AdminOptions::new())).unwrap();
+        deleted.into_iter().for_each(|one| drop(one.unwrap()));
+        let topic = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1));
+        let until = std::time::Instant::now() + PATIENCE;
+        // The one that was deleted this instant may still be in the way.
+        while self.runtime.block_on(self.admin.create_topics([&topic], &AdminOptions::new())).unwrap()[0].is_err() {
+            assert!(std::time::Instant::now() < until, "the topic cannot be made again");
+        }
+        self.wait_for(partitions);
+    }
+
     /// Waits until every partition has a leader that answers.
     fn wait_for(&self, partitions: i32) {
         let consumer: BaseConsumer = plain().create().unwrap();

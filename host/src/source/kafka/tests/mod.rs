@@ -10,6 +10,7 @@ mod host;
 mod lease;
 mod memory;
 mod metadata;
+mod recreated;
 mod tenure;
 mod trouble;
 
