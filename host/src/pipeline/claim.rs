@@ -153,7 +153,9 @@ impl Stores {
         standing.letters = letters.begin(standing.lowest(), &self.refusers(&self.slot.serving()));
         // A process that claims again is alive, whatever its claim has come to.
         let claims = before.map_or(committed.claims, |before| before.claims);
-        standing.claims = claims.found_at(standing.lowest());
+        // At the end of the log is no record that could have ended the processes before.
+        let is_at_end = assigned.log_end.is_some_and(|end| end <= standing.lowest());
+        standing.claims = if is_at_end { Claims::default() } else { claims.found_at(standing.lowest()) };
         Ok(standing)
     }
 
