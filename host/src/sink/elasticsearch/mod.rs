@@ -24,7 +24,8 @@
 //! `gc_deletes`, an hour for the indexes made here, and not beyond a clean restart of their node. And what is put back, or
 //! written over what a refused answer has left, bears the very version of that answer, under which the new owner may have
 //! written the document: so the row is read again, or compared and set, before each such request and each further round,
-//! and a claim between that and the request's arrival is not noticed. No request outlives its `timeout_ms` here.
+//! and a claim between that and the request's arrival is not noticed. Nothing waits here for a request longer than its
+//! `timeout_ms`; the server may still execute one that was given up, also over what a second try has put back since.
 //!
 //! **After a crash** between bulk and ledger, the next owner brings the same events under other cuts. The row says what
 //! it may find (all offsets from `next` on):
